@@ -1,0 +1,69 @@
+//! A process that works on executions, and how others know that it lives.
+//!
+//! Each process holds an exclusive lock on a file of its own for as long as it lives. The kernel releases it
+//! when the process ends, however it ends, so a dead owner is known at once, without leases or clocks. This
+//! is for one machine and a local file system, as SQLite's own locks are.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// This process, as the owner of executions.
+#[derive(Debug)]
+pub struct Node {
+    id: String,
+    path: PathBuf,
+    /// Held until the process ends.
+    _lock: File,
+}
+
+impl Node {
+    /// Registers this process under an id that nobody else has.
+    pub(crate) fn register(folder: &Path, id: String) -> std::io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let path = lock_path(folder, &id);
+        let lock = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .open(&path)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::Error(error) => error,
+            TryLockError::WouldBlock => std::io::Error::other("a new file is locked already"),
+        })?;
+        Ok(Self {
+            id,
+            path,
+            _lock: lock,
+        })
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether the process with this id lives. Files of dead ones are removed.
+    pub(crate) fn is_alive(folder: &Path, id: &str) -> bool {
+        let path = lock_path(folder, id);
+        let Ok(file) = OpenOptions::new().write(true).open(&path) else {
+            return false;
+        };
+        match file.try_lock() {
+            Ok(()) => {
+                let _ = std::fs::remove_file(&path);
+                false
+            }
+            Err(TryLockError::WouldBlock) => true,
+            // When in doubt it lives: two owners are worse than none.
+            Err(TryLockError::Error(_)) => true,
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn lock_path(folder: &Path, id: &str) -> PathBuf {
+    folder.join(format!("{id}.lock"))
+}

@@ -1,0 +1,147 @@
+//! Everything that changes the file, as functions over an open transaction.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+use troupe_workflow::{Event, EventKind, ExecutionId, Timestamp, WorkflowDigest};
+
+use crate::error::AppendError;
+
+/// Counts the owners an execution has had. Whoever writes with an older one is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch(pub(crate) i64);
+
+/// An execution that is to be created.
+#[derive(Debug, Clone)]
+pub struct NewExecution {
+    pub id: ExecutionId,
+    pub workflow: WorkflowDigest,
+    pub workflow_name: String,
+    /// The document as it is stored; kept once for each digest.
+    pub document: String,
+    /// What the creator wants to find again when it goes on with the execution, as JSON.
+    pub settings: String,
+    /// The first event.
+    pub created: Event,
+}
+
+/// Events that are to be recorded.
+#[derive(Debug, Clone)]
+pub struct Append {
+    pub execution: ExecutionId,
+    /// How many events the caller has seen.
+    pub expected: u64,
+    /// The caller's ownership.
+    pub epoch: Epoch,
+    pub events: Vec<Event>,
+}
+
+/// Creates an execution, owned by `node`.
+pub(crate) fn create(
+    transaction: &Transaction<'_>,
+    new: &NewExecution,
+    node: &str,
+) -> Result<Epoch, AppendError> {
+    let at = new.created.at.as_millis();
+    transaction.execute(
+        "INSERT INTO workflows (digest, name, document, created_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (digest) DO NOTHING",
+        params![new.workflow.as_str(), new.workflow_name, new.document, at],
+    )?;
+    transaction.execute(
+        "INSERT INTO executions (id, workflow, status, version, owner, epoch, settings, created_at, updated_at)
+         VALUES (?1, ?2, 'running', 0, ?3, 1, ?4, ?5, ?5)",
+        params![new.id.to_string(), new.workflow.as_str(), node, new.settings, at],
+    )?;
+    let append = Append {
+        execution: new.id,
+        expected: 0,
+        epoch: Epoch(1),
+        events: vec![new.created.clone()],
+    };
+    append_events(transaction, &append)?;
+    Ok(Epoch(1))
+}
+
+/// Records events, if the caller has seen all before them and still owns the execution.
+pub(crate) fn append_events(
+    transaction: &Transaction<'_>,
+    append: &Append,
+) -> Result<u64, AppendError> {
+    let id = append.execution.to_string();
+    let row: Option<(u64, i64)> = transaction
+        .prepare_cached("SELECT version, epoch FROM executions WHERE id = ?1")?
+        .query_row([&id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let (actual, epoch) = row.ok_or(AppendError::NotFound(append.execution))?;
+    if epoch != append.epoch.0 {
+        return Err(AppendError::Fenced);
+    }
+    if actual != append.expected {
+        return Err(AppendError::Conflict {
+            expected: append.expected,
+            actual,
+        });
+    }
+    let mut insert = transaction
+        .prepare_cached("INSERT INTO events (execution, position, body) VALUES (?1, ?2, ?3)")?;
+    let mut version = actual;
+    for event in &append.events {
+        version += 1;
+        insert.execute(params![id, version, serde_json::to_string(event)?])?;
+    }
+    let at = append
+        .events
+        .last()
+        .map_or(Timestamp::default(), |event| event.at);
+    let end = append
+        .events
+        .iter()
+        .rev()
+        .find_map(|event| match &event.kind {
+            EventKind::ExecutionCompleted { .. } => Some("completed"),
+            EventKind::ExecutionFailed { .. } => Some("failed"),
+            _ => None,
+        });
+    transaction
+        .prepare_cached(
+            "UPDATE executions SET version = ?2, updated_at = ?3, status = coalesce(?4, status),
+             owner = CASE WHEN ?4 IS NULL THEN owner END WHERE id = ?1",
+        )?
+        .execute(params![id, version, at.as_millis(), end])?;
+    Ok(version)
+}
+
+/// Takes an execution over from `from`, the owner it was seen with.
+pub(crate) fn claim(
+    transaction: &Transaction<'_>,
+    id: ExecutionId,
+    from: Option<&str>,
+    node: &str,
+) -> Result<Epoch, AppendError> {
+    let epoch: Option<i64> = transaction
+        .query_row(
+            "UPDATE executions SET owner = ?3, epoch = epoch + 1 WHERE id = ?1 AND owner IS ?2
+             RETURNING epoch",
+            params![id.to_string(), from, node],
+            |row| row.get(0),
+        )
+        .optional()?;
+    match epoch {
+        Some(epoch) => Ok(Epoch(epoch)),
+        None => Err(AppendError::Owned {
+            owner: "it was just taken over".to_owned(),
+        }),
+    }
+}
+
+/// Gives an execution back, so that another process may take it.
+pub(crate) fn release(
+    transaction: &Transaction<'_>,
+    id: ExecutionId,
+    epoch: Epoch,
+) -> Result<(), AppendError> {
+    transaction.execute(
+        "UPDATE executions SET owner = NULL WHERE id = ?1 AND epoch = ?2",
+        params![id.to_string(), epoch.0],
+    )?;
+    Ok(())
+}

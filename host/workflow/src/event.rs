@@ -1,0 +1,152 @@
+//! What happened, in the past tense: the only things that change an execution.
+//!
+//! Stored in the journal as JSON. A field is only ever added, with a default.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::duration::Timestamp;
+use crate::failure::Failure;
+use crate::ids::{StepPath, WorkflowDigest};
+use crate::money::MicroUsd;
+
+/// A fact with the moment it was recorded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub at: Timestamp,
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// The facts there are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EventKind {
+    /// The first event of every execution.
+    ExecutionCreated {
+        workflow: String,
+        digest: WorkflowDigest,
+        inputs: Value,
+    },
+    /// The intent of one attempt, before its effect.
+    StepStarted {
+        path: StepPath,
+        attempt: u32,
+        agent: String,
+        input: Value,
+    },
+    /// The intent of one call of an attempt to a model or a search, before its effect. `call` counts from 0.
+    CallStarted {
+        path: StepPath,
+        attempt: u32,
+        call: u32,
+        kind: CallKind,
+        /// The model or the sources asked.
+        target: String,
+        /// SHA-256 of the request, in hex.
+        request: String,
+        /// The worst case, taken from the budget until the call ends.
+        reserved: MicroUsd,
+    },
+    CallEnded {
+        path: StepPath,
+        attempt: u32,
+        call: u32,
+        outcome: CallOutcome,
+        usage: Usage,
+        cost: MicroUsd,
+    },
+    StepCompleted {
+        path: StepPath,
+        attempt: u32,
+        output: Value,
+        /// An LLM's text, where the output is not just that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+        #[serde(default)]
+        usage: StepUsage,
+    },
+    /// One attempt failed. What follows from it is the scheduler's to decide.
+    StepFailed {
+        path: StepPath,
+        attempt: u32,
+        failure: Failure,
+        #[serde(default)]
+        usage: StepUsage,
+    },
+    /// The host stopped while the attempt ran; nobody knows how it ended.
+    StepInterrupted {
+        path: StepPath,
+        attempt: u32,
+    },
+    /// Its condition was false.
+    StepSkipped {
+        path: StepPath,
+    },
+    /// A sibling's failure or a person ended it.
+    StepCancelled {
+        path: StepPath,
+    },
+    ExecutionCompleted {
+        outputs: Value,
+    },
+    ExecutionFailed {
+        failure: Failure,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepPath>,
+    },
+}
+
+/// What a call asks of the outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallKind {
+    Model,
+    Search,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallOutcome {
+    /// The answer, whole: a step that is run again is given it.
+    Answered(Value),
+    Failed(Failure),
+}
+
+/// Tokens, as the provider counted them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    pub input_tokens: u64,
+    #[serde(default)]
+    pub cached_input_tokens: u64,
+    pub output_tokens: u64,
+}
+
+impl Usage {
+    /// Both sums, which do not overflow.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            cached_input_tokens: self
+                .cached_input_tokens
+                .saturating_add(other.cached_input_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+        }
+    }
+}
+
+/// What one attempt used in the sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StepUsage {
+    /// Units of computation, about one for each WebAssembly instruction.
+    #[serde(default)]
+    pub fuel: u64,
+    /// Peak of linear memory.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// The component's own running time.
+    #[serde(default)]
+    pub guest_ms: u64,
+}

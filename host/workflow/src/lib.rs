@@ -1,0 +1,39 @@
+//! The workflow document and its scheduler, as pure functions.
+//!
+//! A document is read and checked whole ([`Definition::compile`]); an [`Execution`] is the state that its
+//! events lead to ([`Execution::apply`]) and says what is to be done next ([`Execution::decide`]). Nothing in
+//! this crate waits, reads a clock, draws a random number or touches the world.
+
+mod document;
+mod duration;
+mod event;
+// A new event, command or status must be thought of in every match of the scheduler.
+#[deny(clippy::wildcard_enum_match_arm)]
+mod execution;
+mod expression;
+mod failure;
+mod fault;
+mod ids;
+mod interpret;
+mod money;
+mod retry;
+mod template;
+
+mod definition;
+
+pub use definition::{Definition, FieldKind, Outline, RequiredFields};
+pub use document::{
+    Agent, AgentKind, BudgetPolicy, CodeAgent, CodeSource, Config, Document, Grants, HumanAgent,
+    Language, Limits, LlmAgent, OnTimeout, SearchAgent, ToolAgent,
+};
+pub use duration::Timestamp;
+pub use event::{CallKind, CallOutcome, Event, EventKind, StepUsage, Usage};
+pub use execution::{
+    CallRecord, Command, Execution, ExecutionStatus, IllegalEvent, Progress, ReserveError,
+    StartStep, StepState, StepStatus, StepView,
+};
+pub use failure::{Code, Failure};
+pub use fault::{Fault, Faults, nearest};
+pub use ids::{ExecutionId, IdError, Name, StepPath, WorkflowDigest};
+pub use interpret::{AnswerProblem, LlmAnswer, check_schema, interpret_text};
+pub use money::{MicroUsd, MoneyError};
