@@ -153,6 +153,8 @@ pub struct CallRecord {
     /// SHA-256 of the request, in hex.
     pub request: String,
     pub(crate) reserved: MicroUsd,
+    /// The attempt that began it.
+    pub(crate) attempt: u32,
     /// None: it is under way, or nobody knows how it ended.
     pub outcome: Option<CallOutcome>,
 }
@@ -313,6 +315,17 @@ impl Execution {
             .iter()
             .map(|index| (self.path(*index), self.steps[index].attempts))
             .collect()
+    }
+
+    /// The number of the next call of a step that runs: that of its earlier try, where `request` was begun and
+    /// nobody knows how it ended.
+    pub fn next_call(&self, path: &StepPath, request: &str) -> u32 {
+        let step = self.definition.find_path(path).and_then(|index| self.steps.get(&index));
+        let Some(step) = step else { return 0 };
+        let begun = step.calls.iter().position(|call| {
+            call.outcome.is_none() && call.attempt < step.attempts && call.request == request
+        });
+        u32::try_from(begun.unwrap_or(step.calls.len())).unwrap_or(u32::MAX)
     }
 
     /// Whether the budget allows a call that may cost so much.

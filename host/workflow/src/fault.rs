@@ -54,6 +54,11 @@ impl Faults {
         });
     }
 
+    /// Notes a fault that was found elsewhere.
+    pub fn push(&mut self, fault: Fault) {
+        self.0.push(fault);
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -32,7 +32,7 @@ pub fn interpret_text(
     required: &RequiredFields,
     schema: Option<&Value>,
 ) -> Result<LlmAnswer, AnswerProblem> {
-    let parsed = parse_json(&text);
+    let parsed = json_of(&text);
     let mut value = match parsed {
         Some(value) => value,
         None if required.is_empty() && schema.is_none_or(|schema| schema["type"] == "string") => {
@@ -101,7 +101,7 @@ pub fn check_schema(value: &Value, schema: &Value) -> Result<(), AnswerProblem> 
 }
 
 /// The JSON that a text is, or that its one fenced block holds.
-fn parse_json(text: &str) -> Option<Value> {
+pub fn json_of(text: &str) -> Option<Value> {
     let trimmed = text.trim();
     if let Ok(value) = serde_json::from_str(trimmed) {
         return Some(value);

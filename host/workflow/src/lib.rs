@@ -35,5 +35,5 @@ pub use execution::{
 pub use failure::{Code, Failure};
 pub use fault::{Fault, Faults, nearest};
 pub use ids::{ExecutionId, IdError, Name, StepPath, WorkflowDigest};
-pub use interpret::{AnswerProblem, LlmAnswer, check_schema, interpret_text};
+pub use interpret::{AnswerProblem, LlmAnswer, check_schema, interpret_text, json_of};
 pub use money::{MicroUsd, MoneyError};

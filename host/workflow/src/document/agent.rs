@@ -27,6 +27,13 @@ pub struct Agent {
     pub(crate) pointer: String,
 }
 
+impl Agent {
+    /// JSON pointer to the agent in its document.
+    pub fn pointer(&self) -> &str {
+        &self.pointer
+    }
+}
+
 /// What kind of agent it is, with the fields of its kind.
 #[derive(Debug, Clone)]
 pub enum AgentKind {

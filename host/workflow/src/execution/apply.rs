@@ -58,6 +58,7 @@ impl Execution {
                     kind: *kind,
                     request: request.clone(),
                     reserved: *reserved,
+                    attempt: *attempt,
                     outcome: None,
                 };
                 self.call_started(path, *attempt, *call, record)?;
@@ -219,7 +220,9 @@ impl Execution {
         match position.cmp(&step.calls.len()) {
             std::cmp::Ordering::Equal => step.calls.push(record),
             // Begun anew after an interruption: the earlier try stays charged at its worst case.
-            std::cmp::Ordering::Less if step.calls[position].outcome.is_none() => {
+            std::cmp::Ordering::Less if step.calls[position].outcome.is_none()
+                && step.calls[position].attempt < attempt =>
+            {
                 step.calls[position] = record;
             }
             std::cmp::Ordering::Less | std::cmp::Ordering::Greater => {
