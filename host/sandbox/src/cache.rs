@@ -1,0 +1,182 @@
+//! Keeps compiled components in a folder, so that each is compiled once for each build of the engine.
+//!
+//! A compiled component is native code: who can write here can run anything as us. So the folder is closed to
+//! all others, a file's name carries the digest of its bytes, and a file that does not match its name is
+//! removed and made anew. Several processes may use one folder: files appear whole, by renaming, and never
+//! change.
+
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+
+use crate::component::ComponentDigest;
+use crate::error::StartError;
+
+/// The folder, for one build of the engine.
+pub(crate) struct CompiledCache {
+    folder: PathBuf,
+    /// Names the build and settings of the engine: what another one compiled does not fit.
+    engine_key: String,
+}
+
+impl CompiledCache {
+    /// Opens the folder, making it where there is none.
+    pub(crate) fn open(folder: &Path, engine: &Engine) -> Result<Self, StartError> {
+        prepare(folder)
+            .map_err(|source| StartError::CacheFolder { path: folder.to_owned(), source })?;
+        Ok(CompiledCache { folder: folder.to_owned(), engine_key: engine_key(engine) })
+    }
+
+    /// The compiled component, where it is here and undamaged.
+    pub(crate) fn load(
+        &self,
+        engine: &Engine,
+        digest: &ComponentDigest,
+    ) -> Option<wasmtime::component::Component> {
+        for path in self.files(digest) {
+            match self.load_file(engine, digest, &path) {
+                Ok(component) => return Some(component),
+                Err(reason) => {
+                    tracing::warn!(
+                        path = %path.display(),
+                        reason = format!("{reason:#}"),
+                        "a compiled component is damaged; it is removed and compiled again"
+                    );
+                    // If it cannot be removed it is found damaged again next time: slow, but safe.
+                    if let Err(error) = fs::remove_file(&path) {
+                        tracing::warn!(path = %path.display(), %error, "the damaged file cannot be removed");
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Stores compiled bytes, and returns the component mapped from the file, so that all instances share
+    /// its pages. Where the disk fails, the component is made from the bytes in memory.
+    pub(crate) fn store(
+        &self,
+        engine: &Engine,
+        digest: &ComponentDigest,
+        compiled: &[u8],
+    ) -> wasmtime::Result<wasmtime::component::Component> {
+        match self.write(digest, compiled) {
+            Ok(path) => {
+                if let Ok(component) = self.load_file(engine, digest, &path) {
+                    return Ok(component);
+                }
+                tracing::warn!(path = %path.display(), "a compiled component did not reach the disk whole");
+            }
+            Err(error) => tracing::warn!(
+                folder = %self.folder.display(),
+                %error,
+                "a compiled component cannot be stored and will be compiled again at the next start"
+            ),
+        }
+        // SAFETY: `compiled` was returned by `Engine::precompile_component` of this very engine a moment ago
+        // and has not left this process.
+        #[expect(unsafe_code, reason = "loading compiled code")]
+        unsafe {
+            wasmtime::component::Component::deserialize(engine, compiled)
+        }
+    }
+
+    /// Files that were made from this component by this engine; one, unless two processes compiled it at once.
+    fn files(&self, digest: &ComponentDigest) -> Vec<PathBuf> {
+        let prefix = self.prefix(digest);
+        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
+        let mut files: Vec<PathBuf> = entries
+            .flatten()
+            .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)))
+            .map(|entry| entry.path())
+            .collect();
+        files.sort();
+        files
+    }
+
+    fn prefix(&self, digest: &ComponentDigest) -> String {
+        format!("{}-{}-", digest.hex(), self.engine_key)
+    }
+
+    fn path(&self, digest: &ComponentDigest, content: &str) -> PathBuf {
+        self.folder.join(format!("{}{content}.cwasm", self.prefix(digest)))
+    }
+
+    fn load_file(
+        &self,
+        engine: &Engine,
+        digest: &ComponentDigest,
+        path: &Path,
+    ) -> wasmtime::Result<wasmtime::component::Component> {
+        let mut hasher = Sha256::new();
+        io::copy(&mut fs::File::open(path)?, &mut hasher)?;
+        if path != self.path(digest, &hex(&hasher.finalize())) {
+            return Err(wasmtime::format_err!("its bytes do not match the digest in its name"));
+        }
+        // SAFETY: the file holds what `Engine::precompile_component` returned. `prepare` made sure that no
+        // other user can write to the folder; only `write` puts files of this name there; and the digest
+        // in the name, just compared with the bytes, rules out a torn or rotten file. Who could change both
+        // runs as this user already. That it fits this engine is checked by wasmtime itself.
+        #[expect(unsafe_code, reason = "loading compiled code")]
+        unsafe {
+            wasmtime::component::Component::deserialize_file(engine, path)
+        }
+    }
+
+    fn write(&self, digest: &ComponentDigest, compiled: &[u8]) -> io::Result<PathBuf> {
+        let path = self.path(digest, &hex(&Sha256::digest(compiled)));
+        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+        file.write_all(compiled)?;
+        file.as_file().sync_all()?;
+        file.persist(&path).map_err(|error| error.error)?;
+        Ok(path)
+    }
+}
+
+/// Makes the folder ours alone.
+fn prepare(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let metadata = fs::metadata(folder)?;
+    // A file made here belongs to us: a folder of another owner is then told apart without a system call
+    // that only `unsafe` code reaches.
+    let probe = tempfile::NamedTempFile::new_in(folder)?;
+    if probe.as_file().metadata()?.uid() != metadata.uid() {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the folder belongs to another user"));
+    }
+    if metadata.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// A name for the build and settings of an engine.
+fn engine_key(engine: &Engine) -> String {
+    let mut hasher = Sha256Hasher(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    let mut key = hex(&hasher.0.finalize());
+    key.truncate(16);
+    key
+}
+
+/// Feeds `Hash` into SHA-256; the standard hasher may change with the compiler.
+struct Sha256Hasher(Sha256);
+
+impl Hasher for Sha256Hasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.clone().finalize().iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+    }
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,341 @@
+//! The sandbox, and a call from its beginning to its end: a fresh store, the guest's code, and what became
+//! of it.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use tokio::sync::Semaphore;
+use wasmtime::component::Linker;
+use wasmtime::{Store, UpdateDeadline};
+
+use crate::bindings::agent::troupe::agent::types::Invocation as GuestInvocation;
+use crate::bindings::interpreter::exports::troupe::agent::interpreter::Program as GuestProgram;
+use crate::cache::CompiledCache;
+use crate::cancel::CancelFlag;
+use crate::capability::log::LogState;
+use crate::capability::{Grants, HostCallCount};
+use crate::component::{Component, ComponentKind, Exports, Loader, load_in_background};
+use crate::engine::{self, Allocation, Ticker};
+use crate::error::{LoadError, SandboxError, StartError};
+use crate::host_calls::HostCalls;
+use crate::limits::{Limit, Limits, MemoryLimiter};
+use crate::outcome::{Outcome, Report, Usage};
+use crate::running_time::RunningTime;
+use crate::state::{State, Stop};
+use crate::wasi::output::Output;
+use crate::{capability, wasi};
+
+mod ending;
+
+/// What a guest may hand to the host in one call, in bytes: arguments of a host call, or its result. The host
+/// allocates it before it can look at it. A larger [`Limits::output_bytes_max`] raises it.
+const HANDED_BYTES_MAX: u64 = 16 << 20;
+/// Room for what surrounds a result of the largest allowed size.
+const HANDED_BYTES_ROOM: u64 = 64 << 10;
+/// Handles of resources that one guest may hold; each costs the host memory.
+const HANDLES_MAX: usize = 4_096;
+
+/// Settings of a sandbox.
+#[derive(Clone, Debug)]
+pub struct SandboxConfig {
+    /// Where compiled components are kept. It is made where there is none, and closed to other users.
+    pub cache_dir: PathBuf,
+    /// The largest component that is accepted, in bytes. Protects the machine from compiling for minutes.
+    pub component_bytes_max: u64,
+    /// How many calls may be under way at once; more wait for their turn. Each reserves address space, and
+    /// holds memory while its guest runs or waits for the host.
+    pub calls_max: u32,
+}
+
+impl SandboxConfig {
+    /// Keeps compiled components in `cache_dir`, accepts components of 64 MiB, and makes 256 calls at once.
+    pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
+        SandboxConfig { cache_dir: cache_dir.into(), component_bytes_max: 64 << 20, calls_max: 256 }
+    }
+}
+
+/// What an agent is asked to do. The fields are those of `troupe:agent/types.invocation`; its time limit comes
+/// from [`Call::limits`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// What to do, for example `summarize`.
+    pub action: String,
+    /// The step's input, as JSON.
+    pub input: String,
+    /// The execution's id.
+    pub execution: String,
+    /// The workflow's name.
+    pub workflow: String,
+    /// The step's path.
+    pub step: String,
+    /// Which try this is, from 1.
+    pub attempt: u32,
+    /// The same at every attempt of this step.
+    pub idempotency_key: String,
+}
+
+/// Source code to run. The fields are those of `troupe:agent/interpreter.program`; its seed comes from
+/// [`Call::seed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The source code.
+    pub source: String,
+    /// The name that stands in error messages, for example `rank.py`.
+    pub filename: String,
+    /// The value of the variable `input`, as JSON.
+    pub input: String,
+    /// A function of this name that the source defines is called with the input, where nothing else gives
+    /// the result.
+    pub action: String,
+}
+
+/// The circumstances of a call.
+#[derive(Clone)]
+pub struct Call {
+    /// The agent's id, for the texts of denials.
+    pub agent: String,
+    /// What it may ask for.
+    pub grants: Grants,
+    /// What it may use.
+    pub limits: Limits,
+    /// Whom it asks.
+    pub host: Arc<dyn HostCalls>,
+    /// Entropy: everything random in the guest follows from it. Fresh for each attempt, unless the attempt
+    /// is to be repeated exactly.
+    pub seed: [u8; 32],
+    /// What the guest's wall clock says when the call begins.
+    pub started_at: SystemTime,
+    /// Stops the call.
+    pub cancel: CancelFlag,
+}
+
+/// Runs components. Clones share everything.
+#[derive(Clone)]
+pub struct Sandbox {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    loader: Arc<Loader>,
+    ticker: Ticker,
+    calls: Semaphore,
+    allocation: Allocation,
+}
+
+impl Sandbox {
+    /// Starts the engine and opens the folder of compiled components.
+    ///
+    /// # Errors
+    /// The machine lacks what WebAssembly needs, or the folder is not ours alone.
+    pub fn new(config: SandboxConfig) -> Result<Self, StartError> {
+        let (engine, allocation) = engine::start(config.calls_max)?;
+        let mut linker = Linker::new(&engine);
+        wasi::link(&mut linker).map_err(StartError::Engine)?;
+        capability::link(&mut linker).map_err(StartError::Engine)?;
+        let loader = Loader {
+            cache: CompiledCache::open(&config.cache_dir, &engine)?,
+            component_bytes_max: config.component_bytes_max,
+            compiling: Mutex::new(()),
+            engine: engine.clone(),
+            linker,
+        };
+        let shared = Shared {
+            loader: Arc::new(loader),
+            ticker: Ticker::start(&engine)?,
+            calls: Semaphore::new(usize::try_from(config.calls_max).unwrap_or(Semaphore::MAX_PERMITS)),
+            allocation,
+        };
+        Ok(Sandbox { shared: Arc::new(shared) })
+    }
+
+    /// Where instances get their memory from.
+    pub fn allocation(&self) -> &Allocation {
+        &self.shared.allocation
+    }
+
+    /// Checks a component, compiles it unless that was done before, and links it.
+    ///
+    /// # Errors
+    /// It is not a component that this host can call; the error says why and what would help.
+    pub async fn load(&self, wasm: Bytes) -> Result<Component, LoadError> {
+        load_in_background(Arc::clone(&self.shared.loader), wasm).await
+    }
+
+    /// Calls an agent's `run` in a fresh instance. Dropping the future ends the call.
+    ///
+    /// # Errors
+    /// The host failed, or the component is no agent. Whatever the guest does is in the report.
+    pub async fn call_agent(
+        &self,
+        component: &Component,
+        invocation: Invocation,
+        call: Call,
+    ) -> Result<Report, SandboxError> {
+        let Exports::Agent(agent) = &component.exports else {
+            return Err(wrong_kind(component, ComponentKind::Agent));
+        };
+        let invocation = GuestInvocation {
+            action: invocation.action,
+            input: invocation.input,
+            execution: invocation.execution,
+            workflow: invocation.workflow,
+            step: invocation.step,
+            attempt: invocation.attempt,
+            idempotency_key: invocation.idempotency_key,
+            time_limit_ms: u64::try_from(call.limits.time_max.as_millis()).unwrap_or(u64::MAX),
+        };
+        self.run(call, async |store| {
+            let instance = agent.instantiate_async(&mut *store).await.map_err(ending::Failed::Instantiate)?;
+            let guest = instance.troupe_agent_guest();
+            let result = guest.call_run(store, &invocation).await.map_err(ending::Failed::Run)?;
+            Ok(result.map_err(Outcome::Declined))
+        })
+        .await
+    }
+
+    /// Runs source code in a fresh instance of an interpreter. Dropping the future ends the call.
+    ///
+    /// # Errors
+    /// The host failed, or the component is no interpreter. Whatever the guest does is in the report.
+    pub async fn execute(
+        &self,
+        component: &Component,
+        program: Program,
+        call: Call,
+    ) -> Result<Report, SandboxError> {
+        let Exports::Interpreter(interpreter) = &component.exports else {
+            return Err(wrong_kind(component, ComponentKind::Interpreter));
+        };
+        let program = GuestProgram {
+            source: program.source,
+            filename: program.filename,
+            input: program.input,
+            action: program.action,
+            seed: u64::from_le_bytes(wasi::derive(&call.seed, "interpreter")),
+        };
+        self.run(call, async |store| {
+            let instance =
+                interpreter.instantiate_async(&mut *store).await.map_err(ending::Failed::Instantiate)?;
+            let guest = instance.troupe_agent_interpreter();
+            let result = guest.call_execute(store, &program).await.map_err(ending::Failed::Run)?;
+            Ok(result.map_err(Outcome::Raised))
+        })
+        .await
+    }
+
+    /// Runs `guest` with a store of its own, under the call's limits, and reports.
+    async fn run(
+        &self,
+        call: Call,
+        guest: impl AsyncFnOnce(&mut Store<State>) -> Result<Result<String, Outcome>, ending::Failed>,
+    ) -> Result<Report, SandboxError> {
+        let (limits, cancel) = (call.limits, call.cancel.clone());
+        let permit = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Ok(Report::cancelled_early()),
+            permit = self.shared.calls.acquire() => permit,
+        };
+        let _permit = permit.map_err(|closed| SandboxError::Engine(wasmtime::Error::new(closed)))?;
+        let _ticking = self.shared.ticker.tick_during_call();
+        let mut store = self.store(call)?;
+        let time = Arc::clone(&store.data().time);
+        let ended = tokio::select! {
+            biased;
+            () = cancel.cancelled() => None,
+            ended = guarded(time.measure(guest(&mut store))) => Some(ended?),
+        };
+        let fuel_left = settle(&mut store).map_err(SandboxError::Engine)?;
+        let outcome = match ended {
+            None => Outcome::Cancelled,
+            Some(_) if fuel_left.is_none() => Outcome::LimitHit(Limit::Fuel),
+            Some(ended) => ending::outcome(ended, &limits, &store.data().memory)?,
+        };
+        let usage = usage(store.data(), limits.fuel - fuel_left.unwrap_or(0));
+        let [stdout, stderr] = store.data().output.captured();
+        Ok(Report {
+            outcome,
+            usage: Usage { stdout_bytes: stdout.bytes_total, stderr_bytes: stderr.bytes_total, ..usage },
+            stdout,
+            stderr,
+        })
+    }
+
+    fn store(&self, call: Call) -> Result<Store<State>, SandboxError> {
+        let Call { agent, grants, limits, host, seed, started_at, cancel: _ } = call;
+        let time = Arc::new(RunningTime::start());
+        let output = Output::new(limits.output_bytes_max);
+        let state = State {
+            wasi: wasi::context(&output, started_at, &time, &seed),
+            table: wasi::resource_table(),
+            memory: MemoryLimiter::new(limits.memory_bytes_max),
+            time,
+            time_max: limits.time_max,
+            output,
+            agent,
+            grants,
+            host,
+            host_calls: HostCallCount::new(limits.host_calls_max),
+            log: LogState::new(limits.log_bytes_max),
+            fuel_owed: 0,
+        };
+        let mut store = Store::new(&self.shared.loader.engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_fuel(limits.fuel).map_err(SandboxError::Engine)?;
+        let handed = HANDED_BYTES_MAX.max(limits.output_bytes_max.saturating_add(HANDED_BYTES_ROOM));
+        store.set_hostcall_fuel(usize::try_from(handed).unwrap_or(usize::MAX));
+        store.set_max_component_handles(HANDLES_MAX);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut store| {
+            let owed = store.data_mut().take_fuel_owed();
+            let left = store.get_fuel()?.checked_sub(owed).ok_or(Stop(Limit::Fuel))?;
+            store.set_fuel(left)?;
+            if store.data().time_left().is_zero() {
+                return Err(Stop(Limit::Time).into());
+            }
+            Ok(UpdateDeadline::Yield(1))
+        });
+        Ok(store)
+    }
+}
+
+/// Takes the fuel that is still owed and returns what is left; none where it does not suffice.
+fn settle(store: &mut Store<State>) -> wasmtime::Result<Option<u64>> {
+    let owed = store.data_mut().take_fuel_owed();
+    Ok(store.get_fuel()?.checked_sub(owed))
+}
+
+fn usage(state: &State, fuel: u64) -> Usage {
+    Usage {
+        fuel,
+        memory_bytes_peak: state.memory.bytes_peak(),
+        duration: state.time.total(),
+        host_calls: state.host_calls.total(),
+        log_bytes: state.log.bytes,
+        log_lines_dropped: state.log.lines_dropped,
+        ..Usage::default()
+    }
+}
+
+fn wrong_kind(component: &Component, wanted: ComponentKind) -> SandboxError {
+    SandboxError::WrongKind { digest: *component.digest(), found: component.kind(), wanted }
+}
+
+/// Turns a panic into an error. The store of the call is dropped afterwards and nothing else was touched by it;
+/// an implementation of [`HostCalls`] answers for its own state.
+async fn guarded<T>(call: impl Future<Output = T>) -> Result<T, SandboxError> {
+    AssertUnwindSafe(call).catch_unwind().await.map_err(|payload: Box<dyn Any + Send>| {
+        let message = payload
+            .downcast_ref::<&str>()
+            .map(|message| (*message).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        tracing::error!(message, "the host panicked during a guest's call");
+        SandboxError::Panicked { message }
+    })
+}

@@ -1,0 +1,234 @@
+//! What guests can ask for, one file each, with the same four parts: the grant, the state of a call, the
+//! host's side, the link. Here is what they share: who may, how often, and at what price in fuel.
+
+pub(crate) mod budget;
+pub(crate) mod context;
+pub(crate) mod human;
+pub(crate) mod llm;
+pub(crate) mod log;
+pub(crate) mod memory;
+pub(crate) mod search;
+pub(crate) mod tools;
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::Linker;
+
+use crate::host_calls::{BudgetKind, Denial, Error};
+use crate::limits::Limit;
+use crate::state::{State, Stop};
+
+/// The interfaces that are linked, beside `types`, which has no functions.
+pub(crate) const INTERFACES: &[&str] = &[
+    "troupe:agent/budget",
+    "troupe:agent/context",
+    "troupe:agent/human",
+    "troupe:agent/llm",
+    "troupe:agent/log",
+    "troupe:agent/memory",
+    "troupe:agent/search",
+    "troupe:agent/tools",
+];
+
+/// What a call may ask for. What is not here is denied; `log` and `budget` are about the guest itself and
+/// need no grant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Language models.
+    pub llm: Option<llm::LlmGrant>,
+    /// Search sources.
+    pub search: Option<search::SearchGrant>,
+    /// Tools.
+    pub tools: Option<tools::ToolsGrant>,
+    /// Asking people.
+    pub human: Option<human::HumanGrant>,
+    /// Remembering from one execution to the next.
+    pub memory: Option<memory::MemoryGrant>,
+    /// The execution's inputs and the outputs of earlier steps.
+    pub context: Option<context::ContextGrant>,
+}
+
+impl Grants {
+    /// Grants nothing.
+    pub fn none() -> Self {
+        Grants::default()
+    }
+}
+
+/// Fuel for one host call, about what it costs the host to receive and answer it. Each byte that crosses
+/// costs one more.
+const HOST_CALL_FUEL: u64 = 5_000;
+
+/// The largest answer that is handed to a guest, in bytes. Protects the host, which holds it twice meanwhile.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// Calls that are answered `budget-spent` before a guest that goes on calling is stopped.
+const REFUSED_CALLS_MAX: u32 = 100;
+
+/// Counts the calls that [`crate::Limits::host_calls_max`] limits.
+#[derive(Debug)]
+pub(crate) struct HostCallCount {
+    made: u32,
+    made_max: u32,
+    refused: u32,
+}
+
+impl HostCallCount {
+    pub(crate) fn new(made_max: u32) -> Self {
+        HostCallCount { made: 0, made_max, refused: 0 }
+    }
+
+    /// Calls that were made, and calls that were refused because there were too many.
+    pub(crate) fn total(&self) -> u32 {
+        self.made.saturating_add(self.refused)
+    }
+
+    fn left(&self) -> u32 {
+        self.made_max - self.made
+    }
+
+    /// Counts a call. The inner error is for the guest, the outer one ends it.
+    fn count(&mut self) -> wasmtime::Result<Result<(), Error>> {
+        if self.made < self.made_max {
+            self.made += 1;
+            return Ok(Ok(()));
+        }
+        self.refused += 1;
+        if self.refused > REFUSED_CALLS_MAX {
+            return Err(Stop(Limit::HostCalls).into());
+        }
+        Ok(Err(Error::BudgetSpent(BudgetKind::HostCalls)))
+    }
+
+    /// Counts a call of a function that cannot tell the guest about a refusal.
+    fn count_or_stop(&mut self) -> wasmtime::Result<()> {
+        self.count()?.map_err(|_refused| Stop(Limit::HostCalls).into())
+    }
+}
+
+/// Links every capability.
+pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    llm::link(linker)?;
+    search::link(linker)?;
+    tools::link(linker)?;
+    human::link(linker)?;
+    memory::link(linker)?;
+    context::link(linker)?;
+    log::link(linker)?;
+    budget::link(linker)
+}
+
+/// How much text a value carries, in bytes, for charging and for limits.
+trait TextBytes {
+    fn text_bytes(&self) -> usize;
+}
+
+impl TextBytes for String {
+    fn text_bytes(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<T: TextBytes> TextBytes for Option<T> {
+    fn text_bytes(&self) -> usize {
+        self.as_ref().map_or(0, TextBytes::text_bytes)
+    }
+}
+
+impl<T: TextBytes> TextBytes for Vec<T> {
+    fn text_bytes(&self) -> usize {
+        // An item costs more than its text: fifty bytes stand for its fields.
+        self.iter().map(|item| item.text_bytes().saturating_add(50)).fold(0, usize::saturating_add)
+    }
+}
+
+impl<T: TextBytes> TextBytes for Result<T, Error> {
+    fn text_bytes(&self) -> usize {
+        match self {
+            Ok(value) => value.text_bytes(),
+            Err(Error::Denied(denial)) => denial.message.len(),
+            Err(Error::Invalid(text) | Error::NotFound(text) | Error::Unavailable(text)) => text.len(),
+            Err(_) => 0,
+        }
+    }
+}
+
+/// Takes fuel for a host call and the bytes the guest handed over.
+fn charge_call(store: &mut StoreContextMut<'_, State>, request: &impl TextBytes) -> wasmtime::Result<()> {
+    charge(store, HOST_CALL_FUEL.saturating_add(length(request)))
+}
+
+/// Takes fuel for an answer, and replaces one that is too large.
+fn charge_answer<T>(
+    store: &mut StoreContextMut<'_, State>,
+    answer: Result<T, Error>,
+) -> wasmtime::Result<Result<T, Error>>
+where
+    Result<T, Error>: TextBytes,
+{
+    let bytes = answer.text_bytes();
+    if bytes > ANSWER_BYTES_MAX {
+        return Ok(Err(Error::Unavailable(format!(
+            "the answer has {bytes} bytes, at most {ANSWER_BYTES_MAX} can be handed over; ask for less"
+        ))));
+    }
+    charge(store, length(&answer))?;
+    Ok(answer)
+}
+
+fn length(value: &impl TextBytes) -> u64 {
+    u64::try_from(value.text_bytes()).unwrap_or(u64::MAX)
+}
+
+fn charge(store: &mut StoreContextMut<'_, State>, fuel: u64) -> wasmtime::Result<()> {
+    let left = store.get_fuel()?;
+    match left.checked_sub(fuel) {
+        Some(left) => store.set_fuel(left),
+        None => {
+            store.set_fuel(0)?;
+            Err(Stop(Limit::Fuel).into())
+        }
+    }
+}
+
+/// Says what was denied, to whom, and what would allow it.
+fn denied(agent: &str, capability: &str, asked: &str, grant: &str) -> Error {
+    Error::Denied(Denial {
+        capability: capability.to_owned(),
+        message: format!(
+            "the agent `{agent}` may not use {asked}: add `\"{capability}\": {grant}` to the agent's `grants`, \
+             as far as the operator's [[grants]] allow it"
+        ),
+    })
+}
+
+/// What a capability answers that is granted but not there yet.
+fn not_available(capability: &str) -> Error {
+    Error::Unavailable(format!("`{capability}` is not available in this version of Troupe"))
+}
+
+/// Sends those requests on that pass `check`, and puts the answers of all in the order of the requests.
+async fn ask_many<Q, A>(
+    requests: Vec<Q>,
+    mut check: impl FnMut(Q) -> wasmtime::Result<Result<Q, Error>>,
+    ask: impl AsyncFnOnce(Vec<Q>) -> Vec<Result<A, Error>>,
+) -> wasmtime::Result<Vec<Result<A, Error>>> {
+    let mut refusals = Vec::with_capacity(requests.len());
+    let mut admitted = Vec::new();
+    for request in requests {
+        match check(request)? {
+            Ok(request) => {
+                admitted.push(request);
+                refusals.push(None);
+            }
+            Err(error) => refusals.push(Some(error)),
+        }
+    }
+    let mut answers =
+        if admitted.is_empty() { Vec::new() } else { ask(admitted).await }.into_iter();
+    // Where the host gave fewer answers than there were requests, nobody knows how the others ended.
+    let answers = refusals.into_iter().map(|refusal| match refusal {
+        Some(error) => Err(error),
+        None => answers.next().unwrap_or(Err(Error::Interrupted)),
+    });
+    Ok(answers.collect())
+}

@@ -1,0 +1,29 @@
+//! What may still be spent. It needs no grant: it is about the guest itself.
+
+use std::sync::Arc;
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::Linker;
+
+use super::charge_call;
+use crate::bindings::agent::troupe::agent::budget::Remaining;
+use crate::state::State;
+
+async fn left(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<Remaining> {
+    charge_call(&mut store, &String::new())?;
+    let host = Arc::clone(&store.data().host);
+    let microdollars = host.microdollars_left().await;
+    let fuel = store.get_fuel()?;
+    let state = store.data();
+    Ok(Remaining {
+        microdollars,
+        fuel,
+        time_ms: u64::try_from(state.time_left().as_millis()).unwrap_or(u64::MAX),
+        host_calls: u64::from(state.host_calls.left()),
+    })
+}
+
+pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let mut budget = linker.instance("troupe:agent/budget@0.1.0")?;
+    budget.func_wrap_async("left", |store, (): ()| Box::new(async move { Ok((left(store).await?,)) }))
+}

@@ -1,0 +1,229 @@
+//! Sets wasmtime up, and keeps guests' time.
+//!
+//! The configuration switches off every proposal that our guests do not need: about half of the security
+//! advisories of wasmtime's current line are in those. (The cargo features `gc` and `threads` stay compiled
+//! in; builds without them have bugs of their own.)
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use wasmtime::{Config, Enabled, Engine, OperatorCost, PoolingAllocationConfig, VariableOperatorCost};
+
+use crate::error::StartError;
+
+/// How often running guests are interrupted to look at their time limit and to let others run. It bounds how
+/// late a limit or a cancellation takes effect, and how long one guest can keep a thread from its neighbours.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Stack of a guest, in bytes: what CPython needs for a recursion of 1,000 calls through C code, with room to
+/// spare. Protects the host from unbounded recursion.
+const WASM_STACK_BYTES: usize = 32 << 20;
+/// What host functions may use on top of it. An overflow there would end the process.
+const HOST_STACK_BYTES: usize = 2 << 20;
+
+/// Largest snapshot of a linear memory that is mapped from the compiled file rather than copied at every
+/// instantiation. An interpreter's snapshot has about 40 MiB; wasmtime's default of 16 MiB would cost
+/// milliseconds in each call.
+const SNAPSHOT_BYTES_MAX: u64 = 128 << 20;
+
+/// Fuel for each page of 64 KiB that `memory.grow` asks for, which wasmtime lets pass for nothing: about what
+/// it costs to fill a page.
+const FUEL_PER_GROWN_PAGE: u8 = 255;
+
+/// Memories of one instance that get a place in the pool; toolchains make one.
+const POOLED_MEMORIES_PER_CALL: u32 = 2;
+/// Tables of one instance that get a place in the pool.
+const POOLED_TABLES_PER_CALL: u32 = 8;
+/// Core instances of one component that get a place in the pool; a Python component has about thirty.
+const POOLED_CORE_INSTANCES_PER_CALL: u32 = 64;
+/// Elements of one pooled table. A Python component's has about ten thousand.
+const POOLED_TABLE_ELEMENTS: usize = 65_536;
+/// Bytes of metadata of one component instance.
+const POOLED_COMPONENT_INSTANCE_BYTES: usize = 2 << 20;
+
+/// Where instances get their memory from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// From a pool that was reserved at the start: the fast way.
+    Pooling,
+    /// From the system, at every call, because the pool could not be reserved. Calls take longer to begin.
+    OnDemand {
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// Makes the engine for at most `calls_max` calls at the same time.
+pub(crate) fn start(calls_max: u32) -> Result<(Engine, Allocation), StartError> {
+    let mut config = config();
+    config.allocation_strategy(pool(calls_max));
+    match Engine::new(&config) {
+        Ok(engine) => Ok((engine, Allocation::Pooling)),
+        Err(error) => {
+            let reason = format!("{error:#}");
+            tracing::warn!(
+                reason,
+                calls_max,
+                "address space for a pool of instances cannot be reserved; calls will begin more slowly. \
+                 Lift the limit on address space (`ulimit -v`) or allow fewer calls at once"
+            );
+            let engine = Engine::new(&self::config()).map_err(StartError::Engine)?;
+            Ok((engine, Allocation::OnDemand { reason }))
+        }
+    }
+}
+
+fn config() -> Config {
+    let mut config = Config::new();
+    // Multiple memories stay on: wasmtime itself makes such modules, to pass values between the parts of a
+    // component, and panics where it may not.
+    config
+        .wasm_component_model(true)
+        .concurrency_support(false)
+        .gc_support(false)
+        .wasm_gc(false)
+        .wasm_exceptions(false)
+        .wasm_function_references(false)
+        .wasm_threads(false)
+        .wasm_memory64(false)
+        .wasm_relaxed_simd(false)
+        .wasm_custom_page_sizes(false)
+        .wasm_stack_switching(false)
+        .wasm_tail_call(false)
+        .wasm_wide_arithmetic(false);
+    config
+        .consume_fuel(true)
+        .operator_cost(operator_cost())
+        .epoch_interruption(true)
+        .cranelift_nan_canonicalization(true)
+        .memory_guaranteed_dense_image_size(SNAPSHOT_BYTES_MAX)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(WASM_STACK_BYTES + HOST_STACK_BYTES)
+        .async_stack_zeroing(true);
+    config
+}
+
+fn operator_cost() -> OperatorCost {
+    OperatorCost {
+        variable: VariableOperatorCost {
+            memory_grow_per_page: FUEL_PER_GROWN_PAGE,
+            ..VariableOperatorCost::new()
+        },
+        ..OperatorCost::new()
+    }
+}
+
+fn pool(calls_max: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(calls_max)
+        .total_core_instances(calls_max.saturating_mul(POOLED_CORE_INSTANCES_PER_CALL))
+        .total_memories(calls_max.saturating_mul(POOLED_MEMORIES_PER_CALL))
+        .total_tables(calls_max.saturating_mul(POOLED_TABLES_PER_CALL))
+        .total_stacks(calls_max)
+        .table_elements(POOLED_TABLE_ELEMENTS)
+        .max_component_instance_size(POOLED_COMPONENT_INSTANCE_BYTES)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+/// A thread that advances the engine's epoch while calls are under way, and sleeps while none is.
+pub(crate) struct Ticker {
+    shared: Arc<TickerState>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct TickerState {
+    demand: Mutex<Demand>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Demand {
+    calls: usize,
+    stopping: bool,
+}
+
+impl TickerState {
+    /// A poisoned lock is no danger: the two numbers are consistent after every statement.
+    fn lock(&self) -> MutexGuard<'_, Demand> {
+        self.demand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ticker {
+    pub(crate) fn start(engine: &Engine) -> Result<Self, StartError> {
+        let shared =
+            Arc::new(TickerState { demand: Mutex::new(Demand::default()), changed: Condvar::new() });
+        let thread = std::thread::Builder::new()
+            .name("sandbox-ticker".to_owned())
+            .spawn({
+                let (shared, engine) = (Arc::clone(&shared), engine.clone());
+                move || tick(&shared, &engine)
+            })
+            .map_err(StartError::Thread)?;
+        Ok(Ticker { shared, thread: Some(thread) })
+    }
+
+    /// Keeps the clock going until the returned guard is dropped.
+    pub(crate) fn tick_during_call(&self) -> Ticking {
+        self.shared.lock().calls += 1;
+        self.shared.changed.notify_one();
+        Ticking(Arc::clone(&self.shared))
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.lock().stopping = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that keeps guests' time panicked");
+        }
+    }
+}
+
+/// Keeps the clock going while it lives.
+pub(crate) struct Ticking(Arc<TickerState>);
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        let mut demand = self.0.lock();
+        demand.calls = demand.calls.saturating_sub(1);
+    }
+}
+
+fn tick(shared: &TickerState, engine: &Engine) {
+    loop {
+        let demand = shared
+            .changed
+            .wait_while(shared.lock(), |demand| demand.calls == 0 && !demand.stopping)
+            .unwrap_or_else(PoisonError::into_inner);
+        if demand.stopping {
+            return;
+        }
+        drop(demand);
+        std::thread::sleep(TICK);
+        engine.increment_epoch();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hardened_configuration_is_accepted_with_and_without_a_pool() {
+        let (_, allocation) = start(2).expect("an engine");
+        assert_eq!(allocation, Allocation::Pooling);
+        Engine::new(&config()).expect("an engine without a pool");
+    }
+
+    #[test]
+    fn a_pool_that_does_not_fit_falls_back_and_says_so() {
+        let (_, allocation) = start(u32::MAX).expect("an engine");
+        assert!(matches!(allocation, Allocation::OnDemand { .. }));
+    }
+}

@@ -1,0 +1,116 @@
+//! What can go wrong on the host's side. What a guest does wrong is in `outcome.rs`.
+
+use std::path::PathBuf;
+
+use crate::component::ComponentKind;
+
+/// The sandbox could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// wasmtime refused its configuration, or this machine.
+    #[error("the WebAssembly engine does not start on this machine")]
+    Engine(#[source] wasmtime::Error),
+    /// The thread that keeps guests' time could not be started.
+    #[error("the thread that keeps guests' time does not start")]
+    Thread(#[source] std::io::Error),
+    /// The folder of compiled components cannot be used.
+    #[error(
+        "the folder of compiled components {path} cannot be used: it must be ours, writable, and closed to all others; name another folder",
+        path = path.display()
+    )]
+    CacheFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said, or what we found.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A component was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It is larger than the operator allows.
+    #[error("the component has {bytes} bytes, at most {bytes_max} are allowed")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// [`crate::SandboxConfig::component_bytes_max`].
+        bytes_max: u64,
+    },
+    /// It is native code that claims to be compiled WebAssembly; running it would be running a stranger's program.
+    #[error("this is compiled native code (.cwasm), which is never loaded; give the .wasm component it was made from")]
+    Precompiled,
+    /// It is no WebAssembly.
+    #[error("this is not a WebAssembly component: the file does not begin with the bytes of one")]
+    NotWasm,
+    /// It is a core module.
+    #[error(
+        "this is a core WebAssembly module, not a component; build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"
+    )]
+    CoreModule,
+    /// It is malformed, or uses proposals that are switched off.
+    #[error("the component is not valid, or uses features of WebAssembly that are switched off here")]
+    Invalid(#[source] wasmtime::Error),
+    /// It needs something the host does not have.
+    #[error(
+        "the component imports what this host does not offer: {}; the host offers the interfaces of `troupe:agent@0.1` and of WASI 0.2",
+        imports.join(", ")
+    )]
+    UnknownImports {
+        /// The imports, by name.
+        imports: Vec<String>,
+    },
+    /// It imports or exports one of our interfaces with other types.
+    #[error("the component does not fit the interfaces of `troupe:agent@0.1`; build it again with the current wit files")]
+    WrongTypes(#[source] wasmtime::Error),
+    /// It exports nothing that could be called.
+    #[error(
+        "the component exports neither `troupe:agent/guest@0.1.0` (an agent) nor `troupe:agent/interpreter@0.1.0` (an interpreter), but {}",
+        if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") }
+    )]
+    NothingToCall {
+        /// What it exports, by name.
+        exports: Vec<String>,
+    },
+    /// The host failed while it compiled: not the component's fault.
+    #[error("the component could not be compiled")]
+    Host(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A call could not be made, or its end is not known: the host's fault, never the guest's.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The component is not of the kind that was called.
+    #[error("the component {digest} is {found}, but {wanted} was called")]
+    WrongKind {
+        /// The component.
+        digest: crate::ComponentDigest,
+        /// What it is.
+        found: ComponentKind,
+        /// What the call needs.
+        wanted: ComponentKind,
+    },
+    /// No instance could be made: the machine is short of memory or slots.
+    #[error("no instance of the component could be made")]
+    Instantiate(#[source] wasmtime::Error),
+    /// Our code, or the code behind [`crate::HostCalls`], panicked. The process goes on, the call is lost.
+    #[error("the host panicked during the call: {message}")]
+    Panicked {
+        /// The panic's message.
+        message: String,
+    },
+    /// wasmtime failed in a way that no guest can cause.
+    #[error("the WebAssembly engine failed")]
+    Engine(#[source] wasmtime::Error),
+}
+
+impl SandboxError {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            SandboxError::Instantiate(_) => true,
+            SandboxError::WrongKind { .. } | SandboxError::Panicked { .. } | SandboxError::Engine(_) => false,
+        }
+    }
+}

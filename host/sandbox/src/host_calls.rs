@@ -1,0 +1,111 @@
+//! What a guest may ask of the world, as one trait. Who implements it knows models, journals and money;
+//! this crate has checked the grant, counted the call and charged for it before it asks.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::{llm, search};
+
+pub use crate::bindings::agent::troupe::agent::log::Level as LogLevel;
+pub use crate::bindings::agent::troupe::agent::types::{BudgetKind, Denial, Error};
+
+/// A future that a host call returns.
+pub type HostFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A line for the execution's log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogLine {
+    /// How important it is.
+    pub level: LogLevel,
+    /// The text, as the guest wrote it.
+    pub message: String,
+    /// A JSON object, checked to be one.
+    pub fields: Option<String>,
+}
+
+/// What a guest may ask of the world.
+///
+/// Time spent in these futures is not counted as the guest's, except for what they compute themselves. They
+/// are dropped when the call is cancelled. An answer of more than 16 MiB does not reach the guest.
+pub trait HostCalls: Send + Sync {
+    /// Asks a model. `request.model` is always there and granted.
+    fn complete(&self, request: llm::Request) -> HostFuture<'_, Result<llm::Completion, Error>>;
+
+    /// Asks several times at once. The answers come in the order of the requests, one for each.
+    fn complete_many(
+        &self,
+        requests: Vec<llm::Request>,
+    ) -> HostFuture<'_, Vec<Result<llm::Completion, Error>>> {
+        Box::pin(futures::future::join_all(requests.into_iter().map(|request| self.complete(request))))
+    }
+
+    /// Searches. `query.sources` is never empty, and all of them are granted.
+    fn search(&self, query: search::Query) -> HostFuture<'_, Result<search::Answer, Error>>;
+
+    /// Searches several times at once. The answers come in the order of the queries, one for each.
+    fn search_many(
+        &self,
+        queries: Vec<search::Query>,
+    ) -> HostFuture<'_, Vec<Result<search::Answer, Error>>> {
+        Box::pin(futures::future::join_all(queries.into_iter().map(|query| self.search(query))))
+    }
+
+    /// The inputs of the execution: a JSON object.
+    fn context_inputs(&self) -> HostFuture<'_, String>;
+
+    /// The output of an earlier step, as JSON.
+    fn context_output(&self, step: String) -> HostFuture<'_, Result<String, Error>>;
+
+    /// The names that `context_output` takes now.
+    fn context_steps(&self) -> HostFuture<'_, Vec<String>>;
+
+    /// What is left of the execution's money, in micro-dollars; none where no budget was set.
+    fn microdollars_left(&self) -> HostFuture<'_, Option<u64>>;
+
+    /// Takes a line for the log. It is within the guest's limit of log bytes.
+    fn log(&self, line: LogLine) -> HostFuture<'_, ()>;
+}
+
+/// A world in which there is nothing: no model, no search, no earlier step. For code that runs by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DenyAll;
+
+impl DenyAll {
+    fn denied<T: Send + 'static>(capability: &str) -> HostFuture<'static, Result<T, Error>> {
+        let error = Error::Denied(Denial {
+            capability: capability.to_owned(),
+            message: format!("there is no `{capability}` here: this code runs outside of a workflow"),
+        });
+        Box::pin(std::future::ready(Err(error)))
+    }
+}
+
+impl HostCalls for DenyAll {
+    fn complete(&self, _request: llm::Request) -> HostFuture<'_, Result<llm::Completion, Error>> {
+        DenyAll::denied("llm")
+    }
+
+    fn search(&self, _query: search::Query) -> HostFuture<'_, Result<search::Answer, Error>> {
+        DenyAll::denied("search")
+    }
+
+    fn context_inputs(&self) -> HostFuture<'_, String> {
+        Box::pin(std::future::ready("{}".to_owned()))
+    }
+
+    fn context_output(&self, _step: String) -> HostFuture<'_, Result<String, Error>> {
+        DenyAll::denied("context")
+    }
+
+    fn context_steps(&self) -> HostFuture<'_, Vec<String>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
+    fn microdollars_left(&self) -> HostFuture<'_, Option<u64>> {
+        Box::pin(std::future::ready(None))
+    }
+
+    fn log(&self, _line: LogLine) -> HostFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}

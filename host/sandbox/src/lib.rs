@@ -1,0 +1,41 @@
+//! Runs WebAssembly components that nobody vouches for, under limits and grants.
+//!
+//! A [`Sandbox`] loads a [`Component`] once and calls it many times. Each call gets a fresh instance, its
+//! [`Limits`], its [`Grants`] and a [`HostCalls`] to turn to, and ends in a [`Report`]: what came of it, what
+//! it used and what it printed. Whatever a guest does is data in that report; an `Err` is always the host's
+//! own trouble.
+//!
+//! This crate knows no workflows, no models and no journal: what a guest may ask of the world is behind the
+//! trait [`HostCalls`], which the server implements.
+
+mod bindings;
+mod cache;
+mod call;
+mod cancel;
+mod capability;
+mod component;
+mod engine;
+mod error;
+mod host_calls;
+mod limits;
+mod outcome;
+mod running_time;
+mod state;
+mod wasi;
+
+pub use bindings::agent::troupe::agent::{llm, search};
+pub use call::{Call, Invocation, Program, Sandbox, SandboxConfig};
+pub use cancel::CancelFlag;
+pub use capability::Grants;
+pub use capability::context::ContextGrant;
+pub use capability::human::HumanGrant;
+pub use capability::llm::LlmGrant;
+pub use capability::memory::MemoryGrant;
+pub use capability::search::SearchGrant;
+pub use capability::tools::ToolsGrant;
+pub use component::{Component, ComponentDigest, ComponentKind, ParseDigestError};
+pub use engine::Allocation;
+pub use error::{LoadError, SandboxError, StartError};
+pub use host_calls::{BudgetKind, Denial, DenyAll, Error, HostCalls, HostFuture, LogLevel, LogLine};
+pub use limits::{Limit, Limits};
+pub use outcome::{Captured, Exception, Failure, Outcome, Report, Trap, TrapCode, Usage};

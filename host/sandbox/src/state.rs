@@ -1,0 +1,62 @@
+//! What belongs to one call while it runs: the data of its store.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+
+use crate::capability::log::LogState;
+use crate::capability::{Grants, HostCallCount};
+use crate::host_calls::HostCalls;
+use crate::limits::{Limit, MemoryLimiter};
+use crate::running_time::RunningTime;
+use crate::wasi::output::Output;
+
+/// The data of one call's store.
+pub(crate) struct State {
+    pub(crate) wasi: WasiCtx,
+    pub(crate) table: ResourceTable,
+    pub(crate) memory: MemoryLimiter,
+    pub(crate) time: Arc<RunningTime>,
+    pub(crate) time_max: Duration,
+    pub(crate) output: Output,
+    /// The agent's id, for the texts of denials.
+    pub(crate) agent: String,
+    pub(crate) grants: Grants,
+    pub(crate) host: Arc<dyn HostCalls>,
+    pub(crate) host_calls: HostCallCount,
+    pub(crate) log: LogState,
+    /// Fuel for WASI calls that is not yet taken from the store: WASI's functions cannot reach it.
+    pub(crate) fuel_owed: u64,
+}
+
+impl State {
+    /// The time the guest may still compute or sleep.
+    pub(crate) fn time_left(&self) -> Duration {
+        self.time_max.saturating_sub(self.time.total())
+    }
+
+    /// Takes the fuel that is owed.
+    pub(crate) fn take_fuel_owed(&mut self) -> u64 {
+        std::mem::take(&mut self.fuel_owed).saturating_add(self.output.take_fuel_owed())
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// Travels through wasmtime as an error, from the place that found a limit reached to the end of the call.
+#[derive(Debug)]
+pub(crate) struct Stop(pub(crate) Limit);
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Stop {}

@@ -1,0 +1,196 @@
+//! WASI 0.2 for guests: linked whole, so that any toolchain's output starts, and empty: no arguments, no
+//! environment, no files, no sockets. Clock and entropy are the call's own.
+
+pub(crate) mod output;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chacha20::ChaCha12Rng;
+use chacha20::rand_core::SeedableRng;
+use sha2::{Digest, Sha256};
+use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime_wasi::p2::DynPollable;
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx};
+use wasmtime_wasi_io::bindings::wasi::io::poll;
+
+use crate::limits::Limit;
+use crate::running_time::RunningTime;
+use crate::state::{State, Stop};
+
+/// The interfaces of WASI 0.2 that are linked.
+pub(crate) const INTERFACES: &[&str] = &[
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
+];
+
+/// Streams, pollables and the like that one guest may hold; each costs the host memory.
+const RESOURCES_MAX: usize = 4_096;
+/// Bytes of entropy in one call; more is asked for in pieces. Bounds an allocation of the host.
+const RANDOM_BYTES_MAX: u64 = 64 << 10;
+/// How finely a guest sees time pass. Coarse enough to make timing attacks on the host's caches tedious.
+const CLOCK_RESOLUTION: Duration = Duration::from_micros(20);
+/// Fuel for asking what is ready, about what it costs the host.
+const POLL_FUEL: u64 = 2_000;
+
+/// Links WASI. Waiting goes through [`State`], so that it is counted and limited.
+pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    linker.allow_shadowing(true);
+    poll::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// The WASI state of one call.
+pub(crate) fn context(
+    output: &output::Output,
+    started_at: SystemTime,
+    time: &Arc<RunningTime>,
+    seed: &[u8; 32],
+) -> WasiCtx {
+    let started_at = started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut builder = WasiCtx::builder();
+    builder
+        .stdout(output.stdout())
+        .stderr(output.stderr())
+        .wall_clock(CallClock { started_at, time: Arc::clone(time) })
+        .monotonic_clock(CallClock { started_at, time: Arc::clone(time) })
+        .secure_random(generator(seed, "random"))
+        .insecure_random(generator(seed, "insecure"))
+        .insecure_random_seed(u128::from_le_bytes(derive(seed, "insecure-seed")))
+        .max_random_size(RANDOM_BYTES_MAX);
+    builder.build()
+}
+
+/// The table of one call's streams and pollables.
+pub(crate) fn resource_table() -> ResourceTable {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(RESOURCES_MAX);
+    table
+}
+
+/// Bytes that follow from the call's seed and a purpose, and tell nothing of the seed.
+pub(crate) fn derive<const N: usize>(seed: &[u8; 32], purpose: &str) -> [u8; N] {
+    const { assert!(N <= 32, "SHA-256 has 32 bytes") };
+    let digest = Sha256::new().chain_update(seed).chain_update(purpose.as_bytes()).finalize();
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&digest[..N]);
+    bytes
+}
+
+/// A generator that is the same for the same seed in every version of ours: ChaCha with 12 rounds.
+fn generator(seed: &[u8; 32], purpose: &str) -> ChaCha12Rng {
+    ChaCha12Rng::from_seed(derive(seed, purpose))
+}
+
+/// The guest's clocks: both begin with the call.
+struct CallClock {
+    /// Since the Unix epoch.
+    started_at: Duration,
+    time: Arc<RunningTime>,
+}
+
+impl CallClock {
+    fn since_start(&self) -> Duration {
+        let elapsed = self.time.since_start();
+        let resolution = CLOCK_RESOLUTION.as_nanos();
+        let coarse = elapsed.as_nanos() / resolution * resolution;
+        Duration::from_nanos(u64::try_from(coarse).unwrap_or(u64::MAX))
+    }
+}
+
+impl HostWallClock for CallClock {
+    fn resolution(&self) -> Duration {
+        CLOCK_RESOLUTION
+    }
+
+    fn now(&self) -> Duration {
+        self.started_at.saturating_add(self.since_start())
+    }
+}
+
+impl HostMonotonicClock for CallClock {
+    fn resolution(&self) -> u64 {
+        u64::try_from(CLOCK_RESOLUTION.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.since_start().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl State {
+    /// Waits at most for the time the guest has left, and counts the wait as its own: it holds an instance
+    /// meanwhile, for no reason but its own.
+    async fn sleep<T>(
+        &mut self,
+        wait: impl AsyncFnOnce(&mut ResourceTable) -> wasmtime::Result<T>,
+    ) -> wasmtime::Result<T> {
+        self.fuel_owed = self.fuel_owed.saturating_add(POLL_FUEL);
+        let left = self.time_left();
+        let began = self.time.since_start();
+        let ready = tokio::time::timeout(left, wait(&mut self.table)).await;
+        self.time.add_sleep(self.time.since_start().saturating_sub(began));
+        ready.unwrap_or_else(|_elapsed| Err(Stop(Limit::Time).into()))
+    }
+}
+
+impl poll::Host for State {
+    async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
+        self.sleep(async |table| poll::Host::poll(table, pollables).await).await
+    }
+}
+
+impl poll::HostPollable for State {
+    async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
+        self.fuel_owed = self.fuel_owed.saturating_add(POLL_FUEL);
+        poll::HostPollable::ready(&mut self.table, pollable).await
+    }
+
+    async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        self.sleep(async |table| poll::HostPollable::block(table, pollable).await).await
+    }
+
+    fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        poll::HostPollable::drop(&mut self.table, pollable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn purposes_have_bytes_of_their_own_and_calls_too() {
+        let (one, other) = ([1; 32], [2; 32]);
+        assert_eq!(derive::<16>(&one, "random"), derive::<16>(&one, "random"));
+        assert_ne!(derive::<16>(&one, "random"), derive::<16>(&one, "insecure"));
+        assert_ne!(derive::<16>(&one, "random"), derive::<16>(&other, "random"));
+    }
+}

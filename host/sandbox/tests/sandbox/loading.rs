@@ -1,0 +1,149 @@
+//! What is taken for a component and what is not, and the folder of compiled ones.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use bytes::Bytes;
+use troupe_sandbox::{LoadError, Outcome, Sandbox, SandboxConfig, StartError};
+
+use crate::support::{MEMORY, RUN, agent_wasm, call, invocation, sandbox};
+
+fn null_agent() -> Bytes {
+    agent_wasm(&format!(
+        r#"(module {MEMORY} (data (i32.const 64) "null") {RUN}
+            (i32.store (i32.const 20) (i32.const 64)) (i32.store (i32.const 24) (i32.const 4)) (i32.const 16)))"#
+    ))
+}
+
+async fn refusal(wasm: impl Into<Bytes>) -> LoadError {
+    sandbox().load(wasm.into()).await.expect_err("this is no component for us")
+}
+
+async fn refused_component(text: &str) -> String {
+    refusal(wat::parse_str(text).expect("WebAssembly text")).await.to_string()
+}
+
+#[tokio::test]
+async fn what_is_no_component_is_refused_with_a_reason() {
+    assert!(matches!(refusal("").await, LoadError::NotWasm));
+    assert!(matches!(refusal("\0asm").await, LoadError::NotWasm));
+    assert!(matches!(refusal("(component)").await, LoadError::NotWasm), "text is not taken");
+    assert!(matches!(refusal(vec![0xa5; 4096]).await, LoadError::NotWasm));
+    assert!(matches!(refusal(wat::parse_str("(module)").expect("text")).await, LoadError::CoreModule));
+    assert!(matches!(refusal(&b"\0asm\x0d\0\x01\0garbage"[..]).await, LoadError::Invalid(_)));
+    let whole = null_agent();
+    assert!(matches!(refusal(whole.slice(..whole.len() / 2)).await, LoadError::Invalid(_)));
+}
+
+#[tokio::test]
+async fn native_code_is_never_taken() {
+    let compiled = wasmtime::Engine::default().precompile_component(b"(component)").expect("native code");
+    assert!(matches!(refusal(compiled).await, LoadError::Precompiled));
+}
+
+#[tokio::test]
+async fn a_component_that_is_too_large_is_refused_unread() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut config = SandboxConfig::new(folder.path());
+    (config.component_bytes_max, config.calls_max) = (100, 1);
+    let error = Sandbox::new(config).expect("a sandbox").load(null_agent()).await.expect_err("it is too large");
+    assert!(matches!(error, LoadError::TooLarge { bytes_max: 100, .. }));
+}
+
+#[tokio::test]
+async fn imports_that_nobody_offers_are_all_named() {
+    let error = refused_component(
+        r#"(component (import "wasi:http/outgoing-handler@0.2.0" (instance)) (import "their:own/thing" (func))
+            (import "troupe:agent/llm@0.9.0" (instance)) (import "wasi:io/poll@0.2.0" (instance)))"#,
+    )
+    .await;
+    assert_eq!(
+        error,
+        "the component imports what this host does not offer: wasi:http/outgoing-handler@0.2.0, their:own/thing, \
+         troupe:agent/llm@0.9.0; the host offers the interfaces of `troupe:agent@0.1` and of WASI 0.2"
+    );
+}
+
+#[tokio::test]
+async fn a_component_with_nothing_to_call_says_what_it_has() {
+    let error = refused_component("(component)").await;
+    assert!(error.ends_with("but nothing"), "{error}");
+    let error = refused_component(r#"(component (instance $i) (export "a:b/c" (instance $i)))"#).await;
+    assert!(error.ends_with("but a:b/c"), "{error}");
+}
+
+#[tokio::test]
+async fn interfaces_with_other_types_are_refused() {
+    let text = r#"(component (instance $i) (export "troupe:agent/guest@0.1.0" (instance $i)))"#;
+    assert!(matches!(refusal(wat::parse_str(text).expect("text")).await, LoadError::WrongTypes(_)));
+    let text = r#"(component
+        (import "troupe:agent/context@0.1.0" (instance (export "inputs" (func (result u32)))))
+        (instance $i) (export "troupe:agent/guest@0.1.0" (instance $i)))"#;
+    assert!(matches!(refusal(wat::parse_str(text).expect("text")).await, LoadError::WrongTypes(_)));
+}
+
+#[tokio::test]
+async fn features_that_are_switched_off_are_refused() {
+    for module in [
+        "(module (memory i64 1))",
+        "(module (memory 1 1 shared))",
+        "(module (tag))",
+        "(module (type (struct)))",
+        "(module (func (result f32x4) unreachable))",
+    ] {
+        let Ok(wasm) = wat::parse_str(format!("(component (core {}", &module[1..]) + ")") else { continue };
+        assert!(matches!(refusal(wasm).await, LoadError::Invalid(_)), "{module}");
+    }
+}
+
+#[tokio::test]
+async fn a_component_is_compiled_once_and_a_damaged_file_is_made_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let start = || {
+        let mut config = SandboxConfig::new(folder.path().join("compiled"));
+        config.calls_max = 2;
+        Sandbox::new(config).expect("a sandbox")
+    };
+    let files = || -> Vec<_> {
+        let entries = fs::read_dir(folder.path().join("compiled")).expect("the folder");
+        entries.map(|entry| entry.expect("an entry").path()).collect()
+    };
+    let works = async |sandbox: &Sandbox| {
+        let component = sandbox.load(null_agent()).await.expect("a component");
+        let report = sandbox.call_agent(&component, invocation("", ""), call()).await.expect("the host is well");
+        assert_eq!(report.outcome, Outcome::Returned("null".to_owned()));
+    };
+
+    works(&start()).await;
+    let [file] = &files()[..] else { panic!("one file, not {:?}", files()) };
+    let written = fs::metadata(file).expect("the file").modified().expect("a time");
+    works(&start()).await;
+    assert_eq!(fs::metadata(file).expect("the file").modified().expect("a time"), written, "compiled twice");
+
+    let whole = fs::read(file).expect("the file");
+    let mut rotten = whole.clone();
+    rotten[whole.len() / 2] ^= 1;
+    for damaged in [rotten, whole[..whole.len() / 2].to_vec(), Vec::new()] {
+        fs::write(file, damaged).expect("a damaged file");
+        works(&start()).await;
+        assert_eq!(files().len(), 1);
+        assert_eq!(fs::read(&files()[0]).expect("the file").len(), whole.len());
+    }
+}
+
+#[test]
+fn the_folder_of_native_code_is_closed_to_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let compiled = folder.path().join("a/b");
+    let mut config = SandboxConfig::new(&compiled);
+    config.calls_max = 1;
+    fs::create_dir_all(&compiled).expect("a folder");
+    fs::set_permissions(&compiled, fs::Permissions::from_mode(0o777)).expect("our own folder");
+    Sandbox::new(config.clone()).expect("a sandbox");
+    assert_eq!(fs::metadata(&compiled).expect("the folder").permissions().mode() & 0o777, 0o700);
+
+    config.cache_dir = folder.path().join("file");
+    fs::write(&config.cache_dir, "").expect("a file");
+    let error = Sandbox::new(config).err().expect("a file is no folder");
+    assert!(matches!(error, StartError::CacheFolder { .. }));
+}

@@ -1,0 +1,9 @@
+//! The sandbox with real WebAssembly: hostile components as text, agents from `tests/guests`, the interpreters.
+
+mod agents;
+mod capabilities;
+mod hostile;
+mod javascript;
+mod loading;
+mod python;
+mod support;

@@ -1,0 +1,176 @@
+"""Runs one program and finds its result, or its error as its author should see it."""
+
+import ast
+import asyncio
+import itertools
+import json
+import linecache
+import logging
+import sys
+import time
+import traceback
+import types
+
+from troupe_python.context import Context
+from troupe_python.values import to_json
+
+# Functions on the stack that a traceback shows: the outermost and the innermost of a deep recursion.
+CALLS_SHOWN = (20, 40)
+# Longer texts are cut in the middle: a message may quote megabytes.
+TEXT_CHARS_MAX = 20_000
+
+
+class Raised(Exception):
+    """The program failed: what to tell its author."""
+
+    def __init__(self, kind, message, trace, line):
+        super().__init__(kind)
+        self.kind, self.message, self.traceback, self.line = kind, message, trace, line
+
+
+def run(source, filename, input_json, action):
+    """Runs source code and returns the JSON of its result."""
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    # The snapshot's clock stood still since the build.
+    logging._startTime = time.time_ns()
+    sys.stdout.reconfigure(line_buffering=True)
+    try:
+        return to_json(_result(source, filename, json.loads(input_json), action))
+    except BaseException as error:  # The author's code may raise anything.
+        raised = _describe(error, filename)
+    finally:
+        _flush()
+    raise raised
+
+
+def _result(source, filename, value, action):
+    main = types.ModuleType("__main__")
+    main.__file__ = filename
+    main.input = value
+    main.context = Context()
+    sys.modules["__main__"] = main
+    namespace = main.__dict__
+    missing = object()
+    try:
+        last = _execute(source, filename, namespace)
+        result = namespace.get("result", missing)
+        if result is not missing:
+            return result
+        function = namespace.get(action)
+        if callable(function) and getattr(function, "__module__", None) == "__main__":
+            returned = function(value)
+            return asyncio.run(_awaited(returned)) if hasattr(returned, "__await__") else returned
+        return last
+    except SystemExit as exit:
+        if exit.code is None or exit.code == 0:
+            return namespace.get("result")
+        raise
+
+
+async def _awaited(awaitable):
+    return await awaitable
+
+
+def _execute(source, filename, namespace):
+    """Runs the source and returns the value of its last statement, where that is an expression."""
+    tree = ast.parse(source, filename)
+    last = tree.body[-1] if tree.body else None
+    if not isinstance(last, ast.Expr):
+        exec(compile(tree, filename, "exec", dont_inherit=True), namespace)
+        return None
+    tree.body.pop()
+    code = compile(tree, filename, "exec", dont_inherit=True)
+    # The expression sees the same `from __future__` imports as what stands before it.
+    futures = code.co_flags & _FUTURES
+    value = compile(ast.Expression(last.value), filename, "eval", flags=futures, dont_inherit=True)
+    exec(code, namespace)
+    return eval(value, namespace)
+
+
+def _future_flags():
+    import __future__
+
+    flags = 0
+    for name in __future__.all_feature_names:
+        flags |= getattr(__future__, name).compiler_flag
+    return flags
+
+
+_FUTURES = _future_flags()
+
+
+def _describe(error, filename):
+    # Source lines are looked up for the frames that are shown, not for a thousand of a recursion.
+    trace = traceback.TracebackException.from_exception(error, compact=True, lookup_lines=False)
+    seen = set()
+    _keep_own_frames(trace, filename, seen)
+    return Raised(type(error).__name__, _message(error), _cut("".join(trace.format())), _line(error, filename))
+
+
+def _keep_own_frames(trace, filename, seen):
+    if trace is None or id(trace) in seen:
+        return
+    seen.add(id(trace))
+    own = _Calls(frame for frame in trace.stack if frame.filename == filename)
+    trace.stack = own or None
+    _keep_own_frames(trace.__cause__, filename, seen)
+    _keep_own_frames(trace.__context__, filename, seen)
+    for inner in trace.exceptions or ():
+        _keep_own_frames(inner, filename, seen)
+
+
+class _Calls(traceback.StackSummary):
+    """Frames that look like Python's own, and take no quarter of a second for a thousand of them."""
+
+    def format(self, **options):
+        same_line = itertools.groupby(self, key=lambda frame: (frame.lineno, frame.name))
+        runs = [list(run) for _, run in same_line]
+        first, last = CALLS_SHOWN
+        hidden = runs[first:-last]
+        for run in runs if not hidden else [*runs[:first], *runs[-last:]]:
+            if hidden and run is runs[-last]:
+                yield f"  [… {sum(map(len, hidden))} calls left out]\n"
+            yield from traceback.StackSummary(run[:3]).format(**options)
+            if len(run) > 3:
+                yield f"  [Previous line repeated {len(run) - 3} more times]\n"
+
+
+def _message(error):
+    if isinstance(error, SystemExit):
+        return f"the program ended itself with the exit code {error.code!r}"
+    try:
+        message = str(error)
+    except BaseException:
+        return "the exception cannot be shown: its own `__str__` fails"
+    if not message and isinstance(error, MemoryError):
+        return "the program needs more memory than it may have"
+    return _cut(message)
+
+
+def _line(error, filename):
+    """The line where the author's code last was."""
+    if isinstance(error, SyntaxError) and error.filename == filename:
+        return error.lineno
+    line = None
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == filename:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def _cut(text):
+    if len(text) > TEXT_CHARS_MAX:
+        half = TEXT_CHARS_MAX // 2
+        text = f"{text[:half]}\n[… {len(text) - 2 * half} characters left out]\n{text[-half:]}"
+    return text.encode("utf-8", "replace").decode()
+
+
+def _flush():
+    """Hands over what was printed, also where the program put something else in the place of the streams."""
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        try:
+            stream.flush()
+        except BaseException:
+            pass  # A stream of the author's own that fails must not hide the program's result.
