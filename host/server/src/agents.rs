@@ -1,0 +1,67 @@
+//! One attempt of one step, by the kind of its agent.
+
+mod code;
+mod llm;
+mod search;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+use troupe_workflow::{
+    Agent, AgentKind, Code, Definition, ExecutionId, Failure, StartStep, StepUsage, check_schema,
+};
+
+use crate::driver::{AttemptEnd, Output, StepMessage};
+use crate::services::Services;
+
+/// How long an attempt may take where neither the step nor its agent says.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What an attempt needs.
+pub(crate) struct Attempt {
+    pub(crate) services: Arc<Services>,
+    pub(crate) definition: Arc<Definition>,
+    pub(crate) execution: ExecutionId,
+    pub(crate) driver: mpsc::Sender<StepMessage>,
+    pub(crate) start: StartStep,
+}
+
+/// Runs an attempt to its end.
+pub(crate) async fn run(attempt: Attempt) -> AttemptEnd {
+    let timeout = attempt.start.timeout.unwrap_or(TIMEOUT);
+    let mut usage = StepUsage::default();
+    let done = tokio::time::timeout(timeout, run_agent(&attempt, &mut usage)).await;
+    let result = done.unwrap_or_else(|_elapsed| {
+        let millis = timeout.as_millis();
+        let message = format!("the step took longer than its {millis} ms; raise its `timeout_ms`");
+        Err(Failure::new(Code::TimedOut, message))
+    });
+    AttemptEnd { path: attempt.start.path, attempt: attempt.start.attempt, result, usage }
+}
+
+async fn run_agent(attempt: &Attempt, usage: &mut StepUsage) -> Result<Output, Failure> {
+    let id = attempt.start.agent.as_str();
+    let Some(agent) = attempt.definition.agent(id) else {
+        return Err(Failure::new(Code::Internal, format!("there is no agent `{id}`")));
+    };
+    match &agent.kind {
+        // An LLM's answer is checked where it can still be repaired.
+        AgentKind::Llm(llm) => llm::run(attempt, agent, llm).await,
+        AgentKind::Search(search) => checked(agent, search::run(attempt, search).await?),
+        AgentKind::Code(code) => checked(agent, code::run(attempt, agent, code, usage).await?),
+        AgentKind::Tool(_) | AgentKind::Human(_) => Err(Failure::new(
+            Code::Internal,
+            format!("`{}` agents are not available in this version of Troupe", agent.kind.as_str()),
+        )),
+    }
+}
+
+fn checked(agent: &Agent, value: Value) -> Result<Output, Failure> {
+    if let Some(schema) = &agent.output_schema {
+        check_schema(&value, schema)
+            .map_err(|problem| Failure::new(Code::OutputInvalid, problem.to_string()))?;
+    }
+    Ok(Output { value, text: None })
+}

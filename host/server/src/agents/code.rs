@@ -1,0 +1,161 @@
+//! A step of code: source in an interpreter, or a component. Both run in the sandbox, under limits and grants.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use troupe_sandbox::{
+    Call, CancelFlag, ComponentDigest, ContextGrant, Grants, Invocation, Limits, LlmGrant, Outcome,
+    Program, Report, SearchGrant,
+};
+use troupe_workflow::{
+    Agent, Code, CodeAgent, CodeSource, Failure, Language, Limits as AskedLimits, StepUsage,
+};
+
+use super::Attempt;
+use crate::call_gateway::CallGateway;
+use crate::clock;
+use crate::host_calls::GuestHost;
+
+pub(super) async fn run(
+    attempt: &Attempt,
+    agent: &Agent,
+    code: &CodeAgent,
+    usage: &mut StepUsage,
+) -> Result<Value, Failure> {
+    let start = &attempt.start;
+    let services = &attempt.services;
+    let call = Call {
+        agent: agent.id.as_str().to_owned(),
+        grants: grants(code),
+        limits: within(services.limits, &code.limits),
+        host: Arc::new(GuestHost {
+            gateway: CallGateway::new(start, attempt.driver.clone()),
+            services: Arc::clone(services),
+            idempotency_key: start.idempotency_key.clone(),
+            agent: agent.id.as_str().to_owned(),
+            execution: attempt.execution,
+        }),
+        seed: clock::entropy(),
+        started_at: clock::system_time(),
+        cancel: CancelFlag::new(),
+    };
+    let input = start.input.to_string();
+    let unavailable = |error: anyhow::Error| Failure::new(Code::ComponentUnavailable, format!("{error:#}"));
+    let report = match &code.source {
+        CodeSource::Inline { language, code } => {
+            let component = services.components.interpreter(*language).await.map_err(unavailable)?;
+            let program = Program {
+                source: code.clone(),
+                filename: format!("{}.{}", agent.id, extension(*language)),
+                input,
+                action: start.action.clone(),
+            };
+            services.components.sandbox().execute(&component, program, call).await
+        }
+        CodeSource::Component { reference } => {
+            let digest: ComponentDigest = reference
+                .parse()
+                .map_err(|_error| Failure::new(Code::ComponentUnavailable, format!("`{reference}` is no digest")))?;
+            let component = services.components.agent(&digest).await.map_err(unavailable)?;
+            let invocation = Invocation {
+                action: start.action.clone(),
+                input,
+                execution: attempt.execution.to_string(),
+                workflow: attempt.definition.name().to_owned(),
+                step: start.path.to_string(),
+                attempt: start.attempt,
+                idempotency_key: start.idempotency_key.clone(),
+            };
+            services.components.sandbox().call_agent(&component, invocation, call).await
+        }
+    };
+    let report = report.map_err(|error| Failure::new(Code::Internal, format!("the sandbox failed: {error}")))?;
+    *usage = usage_of(&report);
+    log_output(attempt, agent, &report);
+    value_of(report)
+}
+
+fn extension(language: Language) -> &'static str {
+    match language {
+        Language::Python => "py",
+        Language::JavaScript => "js",
+    }
+}
+
+fn grants(code: &CodeAgent) -> Grants {
+    Grants {
+        llm: code.grants.llm_models.clone().map(|models| LlmGrant { models }),
+        search: code.grants.search.clone().map(|sources| SearchGrant { sources }),
+        // What a step may read in its templates anyway.
+        context: Some(ContextGrant),
+        ..Grants::none()
+    }
+}
+
+/// What the workflow asks for, as far as the operator's ceilings allow.
+fn within(ceiling: Limits, asked: &AskedLimits) -> Limits {
+    let megabytes = |count: u64| count.saturating_mul(1 << 20);
+    let kilobytes = |count: u64| count.saturating_mul(1 << 10);
+    Limits {
+        fuel: asked.fuel.unwrap_or(u64::MAX).min(ceiling.fuel),
+        memory_bytes_max: asked.memory_mb.map_or(u64::MAX, megabytes).min(ceiling.memory_bytes_max),
+        time_max: asked.timeout.unwrap_or(ceiling.time_max).min(ceiling.time_max),
+        output_bytes_max: asked.output_kb.map_or(u64::MAX, kilobytes).min(ceiling.output_bytes_max),
+        host_calls_max: asked
+            .host_calls
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(u32::MAX)
+            .min(ceiling.host_calls_max),
+        ..ceiling
+    }
+}
+
+fn usage_of(report: &Report) -> StepUsage {
+    StepUsage {
+        fuel: report.usage.fuel,
+        memory_bytes: report.usage.memory_bytes_peak,
+        guest_ms: u64::try_from(report.usage.duration.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn log_output(attempt: &Attempt, agent: &Agent, report: &Report) {
+    for (stream, captured) in [("stdout", &report.stdout), ("stderr", &report.stderr)] {
+        if !captured.text.is_empty() {
+            let text = captured.text.as_str();
+            tracing::info!(execution.id = %attempt.execution, step.path = %attempt.start.path, agent = %agent.id, stream, text, "a component wrote");
+        }
+    }
+}
+
+fn value_of(report: Report) -> Result<Value, Failure> {
+    match report.outcome {
+        Outcome::Returned(json) => serde_json::from_str(&json)
+            .map_err(|error| Failure::new(Code::OutputInvalid, format!("the result is no JSON: {error}"))),
+        Outcome::Declined(failure) => {
+            let declined = Failure::new(Code::GuestFailed, failure.message);
+            Err(if failure.transient { declined.transient() } else { declined })
+        }
+        Outcome::Raised(exception) => Err(Failure::new(Code::GuestFailed, exception.traceback.trim_end())),
+        Outcome::InvalidResult(reason) => Err(Failure::new(Code::OutputInvalid, reason)),
+        Outcome::Exited(code) => {
+            Err(Failure::new(Code::GuestFailed, format!("the component ended itself with exit code {code}")))
+        }
+        Outcome::Trapped(trap) => {
+            let frames = trap.frames.iter().take(20).map(|frame| format!("\n  in {frame}")).collect::<String>();
+            Err(Failure::new(Code::GuestTrap, format!("{}{frames}", trap.message)))
+        }
+        Outcome::LimitHit(limit) => Err(Failure::new(limit_code(limit), limit.to_string())),
+        Outcome::Cancelled => Err(Failure::new(Code::Cancelled, "the call was cancelled")),
+    }
+}
+
+fn limit_code(limit: troupe_sandbox::Limit) -> Code {
+    use troupe_sandbox::Limit;
+    match limit {
+        Limit::Fuel => Code::LimitFuel,
+        Limit::Memory => Code::LimitMemory,
+        Limit::Time => Code::LimitTime,
+        Limit::Output => Code::LimitOutput,
+        Limit::HostCalls => Code::LimitHostCalls,
+    }
+}

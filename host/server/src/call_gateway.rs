@@ -1,0 +1,263 @@
+//! Calls of one attempt to models and searches: reserved and recorded before they happen, settled and recorded
+//! after, and not made twice where the answer is in the journal already.
+
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, oneshot};
+use troupe_providers::{
+    Completion, Finish, ModelRequest, ProviderError, SearchAnswer, ToolCall,
+};
+use troupe_workflow::{
+    CallKind, CallOutcome, CallRecord, Code, Failure, MicroUsd, StartStep, StepPath, Usage,
+};
+
+use crate::driver::{EndCall, StartCall, StepMessage};
+use crate::models::Route;
+use crate::sources::{Question, Sources};
+
+/// Tokens that are reserved for an answer whose length nothing bounds.
+const MAX_TOKENS_DEFAULT: u32 = 4096;
+/// An answer shorter than this is not worth its question.
+const MAX_TOKENS_LEAST: u32 = 256;
+
+/// The way of one attempt to the outside.
+pub(crate) struct CallGateway {
+    path: StepPath,
+    attempt: u32,
+    driver: mpsc::Sender<StepMessage>,
+    /// Answers that an interrupted attempt got, and nobody has asked for again.
+    recorded: Mutex<Vec<CallRecord>>,
+}
+
+/// A model's answer with what it used, as the journal keeps it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    #[serde(default)]
+    pub(crate) tool_calls: Vec<ToolCall>,
+    pub(crate) finish: Finish,
+    pub(crate) model: String,
+    pub(crate) usage: Usage,
+    pub(crate) cost: MicroUsd,
+}
+
+impl CallGateway {
+    pub(crate) fn new(start: &StartStep, driver: mpsc::Sender<StepMessage>) -> Self {
+        Self {
+            path: start.path.clone(),
+            attempt: start.attempt,
+            driver,
+            recorded: Mutex::new(start.recorded.clone()),
+        }
+    }
+
+    /// Looks at the execution.
+    pub(crate) async fn inspect<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&troupe_workflow::Execution) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (answer, answered) = oneshot::channel();
+        let message = StepMessage::Inspect(Box::new(move |execution| {
+            let _ = answer.send(look(execution));
+        }));
+        self.driver.send(message).await.map_err(|_gone| driver_gone())?;
+        answered.await.map_err(|_gone| driver_gone())
+    }
+
+    /// Asks the models of a route, one after the other while their services fail.
+    pub(crate) async fn complete(
+        &self,
+        name: &str,
+        routes: &[Route],
+        request: ModelRequest,
+    ) -> Result<Answer, Failure> {
+        let mut last = None;
+        for route in routes {
+            let request = ModelRequest { model: route.model.clone(), ..request.clone() };
+            match self.complete_one(name, route, request).await {
+                Err(failure) if is_services_fault(&failure) => last = Some(failure),
+                other => return other,
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            Failure::new(Code::InputInvalid, format!("the model `{name}` stands for nothing; mend its route in [models]"))
+        }))
+    }
+
+    async fn complete_one(
+        &self,
+        name: &str,
+        route: &Route,
+        mut request: ModelRequest,
+    ) -> Result<Answer, Failure> {
+        // The limit is part of neither the step's input nor the record: it may differ after a crash.
+        let hash = hash_of(&json!([
+            "model", request.model, request.system, request.messages, request.stop, request.tools,
+            request.schema.as_ref().map(|schema| &schema.json),
+        ]));
+        if let Some(outcome) = self.take_recorded(&hash) {
+            return match outcome {
+                CallOutcome::Answered(answer) => serde_json::from_value(answer).map_err(|error| {
+                    Failure::new(Code::Internal, format!("a recorded answer cannot be read: {error}"))
+                }),
+                CallOutcome::Failed(failure) => Err(failure),
+            };
+        }
+        let reserved = self.reserve(route, &mut request).await?;
+        let call = StartCall {
+            path: self.path.clone(),
+            attempt: self.attempt,
+            kind: CallKind::Model,
+            target: name.to_owned(),
+            request: hash,
+            reserved,
+        };
+        let number = self.start(call).await?;
+        // Waiting for a slot is part of the call; nobody closes the semaphore.
+        let slot = route.service.slots.acquire().await;
+        let result = route.service.provider.complete(&request).await;
+        drop(slot);
+        match result {
+            Ok(completion) => {
+                let answer = answer_of(completion, route);
+                let (usage, cost) = (answer.usage, answer.cost);
+                let stored = serde_json::to_value(&answer).map_err(|error| {
+                    Failure::new(Code::Internal, format!("an answer cannot be stored: {error}"))
+                })?;
+                self.end(number, CallOutcome::Answered(stored), (usage, cost)).await?;
+                Ok(answer)
+            }
+            Err(error) => {
+                let failure = failure_of(&error);
+                // What it cost is unknown: it stays charged at its worst case.
+                let cost = if error.sent() { reserved } else { MicroUsd::ZERO };
+                self.end(number, CallOutcome::Failed(failure.clone()), (Usage::default(), cost)).await?;
+                Err(failure)
+            }
+        }
+    }
+
+    /// The worst case of a call. Without a limit of its own, the answer gets what the budget affords.
+    async fn reserve(&self, route: &Route, request: &mut ModelRequest) -> Result<MicroUsd, Failure> {
+        let Some(price) = &route.price else { return Ok(MicroUsd::ZERO) };
+        let input = request.input_tokens_max();
+        let left = self.inspect(troupe_workflow::Execution::money_left).await?;
+        if let (None, Some(left)) = (request.max_tokens, left) {
+            let most = price.max_output_tokens.unwrap_or(MAX_TOKENS_DEFAULT);
+            let budget = troupe_providers::MicroUsd(left.as_micro_usd());
+            let affordable = price.max_tokens_within(budget, input).unwrap_or(0);
+            request.max_tokens = Some(affordable.min(most).max(MAX_TOKENS_LEAST));
+        }
+        let output = request.max_tokens.or(price.max_output_tokens).unwrap_or(MAX_TOKENS_DEFAULT);
+        Ok(MicroUsd::new(price.worst_case(input, output).0))
+    }
+
+    /// Searches once.
+    pub(crate) async fn search(
+        &self,
+        sources: &Sources,
+        question: &Question,
+    ) -> Result<SearchAnswer, Failure> {
+        let hash = hash_of(&json!(["search", question.text, question.sources, question.max_results]));
+        if let Some(outcome) = self.take_recorded(&hash) {
+            return match outcome {
+                CallOutcome::Answered(answer) => serde_json::from_value(answer).map_err(|error| {
+                    Failure::new(Code::Internal, format!("a recorded answer cannot be read: {error}"))
+                }),
+                CallOutcome::Failed(failure) => Err(failure),
+            };
+        }
+        let call = StartCall {
+            path: self.path.clone(),
+            attempt: self.attempt,
+            kind: CallKind::Search,
+            target: question.sources.join(", "),
+            request: hash,
+            reserved: MicroUsd::ZERO,
+        };
+        let number = self.start(call).await?;
+        let result = sources.search(question).await.map_err(|error| failure_of(&error));
+        let outcome = match &result {
+            Ok(answer) => CallOutcome::Answered(serde_json::to_value(answer).map_err(|error| {
+                Failure::new(Code::Internal, format!("an answer cannot be stored: {error}"))
+            })?),
+            Err(failure) => CallOutcome::Failed(failure.clone()),
+        };
+        self.end(number, outcome, (Usage::default(), MicroUsd::ZERO)).await?;
+        result
+    }
+
+    fn take_recorded(&self, hash: &str) -> Option<CallOutcome> {
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let position =
+            recorded.iter().position(|call| call.outcome.is_some() && call.request == hash)?;
+        recorded.remove(position).outcome
+    }
+
+    async fn start(&self, call: StartCall) -> Result<u32, Failure> {
+        let (answer, answered) = oneshot::channel();
+        self.driver.send(StepMessage::StartCall(call, answer)).await.map_err(|_gone| driver_gone())?;
+        answered.await.map_err(|_gone| driver_gone())?
+    }
+
+    async fn end(
+        &self,
+        call: u32,
+        outcome: CallOutcome,
+        (usage, cost): (Usage, MicroUsd),
+    ) -> Result<(), Failure> {
+        let (answer, answered) = oneshot::channel();
+        let end = EndCall { path: self.path.clone(), attempt: self.attempt, call, outcome, usage, cost };
+        self.driver.send(StepMessage::EndCall(end, answer)).await.map_err(|_gone| driver_gone())?;
+        answered.await.map_err(|_gone| driver_gone())
+    }
+}
+
+/// Whether another model may answer instead.
+pub(crate) fn is_services_fault(failure: &Failure) -> bool {
+    matches!(failure.code, Code::RateLimited | Code::Overloaded | Code::Unavailable | Code::TimedOut)
+}
+
+fn answer_of(completion: Completion, route: &Route) -> Answer {
+    let cost = route.price.as_ref().map_or(0, |price| price.cost(&completion.usage).0);
+    Answer {
+        text: completion.text,
+        tool_calls: completion.tool_calls,
+        finish: completion.finish,
+        model: completion.model,
+        usage: Usage {
+            input_tokens: completion.usage.input_tokens,
+            cached_input_tokens: completion.usage.cached_input_tokens,
+            output_tokens: completion.usage.output_tokens,
+        },
+        cost: MicroUsd::new(cost),
+    }
+}
+
+/// A provider's error as the journal keeps it.
+pub(crate) fn failure_of(error: &ProviderError) -> Failure {
+    let code = match error {
+        ProviderError::RateLimited { .. } => Code::RateLimited,
+        ProviderError::Overloaded { .. } => Code::Overloaded,
+        ProviderError::Unavailable { .. } | ProviderError::BadAnswer { .. } => Code::Unavailable,
+        ProviderError::TimedOut { .. } => Code::TimedOut,
+        ProviderError::Denied { .. } => Code::Denied,
+        ProviderError::Invalid { .. } => Code::InputInvalid,
+    };
+    let retry_after = error
+        .retry_after()
+        .map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+    Failure::new(code, error.to_string()).retry_after_ms(retry_after)
+}
+
+fn hash_of(request: &Value) -> String {
+    Sha256::digest(request.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The driver ends before its steps only when this process gives the execution up.
+fn driver_gone() -> Failure {
+    Failure::new(Code::Cancelled, "the execution is no longer driven by this process")
+}

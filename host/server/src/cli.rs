@@ -1,0 +1,142 @@
+//! The command line: reads it, runs the command, turns the end into an exit code.
+
+mod component;
+mod document;
+mod exec;
+mod output;
+mod progress;
+mod recover;
+mod run;
+mod show;
+mod validate;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{PlaceOptions, Places, ServerConfig, log_filter};
+
+/// Runs workflows of agents; every piece of foreign code runs in a sandbox.
+#[derive(Debug, Parser)]
+#[command(name = "troupe", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// The operator's file [default: TROUPE_CONFIG, ./troupe.toml, then the user's configuration folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the journal lies [default: TROUPE_DATA, then `troupe` in the user's data folder]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// Where the interpreter components lie [default: TROUPE_PLUGINS, then `plugins` beside the program]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    plugins: Option<PathBuf>,
+}
+
+impl Common {
+    fn places(&self) -> anyhow::Result<Places> {
+        let options = PlaceOptions { data: self.data.clone(), plugins: self.plugins.clone() };
+        Places::find(&options)
+    }
+
+    fn config(&self) -> Result<ServerConfig, CliError> {
+        ServerConfig::load(self.config.as_deref()).map_err(CliError::Caller)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a workflow document to its end
+    Run(run::RunArgs),
+    /// Run Python or JavaScript in the sandbox
+    Exec(exec::ExecArgs),
+    /// Check a workflow document, and name all its faults
+    Validate(validate::ValidateArgs),
+    /// Go on with executions whose process ended before they did
+    Recover(recover::RecoverArgs),
+    /// Show an execution, or list them
+    Show(show::ShowArgs),
+    /// Work with components
+    #[command(subcommand)]
+    Component(component::ComponentCommand),
+}
+
+/// How a command ended, as its exit code says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// 0
+    Done,
+    /// 1
+    Failed,
+    /// 3
+    Waiting,
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+enum CliError {
+    /// The caller's mistake: 2.
+    Caller(anyhow::Error),
+    /// Ours, or the machine's: 1.
+    Host(anyhow::Error),
+}
+
+impl From<anyhow::Error> for CliError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Host(error)
+    }
+}
+
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::error(&anyhow::Error::new(error).context("no threads can be started"));
+            return ExitCode::from(1);
+        }
+    };
+    let result = runtime.block_on(dispatch(cli));
+    // A blocking task (a file on a dead network drive, say) must not hold the end up.
+    runtime.shutdown_background();
+    match result {
+        Ok(End::Done) => ExitCode::SUCCESS,
+        Ok(End::Failed) => ExitCode::from(1),
+        Ok(End::Waiting) => ExitCode::from(3),
+        Err(CliError::Caller(error)) => {
+            output::error(&error);
+            ExitCode::from(2)
+        }
+        Err(CliError::Host(error)) => {
+            output::error(&error);
+            ExitCode::from(1)
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<End, CliError> {
+    let Cli { common, command } = cli;
+    match command {
+        Command::Run(args) => run::run(&common, args).await,
+        Command::Exec(args) => exec::run(&common, args).await,
+        Command::Validate(args) => validate::run(&args),
+        Command::Recover(args) => recover::run(&common, args).await,
+        Command::Show(args) => show::run(&common, args).await,
+        Command::Component(command) => component::run(&common, command).await,
+    }
+}
+
+fn start_log() {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(log_filter()))
+        .with_writer(std::io::stderr)
+        .init();
+}

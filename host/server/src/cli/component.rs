@@ -1,0 +1,42 @@
+//! `troupe component`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{CliError, Common, End, output};
+use crate::services::open_components;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ComponentCommand {
+    /// Compile components ahead of time, so that their first use is quick
+    Compile {
+        /// Components (`.wasm`)
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+pub(super) async fn run(common: &Common, command: ComponentCommand) -> Result<End, CliError> {
+    let ComponentCommand::Compile { files } = command;
+    let components = open_components(&common.places()?)?;
+    let count = u64::try_from(files.len()).unwrap_or(u64::MAX);
+    let bar = ProgressBar::new(count).with_style(
+        ProgressStyle::with_template("{spinner} compiling [{bar:24}] {pos}/{len} {msg}")
+            .unwrap_or_else(|_fault| ProgressStyle::default_bar()),
+    );
+    bar.enable_steady_tick(Duration::from_millis(100));
+    for path in files {
+        let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+        bar.set_message(name.clone());
+        let component = components.compile(&path).await.map_err(|error| {
+            CliError::Caller(error.context(format!("the component {} cannot be compiled", path.display())))
+        })?;
+        bar.inc(1);
+        bar.suspend(|| output::line(&format!("{name}  {}", component.digest())));
+    }
+    bar.finish_and_clear();
+    Ok(End::Done)
+}

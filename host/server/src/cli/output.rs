@@ -1,0 +1,73 @@
+//! The one place that prints.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use serde_json::Value;
+
+/// Writes a line to standard output. A reader that has gone (`troupe show | head`) is no error.
+pub(super) fn line(text: &str) {
+    let text = for_stream(text, std::io::stdout().is_terminal());
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Writes text to standard output as it is, without adding a line break.
+pub(super) fn text(text: &str) {
+    let text = for_stream(text, std::io::stdout().is_terminal());
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes());
+    let _ = stdout.flush();
+}
+
+/// Writes a line to standard error.
+pub(super) fn note(text: &str) {
+    let text = for_stream(text, std::io::stderr().is_terminal());
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Writes text to standard error as it is.
+pub(super) fn note_text(text: &str) {
+    let text = for_stream(text, std::io::stderr().is_terminal());
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Writes an error with what led to it.
+pub(super) fn error(error: &anyhow::Error) {
+    note(&format!("error: {error:#}"));
+}
+
+/// Writes JSON for a program.
+pub(super) fn json(value: &Value) {
+    line(&format!("{value:#}"));
+}
+
+/// What a value looks like to a person: a text as it is, all else as JSON.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => format!("{other:#}"),
+    }
+}
+
+/// Text of guests and models on its way to a terminal: control characters, which could move the cursor or set
+/// the clipboard, are shown instead of obeyed. Files and pipes get every byte.
+fn for_stream(text: &str, is_terminal: bool) -> std::borrow::Cow<'_, str> {
+    let is_harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !is_terminal || !text.contains(is_harmful) {
+        return text.into();
+    }
+    text.chars()
+        .map(|c| if is_harmful(c) { c.escape_default().to_string() } else { c.to_string() })
+        .collect::<String>()
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::for_stream;
+
+    #[test]
+    fn a_terminal_is_shown_control_characters_and_obeys_none() {
+        assert_eq!(for_stream("a\n\tb\u{1b}[2J", true), "a\n\tb\\u{1b}[2J");
+        assert_eq!(for_stream("a\u{1b}[2J", false), "a\u{1b}[2J");
+    }
+}

@@ -1,0 +1,163 @@
+//! `troupe run`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+use troupe_journal::Journal;
+use troupe_workflow::{Event, Execution, ExecutionStatus, Faults};
+
+use super::progress::Progress;
+use super::{CliError, Common, End, document, output};
+use crate::run::{Owned, RunSettings, create};
+use crate::services::Services;
+use crate::tasks;
+
+/// Events that wait to be shown; then the execution waits for the terminal.
+const EVENTS_MAX: usize = 256;
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The workflow document
+    file: PathBuf,
+    /// An input: NAME=TEXT, or NAME:=JSON for other values; may be given again
+    #[arg(short, long = "input", value_name = "NAME=VALUE")]
+    input: Vec<String>,
+    /// Ask no service: the built-in model and the documents answer for all
+    #[arg(long)]
+    offline: bool,
+    /// A folder of documents for the source `document`; offline for all sources
+    #[arg(long, value_name = "FOLDER")]
+    docs: Option<PathBuf>,
+    /// Print the whole execution as JSON at the end
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(common: &Common, args: RunArgs) -> Result<End, CliError> {
+    let inputs = parse_inputs(&args.input).map_err(CliError::Caller)?;
+    let config = common.config()?;
+    let places = common.places()?;
+    let settings = RunSettings {
+        offline: args.offline,
+        documents: args.docs.as_deref().map(std::path::absolute).transpose().context("--docs")?,
+    };
+    let mut document = document::read(&args.file)?;
+    let mut faults = Faults::default();
+    document::inline_files(&mut document, &args.file, &mut faults);
+    let journal = Services::open_journal(&places)?;
+    let services = Services::new(journal, &config, &places, &settings.outside())?;
+    document::add_components(&mut document, &args.file, &services.components, &mut faults).await;
+    let definition = Arc::new(document::compile(&document, faults)?);
+    services.check(&definition).await.map_err(|faults| document::invalid(&faults))?;
+    definition.check_inputs(&inputs).map_err(|faults| {
+        CliError::Caller(anyhow!("the inputs of `{}` are not right:\n{faults}", definition.name()))
+    })?;
+    let owned = create(&services, definition, inputs, &settings).await?;
+    let execution = drive(owned, Arc::new(services)).await?;
+    Ok(finish(&execution, args.json))
+}
+
+/// Drives an execution with its progress on standard error.
+pub(super) async fn drive(owned: Owned, services: Arc<Services>) -> anyhow::Result<Execution> {
+    let id = owned.execution.id();
+    let (sender, mut events) = mpsc::channel::<Event>(EVENTS_MAX);
+    let mut progress = Progress::new(&owned.execution);
+    let shown = tasks::spawn("progress", async move {
+        while let Some(event) = events.recv().await {
+            progress.show(&event);
+        }
+        progress.finish();
+    });
+    let journal: Journal = services.journal.clone();
+    let epoch = owned.epoch;
+    tokio::select! {
+        driven = owned.drive(services, Some(sender)) => {
+            let _ = shown.await;
+            driven
+        }
+        _ = tokio::signal::ctrl_c() => {
+            // The steps under way are given up; the next owner sees them as interrupted.
+            let _ = journal.release(id, epoch).await;
+            Err(anyhow!("stopped by Ctrl-C; `troupe recover {id}` goes on with what was not finished"))
+        }
+    }
+}
+
+/// Prints the end of an execution.
+pub(super) fn finish(execution: &Execution, json: bool) -> End {
+    if json {
+        output::json(&execution.to_json());
+    } else if let Some(outputs) = execution.outputs() {
+        output::line(&answer(execution, outputs));
+    }
+    let id = execution.id();
+    match execution.status() {
+        ExecutionStatus::Completed => {
+            output::note(&format!("\n{id} completed; `troupe show {id}` has every step's output"));
+            End::Done
+        }
+        ExecutionStatus::Failed => {
+            if let Some((failure, step)) = execution.failure() {
+                let place = step.map_or(String::new(), |step| format!(" at the step `{step}`"));
+                output::note(&format!("\n{id} failed{place}: {}: {failure}", failure.code));
+            }
+            End::Failed
+        }
+        ExecutionStatus::Paused | ExecutionStatus::Running => {
+            output::note(&format!(
+                "\n{id} is paused: a step with `idempotent: false` was interrupted, and may or may not have had its effect"
+            ));
+            End::Waiting
+        }
+    }
+}
+
+/// What a person wants to read: the one output, or that of the last step, or all that were asked for.
+fn answer(execution: &Execution, outputs: &Value) -> String {
+    let map = outputs.as_object();
+    if execution.definition().document().get("outputs").is_none() {
+        let steps = execution.steps();
+        let last = steps.iter().rev().find_map(|step| step.state?.output.as_ref());
+        return last.map_or_else(String::new, output::shown);
+    }
+    match map.map(|map| map.values().collect::<Vec<_>>()).as_deref() {
+        Some([only]) => output::shown(only),
+        _ => output::shown(outputs),
+    }
+}
+
+fn parse_inputs(given: &[String]) -> anyhow::Result<Value> {
+    let mut inputs = Map::new();
+    for text in given {
+        let (name, value) = match text.split_once('=') {
+            Some((name, json)) if name.ends_with(':') => {
+                let value = serde_json::from_str(json)
+                    .with_context(|| format!("-i {text}: after `:=` stands JSON"))?;
+                (name.trim_end_matches(':'), value)
+            }
+            Some((name, value)) => (name, Value::String(value.to_owned())),
+            None => return Err(anyhow!("-i {text}: write NAME=TEXT, or NAME:=JSON")),
+        };
+        inputs.insert(name.to_owned(), value);
+    }
+    Ok(Value::Object(inputs))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::parse_inputs;
+
+    #[test]
+    fn inputs_are_texts_or_json() {
+        let given = ["a=x=y".to_owned(), "n:=3".to_owned(), "l:=[1]".to_owned()];
+        assert_eq!(parse_inputs(&given).unwrap(), json!({ "a": "x=y", "n": 3, "l": [1] }));
+        assert!(parse_inputs(&["a".to_owned()]).is_err());
+        assert!(parse_inputs(&["a:=x".to_owned()]).is_err());
+    }
+}

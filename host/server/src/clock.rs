@@ -1,0 +1,30 @@
+//! The one place that reads clocks and draws entropy.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use troupe_workflow::{ExecutionId, Timestamp};
+
+/// The time now.
+pub(crate) fn now() -> Timestamp {
+    let since = system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The time now, as the sandbox takes it.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub(crate) fn system_time() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Bytes that nobody can guess.
+pub(crate) fn entropy<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system gives entropy, or nothing here is safe");
+    bytes
+}
+
+/// An id that no execution has.
+pub(crate) fn new_execution_id() -> ExecutionId {
+    let millis = u64::try_from(now().as_millis()).unwrap_or(0);
+    ExecutionId::from_parts(millis, u128::from_le_bytes(entropy()))
+}

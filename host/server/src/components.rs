@@ -1,0 +1,113 @@
+//! The components that this machine has: those that ship with Troupe, and those that workflows name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use tokio::sync::Mutex;
+use troupe_sandbox::{Component, ComponentDigest, ComponentKind, Sandbox};
+use troupe_workflow::Language;
+
+/// Finds components and loads each once.
+pub(crate) struct Components {
+    sandbox: Sandbox,
+    /// Where added components lie, each under its digest.
+    folder: PathBuf,
+    plugins: Vec<PathBuf>,
+    /// One slot for each component, so that two steps wait for one load instead of doing it twice.
+    loaded: Mutex<BTreeMap<PathBuf, Arc<Mutex<Option<Component>>>>>,
+}
+
+impl Components {
+    pub(crate) fn new(sandbox: Sandbox, data: &Path, plugins: Vec<PathBuf>) -> Self {
+        Self { sandbox, folder: data.join("components"), plugins, loaded: Mutex::new(BTreeMap::new()) }
+    }
+
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    /// The interpreter of a language.
+    pub(crate) async fn interpreter(&self, language: Language) -> anyhow::Result<Component> {
+        let file = format!("{}.wasm", language.as_str());
+        let Some(path) = self.plugins.iter().map(|folder| folder.join(&file)).find(|path| path.is_file()) else {
+            bail!(
+                "the interpreter {file} is not in {}; build it with `cargo xtask setup`, or name its folder with --plugins or TROUPE_PLUGINS",
+                self.plugins.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
+            );
+        };
+        self.load(&path, ComponentKind::Interpreter).await
+    }
+
+    /// An added component, by its digest.
+    pub(crate) async fn agent(&self, digest: &ComponentDigest) -> anyhow::Result<Component> {
+        let path = self.path_of(digest);
+        if !path.is_file() {
+            bail!("the component {digest} is not on this machine; run the workflow from the file that names it");
+        }
+        let component = self.load(&path, ComponentKind::Agent).await?;
+        if component.digest() != digest {
+            bail!("the file of the component {digest} was changed; remove {} and run the workflow from the file that names it", path.display());
+        }
+        Ok(component)
+    }
+
+    /// Adds a component from a file: checks it, compiles it, and keeps it under its digest.
+    pub(crate) async fn add(&self, path: &Path) -> anyhow::Result<ComponentDigest> {
+        let wasm = read(path).await?;
+        let component = self.sandbox.load(wasm.clone().into()).await?;
+        if component.kind() != ComponentKind::Agent {
+            bail!("it is an interpreter, not an agent: it exports `troupe:agent/interpreter`, not `troupe:agent/guest`");
+        }
+        let kept = self.path_of(component.digest());
+        if !kept.is_file() {
+            tokio::fs::create_dir_all(&self.folder).await?;
+            // Whole or not at all, also when two processes add the same.
+            let unfinished = kept.with_extension(format!("{}.part", std::process::id()));
+            tokio::fs::write(&unfinished, &wasm).await?;
+            tokio::fs::rename(&unfinished, &kept).await?;
+        }
+        Ok(*component.digest())
+    }
+
+    /// Compiles a component of any kind, so that later loads are quick.
+    pub(crate) async fn compile(&self, path: &Path) -> anyhow::Result<Component> {
+        Ok(self.sandbox.load(read(path).await?.into()).await?)
+    }
+
+    fn path_of(&self, digest: &ComponentDigest) -> PathBuf {
+        let name = digest.to_string().replace("sha256:", "");
+        self.folder.join(format!("{name}.wasm"))
+    }
+
+    async fn load(&self, path: &Path, kind: ComponentKind) -> anyhow::Result<Component> {
+        let slot = Arc::clone(self.loaded.lock().await.entry(path.to_owned()).or_default());
+        let mut slot = slot.lock().await;
+        if let Some(component) = &*slot {
+            return Ok(component.clone());
+        }
+        let component = self
+            .compile(path)
+            .await
+            .with_context(|| format!("the component {} cannot be used", path.display()))?;
+        if component.kind() != kind {
+            bail!("the component {} is of another kind than its use here", path.display());
+        }
+        *slot = Some(component.clone());
+        Ok(component)
+    }
+}
+
+/// Reads a component's file; the sandbox says how large one may be, this only keeps memory from filling.
+async fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    const BYTES_MAX: u64 = 1 << 30;
+    let size = tokio::fs::metadata(path)
+        .await
+        .with_context(|| format!("the component {} cannot be read", path.display()))?
+        .len();
+    if size > BYTES_MAX {
+        bail!("the component {} has {size} bytes; at most {BYTES_MAX} are read", path.display());
+    }
+    tokio::fs::read(path).await.with_context(|| format!("the component {} cannot be read", path.display()))
+}

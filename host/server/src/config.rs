@@ -1,0 +1,232 @@
+//! The operator's file, and everything else that is read from the environment, once.
+
+mod secret;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+use troupe_providers::ModelPrice;
+
+pub(crate) use secret::SecretSource;
+
+/// The operator's file: TOML, every section optional, unknown keys refused.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServerConfig {
+    /// How workflows are served; nothing of it is used by the command line.
+    #[serde(default)]
+    pub(crate) server: Option<toml::Table>,
+    #[serde(default)]
+    pub(crate) providers: BTreeMap<String, ProviderConfig>,
+    /// What workflows may name as a model.
+    #[serde(default)]
+    pub(crate) models: BTreeMap<String, ModelConfig>,
+    /// Overrides of the price table that ships with Troupe.
+    #[serde(default)]
+    pub(crate) prices: BTreeMap<String, ModelPrice>,
+    #[serde(default)]
+    pub(crate) sources: BTreeMap<String, SourceConfig>,
+    #[serde(default)]
+    pub(crate) tools: Option<toml::Table>,
+    #[serde(default)]
+    pub(crate) mcp: Option<toml::Table>,
+    #[serde(default)]
+    pub(crate) limits: LimitsConfig,
+    #[serde(default)]
+    pub(crate) grants: Vec<toml::Table>,
+}
+
+/// A service of language models.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProviderConfig {
+    pub(crate) kind: ProviderKind,
+    pub(crate) base_url: Option<String>,
+    pub(crate) api_key: Option<SecretSource>,
+    /// Requests at once; further ones wait.
+    pub(crate) concurrency: Option<usize>,
+    // Kept for files that state them; rates are not limited by this version.
+    #[serde(rename = "requests_per_minute")]
+    _requests_per_minute: Option<u64>,
+    #[serde(rename = "tokens_per_minute")]
+    _tokens_per_minute: Option<u64>,
+}
+
+impl ProviderConfig {
+    /// A provider that needs nothing but its key.
+    pub(crate) fn keyed(kind: ProviderKind, api_key: SecretSource) -> Self {
+        Self {
+            kind,
+            base_url: None,
+            api_key: Some(api_key),
+            concurrency: None,
+            _requests_per_minute: None,
+            _tokens_per_minute: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ProviderKind {
+    OpenAi,
+    Anthropic,
+    Offline,
+}
+
+/// A name that workflows may use, and what it stands for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, untagged)]
+pub(crate) enum ModelConfig {
+    /// A model of a provider.
+    Model { provider: String, model: String },
+    /// Other names, tried in this order.
+    Route { route: Vec<String> },
+}
+
+/// A search service or index.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum SourceConfig {
+    Searxng {
+        base_url: String,
+        api_key: Option<SecretSource>,
+        /// `web`, `news` or `academic`; by default what the source's name says, else `web`.
+        category: Option<String>,
+    },
+    Documents {
+        path: PathBuf,
+    },
+}
+
+/// Ceilings for every agent. A workflow may ask for less.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LimitsConfig {
+    pub(crate) fuel: Option<u64>,
+    pub(crate) memory_mb: Option<u64>,
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) output_kb: Option<u64>,
+    pub(crate) host_calls: Option<u32>,
+}
+
+/// Where things lie on this machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// The journal, components and indexes.
+    pub(crate) data: PathBuf,
+    /// Compiled components, which may be deleted at any time.
+    pub(crate) cache: PathBuf,
+    /// The components that ship with Troupe.
+    pub(crate) plugins: Vec<PathBuf>,
+}
+
+/// What the command line says about places.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PlaceOptions {
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) plugins: Option<PathBuf>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the environment is read here and nowhere else")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+impl ServerConfig {
+    /// Reads the file given with `--config`, else `TROUPE_CONFIG`, else `troupe.toml` in this folder, else
+    /// that in the user's configuration folder; without any the defaults hold.
+    pub(crate) fn load(given: Option<&Path>) -> anyhow::Result<Self> {
+        let named = given.map(Path::to_owned).or(environment("TROUPE_CONFIG").map(PathBuf::from));
+        let path = match named {
+            Some(path) => path,
+            None => {
+                let folder = user_folder("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("troupe.toml"));
+                match [Some(PathBuf::from("troupe.toml")), folder].into_iter().flatten().find(|path| path.is_file()) {
+                    Some(path) => path,
+                    None => return Ok(Self::default()),
+                }
+            }
+        };
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("the configuration {} cannot be read", path.display()))?;
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|error| anyhow::anyhow!("the configuration {} has a fault:\n{error}", path.display()))?;
+        // Relative to the file, not to where the command happens to run.
+        let base = path.parent().unwrap_or(Path::new("."));
+        for source in config.sources.values_mut() {
+            if let SourceConfig::Documents { path } = source {
+                *path = base.join(&*path);
+            }
+        }
+        config.warn_of_unused();
+        Ok(config)
+    }
+
+    fn warn_of_unused(&self) {
+        let unused = [
+            ("[server]", self.server.is_some()),
+            ("[tools]", self.tools.is_some()),
+            ("[mcp]", self.mcp.is_some()),
+            ("[[grants]]", !self.grants.is_empty()),
+        ];
+        for (section, _) in unused.iter().filter(|(_, is_there)| *is_there) {
+            tracing::warn!(section, "this section of the configuration is not used by this version of Troupe");
+        }
+    }
+}
+
+impl Places {
+    /// `--data`, else `TROUPE_DATA`, else `troupe` in the user's data folder.
+    pub(crate) fn find(options: &PlaceOptions) -> anyhow::Result<Self> {
+        let data = match options.data.clone().or(environment("TROUPE_DATA").map(PathBuf::from)) {
+            Some(data) => data,
+            None => match user_folder("XDG_DATA_HOME", ".local/share") {
+                Some(folder) => folder.join("troupe"),
+                None => bail!("no data folder is known: give one with --data or TROUPE_DATA"),
+            },
+        };
+        let cache = environment("TROUPE_CACHE")
+            .map(PathBuf::from)
+            .or(user_folder("XDG_CACHE_HOME", ".cache").map(|folder| folder.join("troupe")))
+            .unwrap_or_else(|| data.join("cache"));
+        let given = options.plugins.clone().or(environment("TROUPE_PLUGINS").map(PathBuf::from));
+        let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned()));
+        let plugins = match (given, beside) {
+            (Some(given), _) => vec![given],
+            (None, Some(beside)) => ["plugins", "../plugins", "../share/troupe/plugins"]
+                .map(|folder| beside.join(folder))
+                .into(),
+            (None, None) => Vec::new(),
+        };
+        Ok(Self { data, cache: cache.join("compiled"), plugins })
+    }
+}
+
+/// The point at which this process kills itself, for tests.
+pub(crate) fn fail_point() -> anyhow::Result<Option<troupe_journal::FailPoint>> {
+    if !cfg!(debug_assertions) {
+        return Ok(None);
+    }
+    environment("TROUPE_FAIL_POINT")
+        .map(|text| text.parse().map_err(anyhow::Error::msg))
+        .transpose()
+}
+
+/// The filter for log lines, in the syntax of `RUST_LOG`.
+pub(crate) fn log_filter() -> String {
+    environment("TROUPE_LOG").unwrap_or_else(|| "warn".to_owned())
+}
+
+/// A folder of the user, by the XDG base directories.
+fn user_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
+    environment(variable)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| Some(PathBuf::from(environment("HOME")?).join(below_home)))
+}
+
+#[cfg(test)]
+mod tests;

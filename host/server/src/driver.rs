@@ -1,0 +1,334 @@
+//! Owns one execution: asks what is to be done, records it, does it, and records what came of it.
+//!
+//! Only this task starts work and writes to the execution. What follows from an event is `decide`'s; here is no
+//! rule of the language.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use troupe_journal::{Append, AppendError, Epoch};
+use troupe_workflow::{
+    CallKind, CallOutcome, Code, Command, Event, EventKind, Execution, Failure, MicroUsd, StartStep,
+    StepPath, StepUsage, Usage,
+};
+
+use crate::agents::{self, Attempt};
+use crate::clock;
+use crate::services::Services;
+
+/// Messages of steps that wait for the driver: further ones wait at the sender.
+const MESSAGES_MAX: usize = 256;
+/// Tries of an append while the disk is full or the file is locked, each a second after the last.
+const APPEND_TRIES: u32 = 60;
+
+/// What a step that runs asks of its driver.
+pub(crate) enum StepMessage {
+    /// Record that a call begins; answered with its number once it is on disk, or with why it may not begin.
+    StartCall(StartCall, oneshot::Sender<Result<u32, Failure>>),
+    EndCall(EndCall, oneshot::Sender<()>),
+    /// Look at the execution.
+    Inspect(Box<dyn FnOnce(&Execution) + Send>),
+}
+
+pub(crate) struct StartCall {
+    pub(crate) path: StepPath,
+    pub(crate) attempt: u32,
+    pub(crate) kind: CallKind,
+    pub(crate) target: String,
+    pub(crate) request: String,
+    pub(crate) reserved: MicroUsd,
+}
+
+pub(crate) struct EndCall {
+    pub(crate) path: StepPath,
+    pub(crate) attempt: u32,
+    pub(crate) call: u32,
+    pub(crate) outcome: CallOutcome,
+    pub(crate) usage: Usage,
+    pub(crate) cost: MicroUsd,
+}
+
+/// How one attempt ended.
+pub(crate) struct AttemptEnd {
+    pub(crate) path: StepPath,
+    pub(crate) attempt: u32,
+    pub(crate) result: Result<Output, Failure>,
+    pub(crate) usage: StepUsage,
+}
+
+/// What an attempt gave.
+pub(crate) struct Output {
+    pub(crate) value: serde_json::Value,
+    /// An LLM's text, where the value is not just that.
+    pub(crate) text: Option<String>,
+}
+
+/// Why an execution is no longer driven, though it has not ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DriveError {
+    #[error("{0}")]
+    Journal(#[from] AppendError),
+    #[error("{0}; this is a fault of Troupe or a damaged journal, please report it")]
+    Illegal(#[from] troupe_workflow::IllegalEvent),
+}
+
+/// Drives one execution.
+pub(crate) struct Driver {
+    execution: Execution,
+    epoch: Epoch,
+    services: Arc<Services>,
+    /// Told every event after it is on disk.
+    observer: Option<mpsc::Sender<Event>>,
+    running: JoinSet<AttemptEnd>,
+    handles: BTreeMap<StepPath, AbortHandle>,
+    messages: mpsc::Receiver<StepMessage>,
+    sender: mpsc::Sender<StepMessage>,
+}
+
+impl Driver {
+    /// A driver for an execution that this process owns.
+    pub(crate) fn new(
+        execution: Execution,
+        epoch: Epoch,
+        services: Arc<Services>,
+        observer: Option<mpsc::Sender<Event>>,
+    ) -> Self {
+        let (sender, messages) = mpsc::channel(MESSAGES_MAX);
+        Self {
+            execution,
+            epoch,
+            services,
+            observer,
+            running: JoinSet::new(),
+            handles: BTreeMap::new(),
+            messages,
+            sender,
+        }
+    }
+
+    /// Drives until the execution has ended or waits for a person; returns it as it is then.
+    ///
+    /// # Errors
+    /// The journal cannot be written, or another process took the execution over. Nothing is lost: it can be
+    /// recovered.
+    pub(crate) async fn drive(mut self) -> Result<Execution, DriveError> {
+        // What the journal shows started and this process does not run was interrupted.
+        let interrupted = self.execution.running();
+        let kinds = interrupted
+            .into_iter()
+            .map(|(path, attempt)| EventKind::StepInterrupted { path, attempt })
+            .collect();
+        self.advance(kinds).await?;
+        while !self.is_idle() {
+            self.wait().await?;
+        }
+        Ok(self.execution)
+    }
+
+    /// Nothing runs and nothing will happen by itself.
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.execution.decide(clock::now()).is_empty()
+    }
+
+    /// Waits for something to happen, and records it with all that follows.
+    async fn wait(&mut self) -> Result<(), DriveError> {
+        let wake = self.wake_after();
+        tokio::select! {
+            ended = self.running.join_next(), if !self.running.is_empty() => {
+                match ended {
+                    Some(Ok(end)) => {
+                        self.handles.remove(&end.path);
+                        self.advance(vec![event_of(end)]).await
+                    }
+                    // Cancelled, and recorded as such where it was cancelled. Panics are caught in the task.
+                    Some(Err(_)) | None => Ok(()),
+                }
+            }
+            message = self.messages.recv() => match message {
+                Some(message) => self.answer(message).await,
+                None => Ok(()),
+            },
+            () = tokio::time::sleep(wake) => self.advance(Vec::new()).await,
+        }
+    }
+
+    fn wake_after(&self) -> Duration {
+        /// No wake-up is further away: clocks are set, and laptops sleep.
+        const LONGEST: Duration = Duration::from_secs(60);
+        let now = clock::now();
+        let next = self.execution.decide(now).into_iter().find_map(|command| match command {
+            Command::WakeAt(time) => Some(time.since(now)),
+            Command::Record(_) | Command::Start(_) | Command::Cancel { .. } => None,
+        });
+        next.unwrap_or(LONGEST).min(LONGEST)
+    }
+
+    /// Applies events and everything that follows from them, records all in one append, then starts what is to
+    /// be started: the intent is on disk before the effect.
+    async fn advance(&mut self, kinds: Vec<EventKind>) -> Result<(), DriveError> {
+        let before = self.execution.version();
+        let mut events = Vec::new();
+        let mut starts: Vec<StartStep> = Vec::new();
+        for kind in kinds {
+            self.apply(kind, &mut events)?;
+        }
+        loop {
+            let commands = self.execution.decide(clock::now());
+            let mut has_acted = false;
+            for command in commands {
+                match command {
+                    Command::Record(kind) => self.apply(kind, &mut events)?,
+                    Command::Start(start) => {
+                        self.apply(start.event(), &mut events)?;
+                        starts.push(*start);
+                    }
+                    Command::Cancel { path } => {
+                        if let Some(handle) = self.handles.remove(&path) {
+                            handle.abort();
+                        }
+                        starts.retain(|start| start.path != path);
+                        self.apply(EventKind::StepCancelled { path }, &mut events)?;
+                    }
+                    Command::WakeAt(_) => continue,
+                }
+                has_acted = true;
+                // Every event may change what is to be done with the others.
+                if self.execution.status().is_terminal() || self.is_failing(&events) {
+                    break;
+                }
+            }
+            if !has_acted {
+                break;
+            }
+        }
+        self.record(before, events).await?;
+        for start in starts {
+            self.start(start);
+        }
+        Ok(())
+    }
+
+    /// Whether the last event was a failure, which may end everything.
+    fn is_failing(&self, events: &[Event]) -> bool {
+        matches!(events.last().map(|event| &event.kind), Some(EventKind::StepFailed { .. }))
+    }
+
+    fn apply(&mut self, kind: EventKind, events: &mut Vec<Event>) -> Result<(), DriveError> {
+        let event = Event { at: clock::now(), kind };
+        self.execution.apply(&event)?;
+        events.push(event);
+        Ok(())
+    }
+
+    async fn record(&mut self, expected: u64, events: Vec<Event>) -> Result<(), DriveError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let append = Append {
+            execution: self.execution.id(),
+            expected,
+            epoch: self.epoch,
+            events: events.clone(),
+        };
+        let mut tries = 0;
+        loop {
+            match self.services.journal.append(append.clone()).await {
+                Ok(_) => break,
+                Err(error) if error.is_retryable() && tries < APPEND_TRIES => {
+                    tries += 1;
+                    tracing::warn!(execution.id = %self.execution.id(), %error, tries, "the journal cannot be written; trying again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if let Some(observer) = &self.observer {
+            for event in events {
+                // Whoever watched may have gone.
+                let _ = observer.send(event).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, start: StartStep) {
+        let path = start.path.clone();
+        let attempt = Attempt {
+            services: Arc::clone(&self.services),
+            definition: Arc::clone(self.execution.definition()),
+            execution: self.execution.id(),
+            driver: self.sender.clone(),
+            start,
+        };
+        let (end_path, end_attempt) = (attempt.start.path.clone(), attempt.start.attempt);
+        let task = async move {
+            let end = std::panic::AssertUnwindSafe(agents::run(attempt)).catch_unwind().await;
+            end.unwrap_or_else(|_| AttemptEnd {
+                path: end_path,
+                attempt: end_attempt,
+                result: Err(Failure::new(Code::Internal, "the host failed while it did this step; its log has the details")),
+                usage: StepUsage::default(),
+            })
+        };
+        let handle = self.running.spawn(task);
+        self.handles.insert(path, handle);
+    }
+
+    async fn answer(&mut self, message: StepMessage) -> Result<(), DriveError> {
+        match message {
+            StepMessage::Inspect(look) => {
+                look(&self.execution);
+                Ok(())
+            }
+            StepMessage::StartCall(call, answer) => {
+                let started = match self.execution.check_reserve(call.reserved) {
+                    Err(error) => Err(Failure::new(Code::BudgetExceeded, error.to_string())),
+                    Ok(()) => {
+                        let number = self.execution.next_call(&call.path, &call.request);
+                        let kind = EventKind::CallStarted {
+                            path: call.path,
+                            attempt: call.attempt,
+                            call: number,
+                            kind: call.kind,
+                            target: call.target,
+                            request: call.request,
+                            reserved: call.reserved,
+                        };
+                        self.advance(vec![kind]).await?;
+                        Ok(number)
+                    }
+                };
+                // The step may have been cancelled meanwhile.
+                let _ = answer.send(started);
+                Ok(())
+            }
+            StepMessage::EndCall(call, answer) => {
+                let kind = EventKind::CallEnded {
+                    path: call.path,
+                    attempt: call.attempt,
+                    call: call.call,
+                    outcome: call.outcome,
+                    usage: call.usage,
+                    cost: call.cost,
+                };
+                self.advance(vec![kind]).await?;
+                let _ = answer.send(());
+                Ok(())
+            }
+        }
+    }
+}
+
+fn event_of(end: AttemptEnd) -> EventKind {
+    let AttemptEnd { path, attempt, result, usage } = end;
+    match result {
+        Ok(Output { value, text }) => {
+            EventKind::StepCompleted { path, attempt, output: value, text, usage }
+        }
+        Err(failure) => EventKind::StepFailed { path, attempt, failure, usage },
+    }
+}

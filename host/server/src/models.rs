@@ -1,0 +1,175 @@
+//! The models that workflows may name, and which service answers for each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use troupe_providers::{
+    ANTHROPIC_BASE_URL, Anthropic, AnthropicSettings, HttpClient, ModelPrice, ModelProvider,
+    OFFLINE_MODEL, OPENAI_BASE_URL, Offline, OpenAi, OpenAiSettings, PriceTable,
+};
+use troupe_workflow::nearest;
+
+use crate::config::{ModelConfig, ProviderConfig, ProviderKind, SecretSource, ServerConfig};
+
+/// Names that are there without any configuration: the name, its provider, the provider's name for it.
+const MODELS: [(&str, &str, &str); 10] = [
+    ("gpt-5", "openai", "gpt-5"),
+    ("gpt-5-mini", "openai", "gpt-5-mini"),
+    ("gpt-5-nano", "openai", "gpt-5-nano"),
+    ("gpt-4.1", "openai", "gpt-4.1"),
+    ("gpt-4.1-mini", "openai", "gpt-4.1-mini"),
+    ("gpt-4o-mini", "openai", "gpt-4o-mini"),
+    ("claude-4.5-sonnet", "anthropic", "claude-sonnet-4-5"),
+    ("claude-4.5-haiku", "anthropic", "claude-haiku-4-5"),
+    ("claude-sonnet-4-5", "anthropic", "claude-sonnet-4-5"),
+    ("claude-haiku-4-5", "anthropic", "claude-haiku-4-5"),
+];
+
+/// Protects the resolver from routes that name each other.
+const ROUTE_DEPTH_MAX: usize = 8;
+/// Requests at once to one provider where the configuration says nothing.
+const CONCURRENCY: usize = 16;
+
+/// Whether real services are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Online,
+    /// The built-in model and the document index answer for all.
+    Offline,
+}
+
+/// All models of the configuration.
+pub(crate) struct Models {
+    reach: Reach,
+    providers: BTreeMap<String, Result<Arc<Service>, String>>,
+    models: BTreeMap<String, ModelConfig>,
+    prices: PriceTable,
+}
+
+/// A provider with its own limit of requests at once.
+pub(crate) struct Service {
+    pub(crate) provider: ModelProvider,
+    pub(crate) slots: Semaphore,
+}
+
+/// One model that a name stands for.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub(crate) service: Arc<Service>,
+    /// As the provider names it.
+    pub(crate) model: String,
+    /// None: the table has no price for it.
+    pub(crate) price: Option<ModelPrice>,
+    /// Whether it costs nothing, so that no price is needed.
+    pub(crate) is_free: bool,
+}
+
+impl Models {
+    pub(crate) fn new(config: &ServerConfig, reach: Reach, client: &HttpClient) -> Self {
+        let mut settings = config.providers.clone();
+        for (name, kind, variable) in [
+            ("openai", ProviderKind::OpenAi, "OPENAI_API_KEY"),
+            ("anthropic", ProviderKind::Anthropic, "ANTHROPIC_API_KEY"),
+        ] {
+            settings
+                .entry(name.to_owned())
+                .or_insert_with(|| ProviderConfig::keyed(kind, SecretSource::variable(variable)));
+        }
+        let mut models: BTreeMap<String, ModelConfig> = MODELS
+            .into_iter()
+            .map(|(name, provider, model)| {
+                let model = ModelConfig::Model { provider: provider.to_owned(), model: model.to_owned() };
+                (name.to_owned(), model)
+            })
+            .collect();
+        models.extend(config.models.clone());
+        let providers = settings
+            .iter()
+            .map(|(name, settings)| (name.clone(), service(name, settings, client)))
+            .collect();
+        let prices = PriceTable::shipped().with_overrides(config.prices.clone());
+        Self { reach, providers, models, prices }
+    }
+
+    /// The models that a name stands for, in the order in which they are tried.
+    ///
+    /// # Errors
+    /// A text that says what to add to the configuration.
+    pub(crate) fn resolve(&self, name: &str) -> Result<Vec<Route>, String> {
+        if self.reach == Reach::Offline {
+            return Ok(vec![offline_route()]);
+        }
+        let mut routes = Vec::new();
+        self.collect(name, 0, &mut routes)?;
+        Ok(routes)
+    }
+
+    fn collect(&self, name: &str, depth: usize, routes: &mut Vec<Route>) -> Result<(), String> {
+        if depth > ROUTE_DEPTH_MAX {
+            return Err(format!("the route of the model `{name}` leads in a circle; mend [models] in the configuration"));
+        }
+        match self.models.get(name) {
+            Some(ModelConfig::Route { route }) => {
+                for next in route {
+                    self.collect(next, depth + 1, routes)?;
+                }
+                Ok(())
+            }
+            Some(ModelConfig::Model { provider, model }) => {
+                let service = match self.providers.get(provider) {
+                    Some(Ok(service)) => Arc::clone(service),
+                    Some(Err(reason)) => {
+                        return Err(format!(
+                            "the model `{name}` is answered by the provider `{provider}`, which cannot be used: {reason}; or run with --offline, without any key"
+                        ));
+                    }
+                    None => {
+                        return Err(format!(
+                            "the model `{name}` is answered by the provider `{provider}`, which the configuration does not have; add [providers.{provider}]"
+                        ));
+                    }
+                };
+                let is_free = matches!(service.provider, ModelProvider::Offline(_));
+                let price = self.prices.get(model).or(self.prices.get(name)).cloned();
+                routes.push(Route { service, model: model.clone(), price, is_free });
+                Ok(())
+            }
+            None => {
+                let hint = nearest(name, self.models.keys().map(String::as_str))
+                    .map_or_else(String::new, |known| format!(" (did you mean `{known}`?)"));
+                Err(format!(
+                    "the configuration knows no model `{name}`{hint}; add it: [models] \"{name}\" = {{ provider = \"…\", model = \"…\" }}"
+                ))
+            }
+        }
+    }
+}
+
+fn offline_route() -> Route {
+    let provider = ModelProvider::Offline(Offline::new("offline"));
+    let service = Arc::new(Service { provider, slots: Semaphore::new(CONCURRENCY) });
+    Route { service, model: OFFLINE_MODEL.to_owned(), price: None, is_free: true }
+}
+
+fn service(name: &str, settings: &ProviderConfig, client: &HttpClient) -> Result<Arc<Service>, String> {
+    let api_key = settings.api_key.as_ref().map(SecretSource::read).transpose()?;
+    let base_url = |default: &str| settings.base_url.clone().unwrap_or_else(|| default.to_owned());
+    let provider = match settings.kind {
+        ProviderKind::OpenAi => {
+            let settings =
+                OpenAiSettings { name: name.to_owned(), base_url: base_url(OPENAI_BASE_URL), api_key };
+            ModelProvider::OpenAi(OpenAi::new(settings, client.clone()).map_err(|error| error.to_string())?)
+        }
+        ProviderKind::Anthropic => {
+            let settings =
+                AnthropicSettings { name: name.to_owned(), base_url: base_url(ANTHROPIC_BASE_URL), api_key };
+            ModelProvider::Anthropic(
+                Anthropic::new(settings, client.clone()).map_err(|error| error.to_string())?,
+            )
+        }
+        ProviderKind::Offline => ModelProvider::Offline(Offline::new(name)),
+    };
+    let slots = Semaphore::new(settings.concurrency.unwrap_or(CONCURRENCY).max(1));
+    Ok(Arc::new(Service { provider, slots }))
+}

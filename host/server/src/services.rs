@@ -1,0 +1,160 @@
+//! Everything that steps turn to, joined once at the start.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use troupe_journal::Journal;
+use troupe_providers::{HttpClient, HttpSettings};
+use troupe_sandbox::{ComponentDigest, Limits, Sandbox, SandboxConfig};
+use troupe_workflow::{AgentKind, CodeSource, Definition, Faults};
+
+use crate::components::Components;
+use crate::config::{LimitsConfig, Places, ServerConfig};
+use crate::models::{Models, Reach};
+use crate::sources::Sources;
+
+/// What one process has.
+pub(crate) struct Services {
+    pub(crate) journal: Journal,
+    pub(crate) models: Models,
+    pub(crate) sources: Sources,
+    pub(crate) components: Components,
+    /// Ceilings for every agent.
+    pub(crate) limits: Limits,
+}
+
+/// How this process reaches the outside.
+#[derive(Debug, Clone)]
+pub(crate) struct Outside {
+    pub(crate) reach: Reach,
+    pub(crate) documents: Option<PathBuf>,
+}
+
+impl Services {
+    /// The journal of the data folder, with this process registered as one that works on executions.
+    pub(crate) fn open_journal(places: &Places) -> anyhow::Result<Journal> {
+        let node = format!("{:032x}", u128::from_le_bytes(crate::clock::entropy()));
+        Ok(Journal::open(&places.data, node, crate::config::fail_point()?)?)
+    }
+
+    /// Prepares the sandbox and the clients; connects to nothing.
+    pub(crate) fn new(
+        journal: Journal,
+        config: &ServerConfig,
+        places: &Places,
+        outside: &Outside,
+    ) -> anyhow::Result<Self> {
+        let client = HttpClient::new(&HttpSettings::STANDARD)?;
+        let documents = outside.documents.as_deref();
+        Ok(Self {
+            journal,
+            models: Models::new(config, outside.reach, &client),
+            sources: Sources::new(config, outside.reach, documents, &places.data, &client),
+            components: open_components(places)?,
+            limits: ceilings(&config.limits),
+        })
+    }
+
+    /// Checks what a definition needs of this machine, so that nothing is started that cannot end.
+    ///
+    /// # Errors
+    /// Each model, source and component that is not there, with its place and what to add.
+    pub(crate) async fn check(&self, definition: &Definition) -> Result<(), Faults> {
+        let mut faults = Faults::default();
+        for agent in definition.agents() {
+            let at = |field: &str| format!("{}/{field}", agent.pointer());
+            match &agent.kind {
+                AgentKind::Llm(llm) => {
+                    self.check_model(&llm.model, &at("model"), definition, &mut faults);
+                    for (index, model) in llm.fallback_models.iter().enumerate() {
+                        let place = at(&format!("fallback_models/{index}"));
+                        self.check_model(model, &place, definition, &mut faults);
+                    }
+                }
+                AgentKind::Search(search) => {
+                    self.check_sources(&search.sources, &at("sources"), &mut faults);
+                }
+                AgentKind::Code(code) => {
+                    if let Some(models) = &code.grants.llm_models {
+                        for (index, model) in models.iter().enumerate() {
+                            let place = at(&format!("grants/llm/models/{index}"));
+                            self.check_model(model, &place, definition, &mut faults);
+                        }
+                    }
+                    if let Some(sources) = &code.grants.search {
+                        self.check_sources(sources, &at("grants/search"), &mut faults);
+                    }
+                    if let Err(error) = self.check_code(&code.source).await {
+                        faults.add(at("component"), format!("{error:#}"));
+                    }
+                }
+                AgentKind::Tool(_) | AgentKind::Human(_) => {}
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    fn check_model(&self, name: &str, pointer: &str, definition: &Definition, faults: &mut Faults) {
+        match self.models.resolve(name) {
+            Err(message) => faults.add(pointer, message),
+            Ok(routes) if definition.config().budget.is_some() => {
+                for route in routes.iter().filter(|route| route.price.is_none() && !route.is_free) {
+                    faults.add(
+                        pointer,
+                        format!(
+                            "the model `{0}` has no price, so `budget_usd` cannot be kept; add [prices] \"{0}\" = {{ input_usd_per_million = …, output_usd_per_million = … }}",
+                            route.model
+                        ),
+                    );
+                }
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn check_sources(&self, names: &[String], pointer: &str, faults: &mut Faults) {
+        for (index, name) in names.iter().enumerate() {
+            if let Err(message) = self.sources.find(name) {
+                faults.add(format!("{pointer}/{index}"), message);
+            }
+        }
+    }
+
+    async fn check_code(&self, source: &CodeSource) -> anyhow::Result<()> {
+        match source {
+            CodeSource::Inline { language, .. } => {
+                self.components.interpreter(*language).await?;
+            }
+            CodeSource::Component { reference } => {
+                let digest: ComponentDigest = reference.parse().with_context(|| {
+                    format!("`{reference}` is no digest (`sha256:…`); `troupe run` puts the digest of a component's file in its place")
+                })?;
+                self.components.agent(&digest).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The components alone, for commands that need no journal.
+pub(crate) fn open_components(places: &Places) -> anyhow::Result<Components> {
+    let sandbox = Sandbox::new(SandboxConfig::new(&places.cache))?;
+    if let troupe_sandbox::Allocation::OnDemand { reason } = sandbox.allocation() {
+        tracing::warn!(reason, "instances are allocated on demand, which is slower than the pool");
+    }
+    Ok(Components::new(sandbox, &places.data, places.plugins.clone()))
+}
+
+/// The operator's ceilings, over the standard ones.
+pub(crate) fn ceilings(config: &LimitsConfig) -> Limits {
+    let standard = Limits::STANDARD;
+    Limits {
+        fuel: config.fuel.unwrap_or(standard.fuel),
+        memory_bytes_max: config.memory_mb.map_or(standard.memory_bytes_max, |mb| mb.saturating_mul(1 << 20)),
+        time_max: config.timeout_ms.map_or(standard.time_max, Duration::from_millis),
+        output_bytes_max: config.output_kb.map_or(standard.output_bytes_max, |kb| kb.saturating_mul(1 << 10)),
+        host_calls_max: config.host_calls.unwrap_or(standard.host_calls_max),
+        ..standard
+    }
+}

@@ -1,0 +1,13 @@
+//! Tasks with a name, so that none is forgotten and a log line says which one it was.
+
+use tokio::task::JoinHandle;
+use tracing::Instrument as _;
+
+/// Starts a task. The caller keeps the handle and joins it.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+pub(crate) fn spawn<T: Send + 'static>(
+    name: &'static str,
+    future: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    tokio::spawn(future.instrument(tracing::info_span!("task", name)))
+}
