@@ -17,6 +17,9 @@ use wasmtime::Engine;
 use crate::component::ComponentDigest;
 use crate::error::StartError;
 
+/// A component that was made from compiled bytes, or why the engine did not take them.
+type Deserialized = wasmtime::Result<wasmtime::component::Component>;
+
 /// The folder, for one build of the engine.
 pub(crate) struct CompiledCache {
     folder: PathBuf,
@@ -27,24 +30,26 @@ pub(crate) struct CompiledCache {
 impl CompiledCache {
     /// Opens the folder, making it where there is none.
     pub(crate) fn open(folder: &Path, engine: &Engine) -> Result<Self, StartError> {
-        prepare(folder)
-            .map_err(|source| StartError::CacheFolder { path: folder.to_owned(), source })?;
-        Ok(CompiledCache { folder: folder.to_owned(), engine_key: engine_key(engine) })
+        prepare(folder).map_err(|source| StartError::CacheFolder {
+            path: folder.to_owned(),
+            source,
+        })?;
+        Ok(CompiledCache {
+            folder: folder.to_owned(),
+            engine_key: engine_key(engine),
+        })
     }
 
-    /// The compiled component, where it is here and undamaged.
-    pub(crate) fn load(
-        &self,
-        engine: &Engine,
-        digest: &ComponentDigest,
-    ) -> Option<wasmtime::component::Component> {
+    /// The compiled component, where it is here and undamaged. The error is the engine's: the component asks
+    /// for more than its pool has room for.
+    pub(crate) fn load(&self, engine: &Engine, digest: &ComponentDigest) -> Option<Deserialized> {
         for path in self.files(digest) {
             match self.load_file(engine, digest, &path) {
-                Ok(component) => return Some(component),
-                Err(reason) => {
+                Ok(deserialized) => return Some(deserialized),
+                Err(error) => {
                     tracing::warn!(
                         path = %path.display(),
-                        reason = format!("{reason:#}"),
+                        %error,
                         "a compiled component is damaged; it is removed and compiled again"
                     );
                     // If it cannot be removed it is found damaged again next time: slow, but safe.
@@ -64,35 +69,39 @@ impl CompiledCache {
         engine: &Engine,
         digest: &ComponentDigest,
         compiled: &[u8],
-    ) -> wasmtime::Result<wasmtime::component::Component> {
-        match self.write(digest, compiled) {
-            Ok(path) => {
-                if let Ok(component) = self.load_file(engine, digest, &path) {
-                    return Ok(component);
-                }
-                tracing::warn!(path = %path.display(), "a compiled component did not reach the disk whole");
-            }
-            Err(error) => tracing::warn!(
+    ) -> Deserialized {
+        let stored = self
+            .write(digest, compiled)
+            .and_then(|path| self.load_file(engine, digest, &path));
+        stored.unwrap_or_else(|error| {
+            tracing::warn!(
                 folder = %self.folder.display(),
                 %error,
                 "a compiled component cannot be stored and will be compiled again at the next start"
-            ),
-        }
-        // SAFETY: `compiled` was returned by `Engine::precompile_component` of this very engine a moment ago
-        // and has not left this process.
-        #[expect(unsafe_code, reason = "loading compiled code")]
-        unsafe {
-            wasmtime::component::Component::deserialize(engine, compiled)
-        }
+            );
+            // SAFETY: `compiled` was returned by `Engine::precompile_component` of this very engine a moment
+            // ago and has not left this process.
+            #[expect(unsafe_code, reason = "loading compiled code")]
+            unsafe {
+                wasmtime::component::Component::deserialize(engine, compiled)
+            }
+        })
     }
 
     /// Files that were made from this component by this engine; one, unless two processes compiled it at once.
     fn files(&self, digest: &ComponentDigest) -> Vec<PathBuf> {
         let prefix = self.prefix(digest);
-        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return Vec::new();
+        };
         let mut files: Vec<PathBuf> = entries
             .flatten()
-            .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)))
+            .filter(|entry| {
+                entry
+                    .file_name()
+                    .to_str()
+                    .is_some_and(|name| name.starts_with(&prefix))
+            })
             .map(|entry| entry.path())
             .collect();
         files.sort();
@@ -104,28 +113,29 @@ impl CompiledCache {
     }
 
     fn path(&self, digest: &ComponentDigest, content: &str) -> PathBuf {
-        self.folder.join(format!("{}{content}.cwasm", self.prefix(digest)))
+        self.folder
+            .join(format!("{}{content}.cwasm", self.prefix(digest)))
     }
 
+    /// The outer error is a file that cannot be trusted.
     fn load_file(
         &self,
         engine: &Engine,
         digest: &ComponentDigest,
         path: &Path,
-    ) -> wasmtime::Result<wasmtime::component::Component> {
+    ) -> io::Result<Deserialized> {
         let mut hasher = Sha256::new();
         io::copy(&mut fs::File::open(path)?, &mut hasher)?;
         if path != self.path(digest, &hex(&hasher.finalize())) {
-            return Err(wasmtime::format_err!("its bytes do not match the digest in its name"));
+            let reason = "the bytes do not match the digest in the file's name";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
         // SAFETY: the file holds what `Engine::precompile_component` returned. `prepare` made sure that no
         // other user can write to the folder; only `write` puts files of this name there; and the digest
         // in the name, just compared with the bytes, rules out a torn or rotten file. Who could change both
         // runs as this user already. That it fits this engine is checked by wasmtime itself.
         #[expect(unsafe_code, reason = "loading compiled code")]
-        unsafe {
-            wasmtime::component::Component::deserialize_file(engine, path)
-        }
+        Ok(unsafe { wasmtime::component::Component::deserialize_file(engine, path) })
     }
 
     fn write(&self, digest: &ComponentDigest, compiled: &[u8]) -> io::Result<PathBuf> {
@@ -140,13 +150,19 @@ impl CompiledCache {
 
 /// Makes the folder ours alone.
 fn prepare(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
     let metadata = fs::metadata(folder)?;
     // A file made here belongs to us: a folder of another owner is then told apart without a system call
     // that only `unsafe` code reaches.
     let probe = tempfile::NamedTempFile::new_in(folder)?;
     if probe.as_file().metadata()?.uid() != metadata.uid() {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the folder belongs to another user"));
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "the folder belongs to another user",
+        ));
     }
     if metadata.permissions().mode() & 0o077 != 0 {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
@@ -172,7 +188,12 @@ impl Hasher for Sha256Hasher {
     }
 
     fn finish(&self) -> u64 {
-        self.0.clone().finalize().iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+        self.0
+            .clone()
+            .finalize()
+            .iter()
+            .take(8)
+            .fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
     }
 }
 

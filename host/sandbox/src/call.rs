@@ -56,7 +56,11 @@ pub struct SandboxConfig {
 impl SandboxConfig {
     /// Keeps compiled components in `cache_dir`, accepts components of 64 MiB, and makes 256 calls at once.
     pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
-        SandboxConfig { cache_dir: cache_dir.into(), component_bytes_max: 64 << 20, calls_max: 256 }
+        SandboxConfig {
+            cache_dir: cache_dir.into(),
+            component_bytes_max: 64 << 20,
+            calls_max: 256,
+        }
     }
 }
 
@@ -148,10 +152,14 @@ impl Sandbox {
         let shared = Shared {
             loader: Arc::new(loader),
             ticker: Ticker::start(&engine)?,
-            calls: Semaphore::new(usize::try_from(config.calls_max).unwrap_or(Semaphore::MAX_PERMITS)),
+            calls: Semaphore::new(
+                usize::try_from(config.calls_max).unwrap_or(Semaphore::MAX_PERMITS),
+            ),
             allocation,
         };
-        Ok(Sandbox { shared: Arc::new(shared) })
+        Ok(Sandbox {
+            shared: Arc::new(shared),
+        })
     }
 
     /// Where instances get their memory from.
@@ -191,9 +199,15 @@ impl Sandbox {
             time_limit_ms: u64::try_from(call.limits.time_max.as_millis()).unwrap_or(u64::MAX),
         };
         self.run(call, async |store| {
-            let instance = agent.instantiate_async(&mut *store).await.map_err(ending::Failed::Instantiate)?;
+            let instance = agent
+                .instantiate_async(&mut *store)
+                .await
+                .map_err(ending::Failed::Instantiate)?;
             let guest = instance.troupe_agent_guest();
-            let result = guest.call_run(store, &invocation).await.map_err(ending::Failed::Run)?;
+            let result = guest
+                .call_run(store, &invocation)
+                .await
+                .map_err(ending::Failed::Run)?;
             Ok(result.map_err(Outcome::Declined))
         })
         .await
@@ -220,10 +234,15 @@ impl Sandbox {
             seed: u64::from_le_bytes(wasi::derive(&call.seed, "interpreter")),
         };
         self.run(call, async |store| {
-            let instance =
-                interpreter.instantiate_async(&mut *store).await.map_err(ending::Failed::Instantiate)?;
+            let instance = interpreter
+                .instantiate_async(&mut *store)
+                .await
+                .map_err(ending::Failed::Instantiate)?;
             let guest = instance.troupe_agent_interpreter();
-            let result = guest.call_execute(store, &program).await.map_err(ending::Failed::Run)?;
+            let result = guest
+                .call_execute(store, &program)
+                .await
+                .map_err(ending::Failed::Run)?;
             Ok(result.map_err(Outcome::Raised))
         })
         .await
@@ -241,7 +260,8 @@ impl Sandbox {
             () = cancel.cancelled() => return Ok(Report::cancelled_early()),
             permit = self.shared.calls.acquire() => permit,
         };
-        let _permit = permit.map_err(|closed| SandboxError::Engine(wasmtime::Error::new(closed)))?;
+        let _permit =
+            permit.map_err(|closed| SandboxError::Engine(wasmtime::Error::new(closed)))?;
         let _ticking = self.shared.ticker.tick_during_call();
         let mut store = self.store(call)?;
         let time = Arc::clone(&store.data().time);
@@ -256,18 +276,33 @@ impl Sandbox {
             Some(_) if fuel_left.is_none() => Outcome::LimitHit(Limit::Fuel),
             Some(ended) => ending::outcome(ended, &limits, &store.data().memory)?,
         };
-        let usage = usage(store.data(), limits.fuel - fuel_left.unwrap_or(0));
+        let usage = usage(
+            store.data(),
+            limits.fuel.saturating_sub(fuel_left.unwrap_or(0)),
+        );
         let [stdout, stderr] = store.data().output.captured();
         Ok(Report {
             outcome,
-            usage: Usage { stdout_bytes: stdout.bytes_total, stderr_bytes: stderr.bytes_total, ..usage },
+            usage: Usage {
+                stdout_bytes: stdout.bytes_total,
+                stderr_bytes: stderr.bytes_total,
+                ..usage
+            },
             stdout,
             stderr,
         })
     }
 
     fn store(&self, call: Call) -> Result<Store<State>, SandboxError> {
-        let Call { agent, grants, limits, host, seed, started_at, cancel: _ } = call;
+        let Call {
+            agent,
+            grants,
+            limits,
+            host,
+            seed,
+            started_at,
+            cancel: _,
+        } = call;
         let time = Arc::new(RunningTime::start());
         let output = Output::new(limits.output_bytes_max);
         let state = State {
@@ -287,13 +322,17 @@ impl Sandbox {
         let mut store = Store::new(&self.shared.loader.engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_fuel(limits.fuel).map_err(SandboxError::Engine)?;
-        let handed = HANDED_BYTES_MAX.max(limits.output_bytes_max.saturating_add(HANDED_BYTES_ROOM));
+        let handed =
+            HANDED_BYTES_MAX.max(limits.output_bytes_max.saturating_add(HANDED_BYTES_ROOM));
         store.set_hostcall_fuel(usize::try_from(handed).unwrap_or(usize::MAX));
         store.set_max_component_handles(HANDLES_MAX);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| {
             let owed = store.data_mut().take_fuel_owed();
-            let left = store.get_fuel()?.checked_sub(owed).ok_or(Stop(Limit::Fuel))?;
+            let left = store
+                .get_fuel()?
+                .checked_sub(owed)
+                .ok_or(Stop(Limit::Fuel))?;
             store.set_fuel(left)?;
             if store.data().time_left().is_zero() {
                 return Err(Stop(Limit::Time).into());
@@ -323,19 +362,26 @@ fn usage(state: &State, fuel: u64) -> Usage {
 }
 
 fn wrong_kind(component: &Component, wanted: ComponentKind) -> SandboxError {
-    SandboxError::WrongKind { digest: *component.digest(), found: component.kind(), wanted }
+    SandboxError::WrongKind {
+        digest: *component.digest(),
+        found: component.kind(),
+        wanted,
+    }
 }
 
 /// Turns a panic into an error. The store of the call is dropped afterwards and nothing else was touched by it;
 /// an implementation of [`HostCalls`] answers for its own state.
 async fn guarded<T>(call: impl Future<Output = T>) -> Result<T, SandboxError> {
-    AssertUnwindSafe(call).catch_unwind().await.map_err(|payload: Box<dyn Any + Send>| {
-        let message = payload
-            .downcast_ref::<&str>()
-            .map(|message| (*message).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "no message".to_owned());
-        tracing::error!(message, "the host panicked during a guest's call");
-        SandboxError::Panicked { message }
-    })
+    AssertUnwindSafe(call)
+        .catch_unwind()
+        .await
+        .map_err(|payload: Box<dyn Any + Send>| {
+            let message = payload
+                .downcast_ref::<&str>()
+                .map(|message| (*message).to_owned())
+                .or_else(|| payload.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "no message".to_owned());
+            tracing::error!(message, "the host panicked during a guest's call");
+            SandboxError::Panicked { message }
+        })
 }

@@ -13,7 +13,9 @@ pub struct CancelFlag {
 impl CancelFlag {
     /// Makes a flag that nobody has raised.
     pub fn new() -> Self {
-        CancelFlag { raised: Arc::new(watch::Sender::new(false)) }
+        CancelFlag {
+            raised: Arc::new(watch::Sender::new(false)),
+        }
     }
 
     /// Raises the flag: calls that hold it end in [`crate::Outcome::Cancelled`], at the latest at the next

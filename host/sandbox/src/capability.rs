@@ -74,7 +74,11 @@ pub(crate) struct HostCallCount {
 
 impl HostCallCount {
     pub(crate) fn new(made_max: u32) -> Self {
-        HostCallCount { made: 0, made_max, refused: 0 }
+        HostCallCount {
+            made: 0,
+            made_max,
+            refused: 0,
+        }
     }
 
     /// Calls that were made, and calls that were refused because there were too many.
@@ -101,7 +105,8 @@ impl HostCallCount {
 
     /// Counts a call of a function that cannot tell the guest about a refusal.
     fn count_or_stop(&mut self) -> wasmtime::Result<()> {
-        self.count()?.map_err(|_refused| Stop(Limit::HostCalls).into())
+        self.count()?
+            .map_err(|_refused| Stop(Limit::HostCalls).into())
     }
 }
 
@@ -137,7 +142,9 @@ impl<T: TextBytes> TextBytes for Option<T> {
 impl<T: TextBytes> TextBytes for Vec<T> {
     fn text_bytes(&self) -> usize {
         // An item costs more than its text: fifty bytes stand for its fields.
-        self.iter().map(|item| item.text_bytes().saturating_add(50)).fold(0, usize::saturating_add)
+        self.iter()
+            .map(|item| item.text_bytes().saturating_add(50))
+            .fold(0, usize::saturating_add)
     }
 }
 
@@ -146,14 +153,19 @@ impl<T: TextBytes> TextBytes for Result<T, Error> {
         match self {
             Ok(value) => value.text_bytes(),
             Err(Error::Denied(denial)) => denial.message.len(),
-            Err(Error::Invalid(text) | Error::NotFound(text) | Error::Unavailable(text)) => text.len(),
+            Err(Error::Invalid(text) | Error::NotFound(text) | Error::Unavailable(text)) => {
+                text.len()
+            }
             Err(_) => 0,
         }
     }
 }
 
 /// Takes fuel for a host call and the bytes the guest handed over.
-fn charge_call(store: &mut StoreContextMut<'_, State>, request: &impl TextBytes) -> wasmtime::Result<()> {
+fn charge_call(
+    store: &mut StoreContextMut<'_, State>,
+    request: &impl TextBytes,
+) -> wasmtime::Result<()> {
     charge(store, HOST_CALL_FUEL.saturating_add(length(request)))
 }
 
@@ -203,7 +215,9 @@ fn denied(agent: &str, capability: &str, asked: &str, grant: &str) -> Error {
 
 /// What a capability answers that is granted but not there yet.
 fn not_available(capability: &str) -> Error {
-    Error::Unavailable(format!("`{capability}` is not available in this version of Troupe"))
+    Error::Unavailable(format!(
+        "`{capability}` is not available in this version of Troupe"
+    ))
 }
 
 /// Sends those requests on that pass `check`, and puts the answers of all in the order of the requests.
@@ -223,8 +237,12 @@ async fn ask_many<Q, A>(
             Err(error) => refusals.push(Some(error)),
         }
     }
-    let mut answers =
-        if admitted.is_empty() { Vec::new() } else { ask(admitted).await }.into_iter();
+    let mut answers = if admitted.is_empty() {
+        Vec::new()
+    } else {
+        ask(admitted).await
+    }
+    .into_iter();
     // Where the host gave fewer answers than there were requests, nobody knows how the others ended.
     let answers = refusals.into_iter().map(|refusal| match refusal {
         Some(error) => Err(error),

@@ -65,7 +65,10 @@ impl FromStr for ComponentDigest {
     type Err = ParseDigestError;
 
     fn from_str(text: &str) -> Result<Self, ParseDigestError> {
-        let digits = text.strip_prefix("sha256:").ok_or(ParseDigestError)?.as_bytes();
+        let digits = text
+            .strip_prefix("sha256:")
+            .ok_or(ParseDigestError)?
+            .as_bytes();
         let mut digest = [0; 32];
         if digits.len() != 2 * digest.len() {
             return Err(ParseDigestError);
@@ -143,7 +146,10 @@ impl Component {
 
 impl fmt::Debug for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Component").field("digest", &self.digest).field("kind", &self.kind()).finish()
+        f.debug_struct("Component")
+            .field("digest", &self.digest)
+            .field("kind", &self.kind())
+            .finish()
     }
 }
 
@@ -164,7 +170,7 @@ impl Loader {
         self.check_bytes(wasm)?;
         let digest = ComponentDigest::of(wasm);
         let component = match self.cache.load(&self.engine, &digest) {
-            Some(component) => component,
+            Some(deserialized) => deserialized.map_err(LoadError::Invalid)?,
             None => self.compile(wasm, &digest)?,
         };
         self.check_imports(&component.component_type())?;
@@ -175,7 +181,10 @@ impl Loader {
     fn check_bytes(&self, wasm: &[u8]) -> Result<(), LoadError> {
         let bytes = u64::try_from(wasm.len()).unwrap_or(u64::MAX);
         if bytes > self.component_bytes_max {
-            return Err(LoadError::TooLarge { bytes, bytes_max: self.component_bytes_max });
+            return Err(LoadError::TooLarge {
+                bytes,
+                bytes_max: self.component_bytes_max,
+            });
         }
         if Engine::detect_precompiled(wasm).is_some() {
             return Err(LoadError::Precompiled);
@@ -184,7 +193,11 @@ impl Loader {
             return Err(LoadError::NotWasm);
         };
         // wasmtime would also take WebAssembly text here, which is for our tests only.
-        if version != COMPONENT_VERSION { Err(LoadError::CoreModule) } else { Ok(()) }
+        if version != COMPONENT_VERSION {
+            Err(LoadError::CoreModule)
+        } else {
+            Ok(())
+        }
     }
 
     fn compile(
@@ -192,36 +205,64 @@ impl Loader {
         wasm: &[u8],
         digest: &ComponentDigest,
     ) -> Result<wasmtime::component::Component, LoadError> {
-        let _one_at_a_time = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(component) = self.cache.load(&self.engine, digest) {
-            return Ok(component); // Somebody else compiled it while we waited.
+        let _one_at_a_time = self
+            .compiling
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(deserialized) = self.cache.load(&self.engine, digest) {
+            return deserialized.map_err(LoadError::Invalid); // Somebody compiled it while we waited.
         }
-        let compiled = self.engine.precompile_component(wasm).map_err(LoadError::Invalid)?;
-        self.cache.store(&self.engine, digest, &compiled).map_err(|error| LoadError::Host(error.into()))
+        let compiled = self
+            .engine
+            .precompile_component(wasm)
+            .map_err(LoadError::Invalid)?;
+        self.cache
+            .store(&self.engine, digest, &compiled)
+            .map_err(LoadError::Invalid)
     }
 
     /// Refuses what the host does not have, all at once, before wasmtime names only the first.
     fn check_imports(&self, ty: &ComponentType) -> Result<(), LoadError> {
-        let imports: Vec<String> =
-            ty.imports(&self.engine).map(|(name, _)| name.to_owned()).filter(|name| !is_offered(name)).collect();
-        if imports.is_empty() { Ok(()) } else { Err(LoadError::UnknownImports { imports }) }
+        let imports: Vec<String> = ty
+            .imports(&self.engine)
+            .map(|(name, _)| name.to_owned())
+            .filter(|name| !is_offered(name))
+            .collect();
+        if imports.is_empty() {
+            Ok(())
+        } else {
+            Err(LoadError::UnknownImports { imports })
+        }
     }
 
     fn link(&self, component: &wasmtime::component::Component) -> Result<Exports, LoadError> {
         let ty = component.component_type();
-        let exports: Vec<String> = ty.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
+        let exports: Vec<String> = ty
+            .exports(&self.engine)
+            .map(|(name, _)| name.to_owned())
+            .collect();
         let has = |interface: &str| {
-            exports.iter().any(|name| name.strip_prefix(interface).is_some_and(|rest| rest.starts_with("@0.1.")))
+            exports.iter().any(|name| {
+                name.strip_prefix(interface)
+                    .is_some_and(|rest| rest.starts_with("@0.1."))
+            })
         };
         let (agent, interpreter) = (has("troupe:agent/guest"), has("troupe:agent/interpreter"));
         if !agent && !interpreter {
             return Err(LoadError::NothingToCall { exports });
         }
-        let instance = self.linker.instantiate_pre(component).map_err(LoadError::WrongTypes)?;
+        let instance = self
+            .linker
+            .instantiate_pre(component)
+            .map_err(LoadError::WrongTypes)?;
         if agent {
-            AgentPre::new(instance).map(Exports::Agent).map_err(LoadError::WrongTypes)
+            AgentPre::new(instance)
+                .map(Exports::Agent)
+                .map_err(LoadError::WrongTypes)
         } else {
-            SourceInterpreterPre::new(instance).map(Exports::Interpreter).map_err(LoadError::WrongTypes)
+            SourceInterpreterPre::new(instance)
+                .map(Exports::Interpreter)
+                .map_err(LoadError::WrongTypes)
         }
     }
 }
@@ -229,7 +270,9 @@ impl Loader {
 /// Whether the host offers an interface: ours, and those of WASI 0.2 that `wasi.rs` links. Patch versions
 /// of both are compatible; the linker checks the functions themselves.
 fn is_offered(import: &str) -> bool {
-    let Some((interface, version)) = import.split_once('@') else { return false };
+    let Some((interface, version)) = import.split_once('@') else {
+        return false;
+    };
     if interface == "troupe:agent/types" || crate::capability::INTERFACES.contains(&interface) {
         return version.starts_with("0.1.");
     }
@@ -256,17 +299,38 @@ mod tests {
         let text = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(digest.to_string(), text);
         assert_eq!(text.parse::<ComponentDigest>().expect("a digest"), digest);
-        for wrong in ["", "sha256:", "sha256:e3", &text[7..], &text.to_uppercase(), &format!("{text}00"), "sha256:é"] {
-            assert!(wrong.parse::<ComponentDigest>().is_err(), "{wrong} was taken for a digest");
+        for wrong in [
+            "",
+            "sha256:",
+            "sha256:e3",
+            &text[7..],
+            &text.to_uppercase(),
+            &format!("{text}00"),
+            "sha256:é",
+        ] {
+            assert!(
+                wrong.parse::<ComponentDigest>().is_err(),
+                "{wrong} was taken for a digest"
+            );
         }
     }
 
     #[test]
     fn only_what_is_linked_is_offered() {
-        for offered in ["troupe:agent/llm@0.1.0", "troupe:agent/types@0.1.0", "wasi:io/poll@0.2.9"] {
+        for offered in [
+            "troupe:agent/llm@0.1.0",
+            "troupe:agent/types@0.1.0",
+            "wasi:io/poll@0.2.9",
+        ] {
             assert!(is_offered(offered), "{offered}");
         }
-        for other in ["troupe:agent/llm@0.2.0", "wasi:http/outgoing-handler@0.2.0", "wasi:io/poll@0.3.0", "env", ""] {
+        for other in [
+            "troupe:agent/llm@0.2.0",
+            "wasi:http/outgoing-handler@0.2.0",
+            "wasi:io/poll@0.3.0",
+            "env",
+            "",
+        ] {
             assert!(!is_offered(other), "{other}");
         }
     }

@@ -8,9 +8,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use wasmtime::{Config, Enabled, Engine, OperatorCost, PoolingAllocationConfig, VariableOperatorCost};
+use wasmtime::{
+    Config, Enabled, Engine, OperatorCost, PoolingAllocationConfig, VariableOperatorCost,
+};
 
 use crate::error::StartError;
+use crate::limits::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 
 /// How often running guests are interrupted to look at their time limit and to let others run. It bounds how
 /// late a limit or a cancellation takes effect, and how long one guest can keep a thread from its neighbours.
@@ -116,11 +119,16 @@ fn operator_cost() -> OperatorCost {
 
 fn pool(calls_max: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
+    // However few calls: the most demanding component that is accepted must fit.
+    let places = |per_call: u32, max: u32| calls_max.saturating_mul(per_call).max(max);
     pool.total_component_instances(calls_max)
-        .total_core_instances(calls_max.saturating_mul(POOLED_CORE_INSTANCES_PER_CALL))
-        .total_memories(calls_max.saturating_mul(POOLED_MEMORIES_PER_CALL))
-        .total_tables(calls_max.saturating_mul(POOLED_TABLES_PER_CALL))
+        .total_core_instances(places(POOLED_CORE_INSTANCES_PER_CALL, INSTANCES_MAX))
+        .total_memories(places(POOLED_MEMORIES_PER_CALL, MEMORIES_MAX))
+        .total_tables(places(POOLED_TABLES_PER_CALL, TABLES_MAX))
         .total_stacks(calls_max)
+        .max_core_instances_per_component(INSTANCES_MAX)
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_tables_per_component(TABLES_MAX)
         .table_elements(POOLED_TABLE_ELEMENTS)
         .max_component_instance_size(POOLED_COMPONENT_INSTANCE_BYTES)
         .pagemap_scan(Enabled::Auto);
@@ -153,8 +161,10 @@ impl TickerState {
 
 impl Ticker {
     pub(crate) fn start(engine: &Engine) -> Result<Self, StartError> {
-        let shared =
-            Arc::new(TickerState { demand: Mutex::new(Demand::default()), changed: Condvar::new() });
+        let shared = Arc::new(TickerState {
+            demand: Mutex::new(Demand::default()),
+            changed: Condvar::new(),
+        });
         let thread = std::thread::Builder::new()
             .name("sandbox-ticker".to_owned())
             .spawn({
@@ -162,7 +172,10 @@ impl Ticker {
                 move || tick(&shared, &engine)
             })
             .map_err(StartError::Thread)?;
-        Ok(Ticker { shared, thread: Some(thread) })
+        Ok(Ticker {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Keeps the clock going until the returned guard is dropped.
@@ -199,7 +212,9 @@ fn tick(shared: &TickerState, engine: &Engine) {
     loop {
         let demand = shared
             .changed
-            .wait_while(shared.lock(), |demand| demand.calls == 0 && !demand.stopping)
+            .wait_while(shared.lock(), |demand| {
+                demand.calls == 0 && !demand.stopping
+            })
             .unwrap_or_else(PoisonError::into_inner);
         if demand.stopping {
             return;

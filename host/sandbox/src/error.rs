@@ -39,7 +39,9 @@ pub enum LoadError {
         bytes_max: u64,
     },
     /// It is native code that claims to be compiled WebAssembly; running it would be running a stranger's program.
-    #[error("this is compiled native code (.cwasm), which is never loaded; give the .wasm component it was made from")]
+    #[error(
+        "this is compiled native code (.cwasm), which is never loaded; give the .wasm component it was made from"
+    )]
     Precompiled,
     /// It is no WebAssembly.
     #[error("this is not a WebAssembly component: the file does not begin with the bytes of one")]
@@ -49,8 +51,11 @@ pub enum LoadError {
         "this is a core WebAssembly module, not a component; build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"
     )]
     CoreModule,
-    /// It is malformed, or uses proposals that are switched off.
-    #[error("the component is not valid, or uses features of WebAssembly that are switched off here")]
+    /// It is malformed, uses proposals that are switched off, or is made of too many parts.
+    #[error(
+        "the component is not valid, uses features of WebAssembly that are switched off here, or has more \
+         instances, memories or tables than a component may have"
+    )]
     Invalid(#[source] wasmtime::Error),
     /// It needs something the host does not have.
     #[error(
@@ -62,7 +67,9 @@ pub enum LoadError {
         imports: Vec<String>,
     },
     /// It imports or exports one of our interfaces with other types.
-    #[error("the component does not fit the interfaces of `troupe:agent@0.1`; build it again with the current wit files")]
+    #[error(
+        "the component does not fit the interfaces of `troupe:agent@0.1`; build it again with the current wit files"
+    )]
     WrongTypes(#[source] wasmtime::Error),
     /// It exports nothing that could be called.
     #[error(
@@ -110,7 +117,9 @@ impl SandboxError {
     pub fn is_retryable(&self) -> bool {
         match self {
             SandboxError::Instantiate(_) => true,
-            SandboxError::WrongKind { .. } | SandboxError::Panicked { .. } | SandboxError::Engine(_) => false,
+            SandboxError::WrongKind { .. }
+            | SandboxError::Panicked { .. }
+            | SandboxError::Engine(_) => false,
         }
     }
 }

@@ -36,7 +36,9 @@ pub trait HostCalls: Send + Sync {
         &self,
         requests: Vec<llm::Request>,
     ) -> HostFuture<'_, Vec<Result<llm::Completion, Error>>> {
-        Box::pin(futures::future::join_all(requests.into_iter().map(|request| self.complete(request))))
+        Box::pin(futures::future::join_all(
+            requests.into_iter().map(|request| self.complete(request)),
+        ))
     }
 
     /// Searches. `query.sources` is never empty, and all of them are granted.
@@ -47,7 +49,9 @@ pub trait HostCalls: Send + Sync {
         &self,
         queries: Vec<search::Query>,
     ) -> HostFuture<'_, Vec<Result<search::Answer, Error>>> {
-        Box::pin(futures::future::join_all(queries.into_iter().map(|query| self.search(query))))
+        Box::pin(futures::future::join_all(
+            queries.into_iter().map(|query| self.search(query)),
+        ))
     }
 
     /// The inputs of the execution: a JSON object.
@@ -74,7 +78,9 @@ impl DenyAll {
     fn denied<T: Send + 'static>(capability: &str) -> HostFuture<'static, Result<T, Error>> {
         let error = Error::Denied(Denial {
             capability: capability.to_owned(),
-            message: format!("there is no `{capability}` here: this code runs outside of a workflow"),
+            message: format!(
+                "there is no `{capability}` here: this code runs outside of a workflow"
+            ),
         });
         Box::pin(std::future::ready(Err(error)))
     }

@@ -36,6 +36,8 @@ pub use capability::tools::ToolsGrant;
 pub use component::{Component, ComponentDigest, ComponentKind, ParseDigestError};
 pub use engine::Allocation;
 pub use error::{LoadError, SandboxError, StartError};
-pub use host_calls::{BudgetKind, Denial, DenyAll, Error, HostCalls, HostFuture, LogLevel, LogLine};
+pub use host_calls::{
+    BudgetKind, Denial, DenyAll, Error, HostCalls, HostFuture, LogLevel, LogLine,
+};
 pub use limits::{Limit, Limits};
 pub use outcome::{Captured, Exception, Failure, Outcome, Report, Trap, TrapCode, Usage};

@@ -91,11 +91,11 @@ impl fmt::Display for Limit {
 
 /// Core instances of one component. A Python component has about thirty; the cap protects the host's memory
 /// from a component that is nothing but instances.
-const INSTANCES_MAX: usize = 128;
+pub(crate) const INSTANCES_MAX: u32 = 128;
 /// Linear memories of one component; toolchains make one or two.
-const MEMORIES_MAX: usize = 16;
+pub(crate) const MEMORIES_MAX: u32 = 8;
 /// Tables of one component; toolchains make a handful.
-const TABLES_MAX: usize = 64;
+pub(crate) const TABLES_MAX: u32 = 64;
 /// What one table element costs the host.
 const TABLE_ELEMENT_BYTES: u64 = 8;
 
@@ -110,7 +110,12 @@ pub(crate) struct MemoryLimiter {
 
 impl MemoryLimiter {
     pub(crate) fn new(bytes_max: u64) -> Self {
-        MemoryLimiter { bytes_max, bytes: 0, bytes_peak: 0, refused: false }
+        MemoryLimiter {
+            bytes_max,
+            bytes: 0,
+            bytes_peak: 0,
+            refused: false,
+        }
     }
 
     /// The most that was in use at one time, in bytes.
@@ -168,15 +173,15 @@ impl ResourceLimiter for MemoryLimiter {
     }
 
     fn instances(&self) -> usize {
-        INSTANCES_MAX
+        INSTANCES_MAX as usize
     }
 
     fn tables(&self) -> usize {
-        TABLES_MAX
+        TABLES_MAX as usize
     }
 
     fn memories(&self) -> usize {
-        MEMORIES_MAX
+        MEMORIES_MAX as usize
     }
 }
 
@@ -198,14 +203,22 @@ mod tests {
     #[test]
     fn a_memorys_own_maximum_is_no_refusal_of_ours() {
         let mut limiter = MemoryLimiter::new(100);
-        assert!(!limiter.memory_growing(0, 60, Some(50)).expect("never fails"));
+        assert!(
+            !limiter
+                .memory_growing(0, 60, Some(50))
+                .expect("never fails")
+        );
         assert!(!limiter.has_refused());
     }
 
     #[test]
     fn a_table_of_any_size_is_counted_without_overflow() {
         let mut limiter = MemoryLimiter::new(u64::MAX - 1);
-        assert!(!limiter.table_growing(0, usize::MAX, None).expect("never fails"));
+        assert!(
+            !limiter
+                .table_growing(0, usize::MAX, None)
+                .expect("never fails")
+        );
         assert_eq!(limiter.bytes_peak(), 0);
     }
 }

@@ -130,7 +130,8 @@ pub struct Captured {
 impl Captured {
     /// Takes what was kept of `bytes_total` bytes.
     pub(crate) fn new(kept: &[u8], bytes_total: u64) -> Self {
-        let bytes_dropped = bytes_total.saturating_sub(u64::try_from(kept.len()).unwrap_or(u64::MAX));
+        let bytes_dropped =
+            bytes_total.saturating_sub(u64::try_from(kept.len()).unwrap_or(u64::MAX));
         let mut text = String::from_utf8_lossy(kept).into_owned();
         if bytes_dropped > 0 {
             // A character that was cut in two is not worth a replacement sign.
@@ -142,7 +143,11 @@ impl Captured {
             }
             text.push_str(&format!("[… {bytes_dropped} more bytes were not kept]\n"));
         }
-        Captured { text, bytes_total, bytes_dropped }
+        Captured {
+            text,
+            bytes_total,
+            bytes_dropped,
+        }
     }
 
     /// Whether anything was dropped.

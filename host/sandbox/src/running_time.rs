@@ -21,7 +21,10 @@ pub(crate) struct RunningTime {
 }
 
 impl RunningTime {
-    #[expect(clippy::disallowed_methods, reason = "metering a guest needs the machine's own clock, in tests too")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "metering a guest needs the machine's own clock, in tests too"
+    )]
     pub(crate) fn start() -> Self {
         RunningTime {
             began: Instant::now(),
@@ -47,7 +50,8 @@ impl RunningTime {
 
     /// Counts a time in which the guest slept: it chose to hold its instance for so long.
     pub(crate) fn add_sleep(&self, slept: Duration) {
-        self.counted_ns.fetch_add(nanoseconds(slept), Ordering::Relaxed);
+        self.counted_ns
+            .fetch_add(nanoseconds(slept), Ordering::Relaxed);
     }
 
     /// Runs `future` and counts the turns in which it makes progress.
@@ -82,8 +86,13 @@ mod tests {
     #[tokio::test]
     async fn waiting_does_not_count_and_sleeping_does() {
         let time = RunningTime::start();
-        time.measure(tokio::time::sleep(Duration::from_millis(30))).await;
-        assert!(time.total() < Duration::from_millis(20), "counted {:?}", time.total());
+        time.measure(tokio::time::sleep(Duration::from_millis(30)))
+            .await;
+        assert!(
+            time.total() < Duration::from_millis(20),
+            "counted {:?}",
+            time.total()
+        );
         assert!(time.since_start() >= Duration::from_millis(30));
         time.add_sleep(Duration::from_secs(1));
         assert!(time.total() >= Duration::from_secs(1));

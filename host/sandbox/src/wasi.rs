@@ -79,8 +79,14 @@ pub(crate) fn context(
     builder
         .stdout(output.stdout())
         .stderr(output.stderr())
-        .wall_clock(CallClock { started_at, time: Arc::clone(time) })
-        .monotonic_clock(CallClock { started_at, time: Arc::clone(time) })
+        .wall_clock(CallClock {
+            started_at,
+            time: Arc::clone(time),
+        })
+        .monotonic_clock(CallClock {
+            started_at,
+            time: Arc::clone(time),
+        })
         .secure_random(generator(seed, "random"))
         .insecure_random(generator(seed, "insecure"))
         .insecure_random_seed(u128::from_le_bytes(derive(seed, "insecure-seed")))
@@ -98,7 +104,10 @@ pub(crate) fn resource_table() -> ResourceTable {
 /// Bytes that follow from the call's seed and a purpose, and tell nothing of the seed.
 pub(crate) fn derive<const N: usize>(seed: &[u8; 32], purpose: &str) -> [u8; N] {
     const { assert!(N <= 32, "SHA-256 has 32 bytes") };
-    let digest = Sha256::new().chain_update(seed).chain_update(purpose.as_bytes()).finalize();
+    let digest = Sha256::new()
+        .chain_update(seed)
+        .chain_update(purpose.as_bytes())
+        .finalize();
     let mut bytes = [0; N];
     bytes.copy_from_slice(&digest[..N]);
     bytes
@@ -156,14 +165,16 @@ impl State {
         let left = self.time_left();
         let began = self.time.since_start();
         let ready = tokio::time::timeout(left, wait(&mut self.table)).await;
-        self.time.add_sleep(self.time.since_start().saturating_sub(began));
+        self.time
+            .add_sleep(self.time.since_start().saturating_sub(began));
         ready.unwrap_or_else(|_elapsed| Err(Stop(Limit::Time).into()))
     }
 }
 
 impl poll::Host for State {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        self.sleep(async |table| poll::Host::poll(table, pollables).await).await
+        self.sleep(async |table| poll::Host::poll(table, pollables).await)
+            .await
     }
 }
 
@@ -174,7 +185,8 @@ impl poll::HostPollable for State {
     }
 
     async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        self.sleep(async |table| poll::HostPollable::block(table, pollable).await).await
+        self.sleep(async |table| poll::HostPollable::block(table, pollable).await)
+            .await
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {

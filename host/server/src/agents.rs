@@ -38,13 +38,21 @@ pub(crate) async fn run(attempt: Attempt) -> AttemptEnd {
         let message = format!("the step took longer than its {millis} ms; raise its `timeout_ms`");
         Err(Failure::new(Code::TimedOut, message))
     });
-    AttemptEnd { path: attempt.start.path, attempt: attempt.start.attempt, result, usage }
+    AttemptEnd {
+        path: attempt.start.path,
+        attempt: attempt.start.attempt,
+        result,
+        usage,
+    }
 }
 
 async fn run_agent(attempt: &Attempt, usage: &mut StepUsage) -> Result<Output, Failure> {
     let id = attempt.start.agent.as_str();
     let Some(agent) = attempt.definition.agent(id) else {
-        return Err(Failure::new(Code::Internal, format!("there is no agent `{id}`")));
+        return Err(Failure::new(
+            Code::Internal,
+            format!("there is no agent `{id}`"),
+        ));
     };
     match &agent.kind {
         // An LLM's answer is checked where it can still be repaired.
@@ -53,7 +61,10 @@ async fn run_agent(attempt: &Attempt, usage: &mut StepUsage) -> Result<Output, F
         AgentKind::Code(code) => checked(agent, code::run(attempt, agent, code, usage).await?),
         AgentKind::Tool(_) | AgentKind::Human(_) => Err(Failure::new(
             Code::Internal,
-            format!("`{}` agents are not available in this version of Troupe", agent.kind.as_str()),
+            format!(
+                "`{}` agents are not available in this version of Troupe",
+                agent.kind.as_str()
+            ),
         )),
     }
 }

@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
-use troupe_providers::{
-    Completion, Finish, ModelRequest, ProviderError, SearchAnswer, ToolCall,
-};
+use troupe_providers::{Completion, Finish, ModelRequest, ProviderError, SearchAnswer, ToolCall};
 use troupe_workflow::{
     CallKind, CallOutcome, CallRecord, Code, Failure, MicroUsd, StartStep, StepPath, Usage,
 };
@@ -63,7 +61,10 @@ impl CallGateway {
         let message = StepMessage::Inspect(Box::new(move |execution| {
             let _ = answer.send(look(execution));
         }));
-        self.driver.send(message).await.map_err(|_gone| driver_gone())?;
+        self.driver
+            .send(message)
+            .await
+            .map_err(|_gone| driver_gone())?;
         answered.await.map_err(|_gone| driver_gone())
     }
 
@@ -76,14 +77,20 @@ impl CallGateway {
     ) -> Result<Answer, Failure> {
         let mut last = None;
         for route in routes {
-            let request = ModelRequest { model: route.model.clone(), ..request.clone() };
+            let request = ModelRequest {
+                model: route.model.clone(),
+                ..request.clone()
+            };
             match self.complete_one(name, route, request).await {
                 Err(failure) if is_services_fault(&failure) => last = Some(failure),
                 other => return other,
             }
         }
         Err(last.unwrap_or_else(|| {
-            Failure::new(Code::InputInvalid, format!("the model `{name}` stands for nothing; mend its route in [models]"))
+            Failure::new(
+                Code::InputInvalid,
+                format!("the model `{name}` stands for nothing; mend its route in [models]"),
+            )
         }))
     }
 
@@ -95,13 +102,21 @@ impl CallGateway {
     ) -> Result<Answer, Failure> {
         // The limit is part of neither the step's input nor the record: it may differ after a crash.
         let hash = hash_of(&json!([
-            "model", request.model, request.system, request.messages, request.stop, request.tools,
+            "model",
+            request.model,
+            request.system,
+            request.messages,
+            request.stop,
+            request.tools,
             request.schema.as_ref().map(|schema| &schema.json),
         ]));
         if let Some(outcome) = self.take_recorded(&hash) {
             return match outcome {
                 CallOutcome::Answered(answer) => serde_json::from_value(answer).map_err(|error| {
-                    Failure::new(Code::Internal, format!("a recorded answer cannot be read: {error}"))
+                    Failure::new(
+                        Code::Internal,
+                        format!("a recorded answer cannot be read: {error}"),
+                    )
                 }),
                 CallOutcome::Failed(failure) => Err(failure),
             };
@@ -125,24 +140,43 @@ impl CallGateway {
                 let answer = answer_of(completion, route);
                 let (usage, cost) = (answer.usage, answer.cost);
                 let stored = serde_json::to_value(&answer).map_err(|error| {
-                    Failure::new(Code::Internal, format!("an answer cannot be stored: {error}"))
+                    Failure::new(
+                        Code::Internal,
+                        format!("an answer cannot be stored: {error}"),
+                    )
                 })?;
-                self.end(number, CallOutcome::Answered(stored), (usage, cost)).await?;
+                self.end(number, CallOutcome::Answered(stored), (usage, cost))
+                    .await?;
                 Ok(answer)
             }
             Err(error) => {
                 let failure = failure_of(&error);
                 // What it cost is unknown: it stays charged at its worst case.
-                let cost = if error.sent() { reserved } else { MicroUsd::ZERO };
-                self.end(number, CallOutcome::Failed(failure.clone()), (Usage::default(), cost)).await?;
+                let cost = if error.sent() {
+                    reserved
+                } else {
+                    MicroUsd::ZERO
+                };
+                self.end(
+                    number,
+                    CallOutcome::Failed(failure.clone()),
+                    (Usage::default(), cost),
+                )
+                .await?;
                 Err(failure)
             }
         }
     }
 
     /// The worst case of a call. Without a limit of its own, the answer gets what the budget affords.
-    async fn reserve(&self, route: &Route, request: &mut ModelRequest) -> Result<MicroUsd, Failure> {
-        let Some(price) = &route.price else { return Ok(MicroUsd::ZERO) };
+    async fn reserve(
+        &self,
+        route: &Route,
+        request: &mut ModelRequest,
+    ) -> Result<MicroUsd, Failure> {
+        let Some(price) = &route.price else {
+            return Ok(MicroUsd::ZERO);
+        };
         let input = request.input_tokens_max();
         let left = self.inspect(troupe_workflow::Execution::money_left).await?;
         if let (None, Some(left)) = (request.max_tokens, left) {
@@ -151,7 +185,10 @@ impl CallGateway {
             let affordable = price.max_tokens_within(budget, input).unwrap_or(0);
             request.max_tokens = Some(affordable.min(most).max(MAX_TOKENS_LEAST));
         }
-        let output = request.max_tokens.or(price.max_output_tokens).unwrap_or(MAX_TOKENS_DEFAULT);
+        let output = request
+            .max_tokens
+            .or(price.max_output_tokens)
+            .unwrap_or(MAX_TOKENS_DEFAULT);
         Ok(MicroUsd::new(price.worst_case(input, output).0))
     }
 
@@ -161,11 +198,19 @@ impl CallGateway {
         sources: &Sources,
         question: &Question,
     ) -> Result<SearchAnswer, Failure> {
-        let hash = hash_of(&json!(["search", question.text, question.sources, question.max_results]));
+        let hash = hash_of(&json!([
+            "search",
+            question.text,
+            question.sources,
+            question.max_results
+        ]));
         if let Some(outcome) = self.take_recorded(&hash) {
             return match outcome {
                 CallOutcome::Answered(answer) => serde_json::from_value(answer).map_err(|error| {
-                    Failure::new(Code::Internal, format!("a recorded answer cannot be read: {error}"))
+                    Failure::new(
+                        Code::Internal,
+                        format!("a recorded answer cannot be read: {error}"),
+                    )
                 }),
                 CallOutcome::Failed(failure) => Err(failure),
             };
@@ -179,27 +224,38 @@ impl CallGateway {
             reserved: MicroUsd::ZERO,
         };
         let number = self.start(call).await?;
-        let result = sources.search(question).await.map_err(|error| failure_of(&error));
+        let result = sources
+            .search(question)
+            .await
+            .map_err(|error| failure_of(&error));
         let outcome = match &result {
             Ok(answer) => CallOutcome::Answered(serde_json::to_value(answer).map_err(|error| {
-                Failure::new(Code::Internal, format!("an answer cannot be stored: {error}"))
+                Failure::new(
+                    Code::Internal,
+                    format!("an answer cannot be stored: {error}"),
+                )
             })?),
             Err(failure) => CallOutcome::Failed(failure.clone()),
         };
-        self.end(number, outcome, (Usage::default(), MicroUsd::ZERO)).await?;
+        self.end(number, outcome, (Usage::default(), MicroUsd::ZERO))
+            .await?;
         result
     }
 
     fn take_recorded(&self, hash: &str) -> Option<CallOutcome> {
         let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        let position =
-            recorded.iter().position(|call| call.outcome.is_some() && call.request == hash)?;
+        let position = recorded
+            .iter()
+            .position(|call| call.outcome.is_some() && call.request == hash)?;
         recorded.remove(position).outcome
     }
 
     async fn start(&self, call: StartCall) -> Result<u32, Failure> {
         let (answer, answered) = oneshot::channel();
-        self.driver.send(StepMessage::StartCall(call, answer)).await.map_err(|_gone| driver_gone())?;
+        self.driver
+            .send(StepMessage::StartCall(call, answer))
+            .await
+            .map_err(|_gone| driver_gone())?;
         answered.await.map_err(|_gone| driver_gone())?
     }
 
@@ -210,19 +266,35 @@ impl CallGateway {
         (usage, cost): (Usage, MicroUsd),
     ) -> Result<(), Failure> {
         let (answer, answered) = oneshot::channel();
-        let end = EndCall { path: self.path.clone(), attempt: self.attempt, call, outcome, usage, cost };
-        self.driver.send(StepMessage::EndCall(end, answer)).await.map_err(|_gone| driver_gone())?;
+        let end = EndCall {
+            path: self.path.clone(),
+            attempt: self.attempt,
+            call,
+            outcome,
+            usage,
+            cost,
+        };
+        self.driver
+            .send(StepMessage::EndCall(end, answer))
+            .await
+            .map_err(|_gone| driver_gone())?;
         answered.await.map_err(|_gone| driver_gone())
     }
 }
 
 /// Whether another model may answer instead.
 pub(crate) fn is_services_fault(failure: &Failure) -> bool {
-    matches!(failure.code, Code::RateLimited | Code::Overloaded | Code::Unavailable | Code::TimedOut)
+    matches!(
+        failure.code,
+        Code::RateLimited | Code::Overloaded | Code::Unavailable | Code::TimedOut
+    )
 }
 
 fn answer_of(completion: Completion, route: &Route) -> Answer {
-    let cost = route.price.as_ref().map_or(0, |price| price.cost(&completion.usage).0);
+    let cost = route
+        .price
+        .as_ref()
+        .map_or(0, |price| price.cost(&completion.usage).0);
     Answer {
         text: completion.text,
         tool_calls: completion.tool_calls,
@@ -254,10 +326,16 @@ pub(crate) fn failure_of(error: &ProviderError) -> Failure {
 }
 
 fn hash_of(request: &Value) -> String {
-    Sha256::digest(request.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(request.to_string())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The driver ends before its steps only when this process gives the execution up.
 fn driver_gone() -> Failure {
-    Failure::new(Code::Cancelled, "the execution is no longer driven by this process")
+    Failure::new(
+        Code::Cancelled,
+        "the execution is no longer driven by this process",
+    )
 }

@@ -42,7 +42,10 @@ struct Common {
 
 impl Common {
     fn places(&self) -> anyhow::Result<Places> {
-        let options = PlaceOptions { data: self.data.clone(), plugins: self.plugins.clone() };
+        let options = PlaceOptions {
+            data: self.data.clone(),
+            plugins: self.plugins.clone(),
+        };
         Places::find(&options)
     }
 
@@ -97,7 +100,10 @@ impl From<anyhow::Error> for CliError {
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             output::error(&anyhow::Error::new(error).context("no threads can be started"));

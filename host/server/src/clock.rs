@@ -19,7 +19,8 @@ pub(crate) fn system_time() -> SystemTime {
 /// Bytes that nobody can guess.
 pub(crate) fn entropy<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the operating system gives entropy, or nothing here is safe");
+    getrandom::fill(&mut bytes)
+        .expect("the operating system gives entropy, or nothing here is safe");
     bytes
 }
 

@@ -21,7 +21,12 @@ pub(crate) struct Components {
 
 impl Components {
     pub(crate) fn new(sandbox: Sandbox, data: &Path, plugins: Vec<PathBuf>) -> Self {
-        Self { sandbox, folder: data.join("components"), plugins, loaded: Mutex::new(BTreeMap::new()) }
+        Self {
+            sandbox,
+            folder: data.join("components"),
+            plugins,
+            loaded: Mutex::new(BTreeMap::new()),
+        }
     }
 
     pub(crate) fn sandbox(&self) -> &Sandbox {
@@ -31,10 +36,19 @@ impl Components {
     /// The interpreter of a language.
     pub(crate) async fn interpreter(&self, language: Language) -> anyhow::Result<Component> {
         let file = format!("{}.wasm", language.as_str());
-        let Some(path) = self.plugins.iter().map(|folder| folder.join(&file)).find(|path| path.is_file()) else {
+        let Some(path) = self
+            .plugins
+            .iter()
+            .map(|folder| folder.join(&file))
+            .find(|path| path.is_file())
+        else {
             bail!(
                 "the interpreter {file} is not in {}; build it with `cargo xtask setup`, or name its folder with --plugins or TROUPE_PLUGINS",
-                self.plugins.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
+                self.plugins
+                    .iter()
+                    .map(|folder| folder.display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(", ")
             );
         };
         self.load(&path, ComponentKind::Interpreter).await
@@ -44,11 +58,16 @@ impl Components {
     pub(crate) async fn agent(&self, digest: &ComponentDigest) -> anyhow::Result<Component> {
         let path = self.path_of(digest);
         if !path.is_file() {
-            bail!("the component {digest} is not on this machine; run the workflow from the file that names it");
+            bail!(
+                "the component {digest} is not on this machine; run the workflow from the file that names it"
+            );
         }
         let component = self.load(&path, ComponentKind::Agent).await?;
         if component.digest() != digest {
-            bail!("the file of the component {digest} was changed; remove {} and run the workflow from the file that names it", path.display());
+            bail!(
+                "the file of the component {digest} was changed; remove {} and run the workflow from the file that names it",
+                path.display()
+            );
         }
         Ok(component)
     }
@@ -58,7 +77,9 @@ impl Components {
         let wasm = read(path).await?;
         let component = self.sandbox.load(wasm.clone().into()).await?;
         if component.kind() != ComponentKind::Agent {
-            bail!("it is an interpreter, not an agent: it exports `troupe:agent/interpreter`, not `troupe:agent/guest`");
+            bail!(
+                "it is an interpreter, not an agent: it exports `troupe:agent/interpreter`, not `troupe:agent/guest`"
+            );
         }
         let kept = self.path_of(component.digest());
         if !kept.is_file() {
@@ -92,7 +113,10 @@ impl Components {
             .await
             .with_context(|| format!("the component {} cannot be used", path.display()))?;
         if component.kind() != kind {
-            bail!("the component {} is of another kind than its use here", path.display());
+            bail!(
+                "the component {} is of another kind than its use here",
+                path.display()
+            );
         }
         *slot = Some(component.clone());
         Ok(component)
@@ -107,7 +131,12 @@ async fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         .with_context(|| format!("the component {} cannot be read", path.display()))?
         .len();
     if size > BYTES_MAX {
-        bail!("the component {} has {size} bytes; at most {BYTES_MAX} are read", path.display());
+        bail!(
+            "the component {} has {size} bytes; at most {BYTES_MAX} are read",
+            path.display()
+        );
     }
-    tokio::fs::read(path).await.with_context(|| format!("the component {} cannot be read", path.display()))
+    tokio::fs::read(path)
+        .await
+        .with_context(|| format!("the component {} cannot be read", path.display()))
 }

@@ -130,7 +130,10 @@ pub(crate) struct PlaceOptions {
     pub(crate) plugins: Option<PathBuf>,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the environment is read here and nowhere else")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment is read here and nowhere else"
+)]
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -139,12 +142,19 @@ impl ServerConfig {
     /// Reads the file given with `--config`, else `TROUPE_CONFIG`, else `troupe.toml` in this folder, else
     /// that in the user's configuration folder; without any the defaults hold.
     pub(crate) fn load(given: Option<&Path>) -> anyhow::Result<Self> {
-        let named = given.map(Path::to_owned).or(environment("TROUPE_CONFIG").map(PathBuf::from));
+        let named = given
+            .map(Path::to_owned)
+            .or(environment("TROUPE_CONFIG").map(PathBuf::from));
         let path = match named {
             Some(path) => path,
             None => {
-                let folder = user_folder("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("troupe.toml"));
-                match [Some(PathBuf::from("troupe.toml")), folder].into_iter().flatten().find(|path| path.is_file()) {
+                let folder = user_folder("XDG_CONFIG_HOME", ".config")
+                    .map(|folder| folder.join("troupe.toml"));
+                match [Some(PathBuf::from("troupe.toml")), folder]
+                    .into_iter()
+                    .flatten()
+                    .find(|path| path.is_file())
+                {
                     Some(path) => path,
                     None => return Ok(Self::default()),
                 }
@@ -152,8 +162,9 @@ impl ServerConfig {
         };
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("the configuration {} cannot be read", path.display()))?;
-        let mut config: Self = toml::from_str(&text)
-            .map_err(|error| anyhow::anyhow!("the configuration {} has a fault:\n{error}", path.display()))?;
+        let mut config: Self = toml::from_str(&text).map_err(|error| {
+            anyhow::anyhow!("the configuration {} has a fault:\n{error}", path.display())
+        })?;
         // Relative to the file, not to where the command happens to run.
         let base = path.parent().unwrap_or(Path::new("."));
         for source in config.sources.values_mut() {
@@ -173,7 +184,10 @@ impl ServerConfig {
             ("[[grants]]", !self.grants.is_empty()),
         ];
         for (section, _) in unused.iter().filter(|(_, is_there)| *is_there) {
-            tracing::warn!(section, "this section of the configuration is not used by this version of Troupe");
+            tracing::warn!(
+                section,
+                "this section of the configuration is not used by this version of Troupe"
+            );
         }
     }
 }
@@ -181,7 +195,11 @@ impl ServerConfig {
 impl Places {
     /// `--data`, else `TROUPE_DATA`, else `troupe` in the user's data folder.
     pub(crate) fn find(options: &PlaceOptions) -> anyhow::Result<Self> {
-        let data = match options.data.clone().or(environment("TROUPE_DATA").map(PathBuf::from)) {
+        let data = match options
+            .data
+            .clone()
+            .or(environment("TROUPE_DATA").map(PathBuf::from))
+        {
             Some(data) => data,
             None => match user_folder("XDG_DATA_HOME", ".local/share") {
                 Some(folder) => folder.join("troupe"),
@@ -192,8 +210,13 @@ impl Places {
             .map(PathBuf::from)
             .or(user_folder("XDG_CACHE_HOME", ".cache").map(|folder| folder.join("troupe")))
             .unwrap_or_else(|| data.join("cache"));
-        let given = options.plugins.clone().or(environment("TROUPE_PLUGINS").map(PathBuf::from));
-        let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned()));
+        let given = options
+            .plugins
+            .clone()
+            .or(environment("TROUPE_PLUGINS").map(PathBuf::from));
+        let beside = std::env::current_exe()
+            .ok()
+            .and_then(|exe| Some(exe.parent()?.to_owned()));
         let plugins = match (given, beside) {
             (Some(given), _) => vec![given],
             (None, Some(beside)) => ["plugins", "../plugins", "../share/troupe/plugins"]
@@ -201,7 +224,11 @@ impl Places {
                 .into(),
             (None, None) => Vec::new(),
         };
-        Ok(Self { data, cache: cache.join("compiled"), plugins })
+        Ok(Self {
+            data,
+            cache: cache.join("compiled"),
+            plugins,
+        })
     }
 }
 

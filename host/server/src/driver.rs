@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use troupe_journal::{Append, AppendError, Epoch};
 use troupe_workflow::{
-    CallKind, CallOutcome, Code, Command, Event, EventKind, Execution, Failure, MicroUsd, StartStep,
-    StepPath, StepUsage, Usage,
+    CallKind, CallOutcome, Code, Command, Event, EventKind, Execution, Failure, MicroUsd,
+    StartStep, StepPath, StepUsage, Usage,
 };
 
 use crate::agents::{self, Attempt};
@@ -160,10 +160,14 @@ impl Driver {
         /// No wake-up is further away: clocks are set, and laptops sleep.
         const LONGEST: Duration = Duration::from_secs(60);
         let now = clock::now();
-        let next = self.execution.decide(now).into_iter().find_map(|command| match command {
-            Command::WakeAt(time) => Some(time.since(now)),
-            Command::Record(_) | Command::Start(_) | Command::Cancel { .. } => None,
-        });
+        let next = self
+            .execution
+            .decide(now)
+            .into_iter()
+            .find_map(|command| match command {
+                Command::WakeAt(time) => Some(time.since(now)),
+                Command::Record(_) | Command::Start(_) | Command::Cancel { .. } => None,
+            });
         next.unwrap_or(LONGEST).min(LONGEST)
     }
 
@@ -214,11 +218,17 @@ impl Driver {
 
     /// Whether the last event was a failure, which may end everything.
     fn is_failing(&self, events: &[Event]) -> bool {
-        matches!(events.last().map(|event| &event.kind), Some(EventKind::StepFailed { .. }))
+        matches!(
+            events.last().map(|event| &event.kind),
+            Some(EventKind::StepFailed { .. })
+        )
     }
 
     fn apply(&mut self, kind: EventKind, events: &mut Vec<Event>) -> Result<(), DriveError> {
-        let event = Event { at: clock::now(), kind };
+        let event = Event {
+            at: clock::now(),
+            kind,
+        };
         self.execution.apply(&event)?;
         events.push(event);
         Ok(())
@@ -266,11 +276,16 @@ impl Driver {
         };
         let (end_path, end_attempt) = (attempt.start.path.clone(), attempt.start.attempt);
         let task = async move {
-            let end = std::panic::AssertUnwindSafe(agents::run(attempt)).catch_unwind().await;
+            let end = std::panic::AssertUnwindSafe(agents::run(attempt))
+                .catch_unwind()
+                .await;
             end.unwrap_or_else(|_| AttemptEnd {
                 path: end_path,
                 attempt: end_attempt,
-                result: Err(Failure::new(Code::Internal, "the host failed while it did this step; its log has the details")),
+                result: Err(Failure::new(
+                    Code::Internal,
+                    "the host failed while it did this step; its log has the details",
+                )),
                 usage: StepUsage::default(),
             })
         };
@@ -285,50 +300,78 @@ impl Driver {
                 Ok(())
             }
             StepMessage::StartCall(call, answer) => {
-                let started = match self.execution.check_reserve(call.reserved) {
-                    Err(error) => Err(Failure::new(Code::BudgetExceeded, error.to_string())),
-                    Ok(()) => {
-                        let number = self.execution.next_call(&call.path, &call.request);
-                        let kind = EventKind::CallStarted {
-                            path: call.path,
-                            attempt: call.attempt,
-                            call: number,
-                            kind: call.kind,
-                            target: call.target,
-                            request: call.request,
-                            reserved: call.reserved,
-                        };
-                        self.advance(vec![kind]).await?;
-                        Ok(number)
-                    }
-                };
+                let started = self.start_call(call).await?;
                 // The step may have been cancelled meanwhile.
                 let _ = answer.send(started);
                 Ok(())
             }
             StepMessage::EndCall(call, answer) => {
-                let kind = EventKind::CallEnded {
-                    path: call.path,
-                    attempt: call.attempt,
-                    call: call.call,
-                    outcome: call.outcome,
-                    usage: call.usage,
-                    cost: call.cost,
-                };
-                self.advance(vec![kind]).await?;
+                self.end_call(call).await?;
                 let _ = answer.send(());
                 Ok(())
             }
         }
     }
+
+    async fn start_call(&mut self, call: StartCall) -> Result<Result<u32, Failure>, DriveError> {
+        // An attempt that timed out may have left a message behind.
+        if !self.execution.runs(&call.path, call.attempt) {
+            return Ok(Err(Failure::new(Code::Cancelled, "the attempt has ended")));
+        }
+        if let Err(error) = self.execution.check_reserve(call.reserved) {
+            return Ok(Err(Failure::new(Code::BudgetExceeded, error.to_string())));
+        }
+        let number = self.execution.next_call(&call.path, &call.request);
+        let kind = EventKind::CallStarted {
+            path: call.path,
+            attempt: call.attempt,
+            call: number,
+            kind: call.kind,
+            target: call.target,
+            request: call.request,
+            reserved: call.reserved,
+        };
+        self.advance(vec![kind]).await?;
+        Ok(Ok(number))
+    }
+
+    async fn end_call(&mut self, call: EndCall) -> Result<(), DriveError> {
+        // What an ended attempt's calls cost stays charged at their worst case.
+        if !self.execution.runs(&call.path, call.attempt) {
+            return Ok(());
+        }
+        let kind = EventKind::CallEnded {
+            path: call.path,
+            attempt: call.attempt,
+            call: call.call,
+            outcome: call.outcome,
+            usage: call.usage,
+            cost: call.cost,
+        };
+        self.advance(vec![kind]).await
+    }
 }
 
 fn event_of(end: AttemptEnd) -> EventKind {
-    let AttemptEnd { path, attempt, result, usage } = end;
+    let AttemptEnd {
+        path,
+        attempt,
+        result,
+        usage,
+    } = end;
     match result {
-        Ok(Output { value, text }) => {
-            EventKind::StepCompleted { path, attempt, output: value, text, usage }
-        }
-        Err(failure) => EventKind::StepFailed { path, attempt, failure, usage },
+        Ok(Output { value, text }) => EventKind::StepCompleted {
+            path,
+            attempt,
+            output: value,
+            text,
+            usage,
+        },
+        Err(failure) => EventKind::StepFailed {
+            path,
+            attempt,
+            failure,
+            usage,
+        },
     }
 }

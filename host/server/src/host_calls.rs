@@ -34,9 +34,17 @@ impl HostCalls for GuestHost {
     fn complete(&self, request: llm::Request) -> HostFuture<'_, Result<llm::Completion, Error>> {
         Box::pin(async move {
             let model = request.model.clone().unwrap_or_default();
-            let routes = self.services.models.resolve(&model).map_err(|_unknown| Error::NotFound(model.clone()))?;
+            let routes = self
+                .services
+                .models
+                .resolve(&model)
+                .map_err(|_unknown| Error::NotFound(model.clone()))?;
             let request = self.model_request(request)?;
-            let answer = self.gateway.complete(&model, &routes, request).await.map_err(|failure| error_of(&failure))?;
+            let answer = self
+                .gateway
+                .complete(&model, &routes, request)
+                .await
+                .map_err(|failure| error_of(&failure))?;
             Ok(completion_of(answer))
         })
     }
@@ -61,17 +69,23 @@ impl HostCalls for GuestHost {
                 published_at: hit.published_at,
                 score_permille: hit.score_permille,
             });
-            let errors = answer
-                .errors
-                .into_iter()
-                .map(|error| search::SourceError { source: error.source, message: error.message });
-            Ok(search::Answer { results: results.collect(), errors: errors.collect() })
+            let errors = answer.errors.into_iter().map(|error| search::SourceError {
+                source: error.source,
+                message: error.message,
+            });
+            Ok(search::Answer {
+                results: results.collect(),
+                errors: errors.collect(),
+            })
         })
     }
 
     fn context_inputs(&self) -> HostFuture<'_, String> {
         Box::pin(async {
-            let inputs = self.gateway.inspect(|execution| execution.inputs().to_string()).await;
+            let inputs = self
+                .gateway
+                .inspect(|execution| execution.inputs().to_string())
+                .await;
             inputs.unwrap_or_else(|_gone| "{}".to_owned())
         })
     }
@@ -79,7 +93,10 @@ impl HostCalls for GuestHost {
     fn context_output(&self, step: String) -> HostFuture<'_, Result<String, Error>> {
         Box::pin(async move {
             let name = step.clone();
-            let output = self.gateway.inspect(move |execution| execution.output_of(&name)).await;
+            let output = self
+                .gateway
+                .inspect(move |execution| execution.output_of(&name))
+                .await;
             match output.map_err(|failure| error_of(&failure))? {
                 Some(output) => Ok(output.to_string()),
                 None => Err(Error::NotFound(format!("no step `{step}` has ended"))),
@@ -89,20 +106,32 @@ impl HostCalls for GuestHost {
 
     fn context_steps(&self) -> HostFuture<'_, Vec<String>> {
         Box::pin(async {
-            let names = self.gateway.inspect(troupe_workflow::Execution::output_names).await;
+            let names = self
+                .gateway
+                .inspect(troupe_workflow::Execution::output_names)
+                .await;
             names.unwrap_or_default()
         })
     }
 
     fn microdollars_left(&self) -> HostFuture<'_, Option<u64>> {
         Box::pin(async {
-            let left = self.gateway.inspect(troupe_workflow::Execution::money_left).await;
-            left.ok().flatten().map(troupe_workflow::MicroUsd::as_micro_usd)
+            let left = self
+                .gateway
+                .inspect(troupe_workflow::Execution::money_left)
+                .await;
+            left.ok()
+                .flatten()
+                .map(troupe_workflow::MicroUsd::as_micro_usd)
         })
     }
 
     fn log(&self, line: LogLine) -> HostFuture<'_, ()> {
-        let (agent, message, fields) = (&self.agent, &line.message, line.fields.as_deref().unwrap_or("{}"));
+        let (agent, message, fields) = (
+            &self.agent,
+            &line.message,
+            line.fields.as_deref().unwrap_or("{}"),
+        );
         let id = self.execution;
         match line.level {
             LogLevel::Debug => tracing::debug!(execution.id = %id, agent, fields, "{message}"),
@@ -121,28 +150,45 @@ impl GuestHost {
         for message in request.messages {
             match message.role {
                 llm::Role::System => system.push(message.content),
-                llm::Role::User => messages.push(Message::User { text: message.content }),
+                llm::Role::User => messages.push(Message::User {
+                    text: message.content,
+                }),
                 llm::Role::Assistant => messages.push(Message::Assistant {
                     text: message.content,
-                    tool_calls: message.tool_calls.into_iter().map(tool_call).collect::<Result<_, _>>()?,
+                    tool_calls: message
+                        .tool_calls
+                        .into_iter()
+                        .map(tool_call)
+                        .collect::<Result<_, _>>()?,
                 }),
                 llm::Role::Tool => messages.push(Message::Tool {
                     call_id: message.tool_call_id.ok_or_else(|| {
-                        Error::Invalid("a message of the role `tool` needs a `tool-call-id`".to_owned())
+                        Error::Invalid(
+                            "a message of the role `tool` needs a `tool-call-id`".to_owned(),
+                        )
                     })?,
                     text: message.content,
                 }),
             }
         }
-        let schema = request.schema.map(|text| parse_json(&text, "the schema")).transpose()?;
+        let schema = request
+            .schema
+            .map(|text| parse_json(&text, "the schema"))
+            .transpose()?;
         let tools = request.tools.into_iter().map(|tool| {
             let parameters = parse_json(&tool.parameters, "the parameters of a tool")?;
-            Ok(ToolDefinition { name: tool.name, description: tool.description, parameters })
+            Ok(ToolDefinition {
+                name: tool.name,
+                description: tool.description,
+                parameters,
+            })
         });
         let temperature = match request.temperature_hundredths {
-            Some(hundredths) => Some(Temperature::from_hundredths(hundredths).ok_or_else(|| {
-                Error::Invalid("the temperature lies between 0 and 200 hundredths".to_owned())
-            })?),
+            Some(hundredths) => {
+                Some(Temperature::from_hundredths(hundredths).ok_or_else(|| {
+                    Error::Invalid("the temperature lies between 0 and 200 hundredths".to_owned())
+                })?)
+            }
             None => None,
         };
         Ok(ModelRequest {
@@ -153,7 +199,11 @@ impl GuestHost {
             temperature,
             stop: request.stop,
             tools: tools.collect::<Result<_, Error>>()?,
-            schema: schema.map(|json| Schema { name: "answer".to_owned(), json, strictness: Strictness::Strict }),
+            schema: schema.map(|json| Schema {
+                name: "answer".to_owned(),
+                json,
+                strictness: Strictness::Strict,
+            }),
             idempotency_key: self.idempotency_key.clone(),
             timeout: ANSWER_TIMEOUT,
         })
@@ -162,11 +212,16 @@ impl GuestHost {
 
 fn tool_call(call: llm::ToolCall) -> Result<ToolCall, Error> {
     let arguments = parse_json(&call.arguments, "the arguments of a tool call")?;
-    Ok(ToolCall { id: call.id, name: call.name, arguments })
+    Ok(ToolCall {
+        id: call.id,
+        name: call.name,
+        arguments,
+    })
 }
 
 fn parse_json(text: &str, what: &str) -> Result<Value, Error> {
-    serde_json::from_str(text).map_err(|error| Error::Invalid(format!("{what} is no JSON: {error}")))
+    serde_json::from_str(text)
+        .map_err(|error| Error::Invalid(format!("{what} is no JSON: {error}")))
 }
 
 fn completion_of(answer: Answer) -> llm::Completion {
@@ -177,7 +232,11 @@ fn completion_of(answer: Answer) -> llm::Completion {
         tool_calls: answer
             .tool_calls
             .into_iter()
-            .map(|call| llm::ToolCall { id: call.id, name: call.name, arguments: call.arguments.to_string() })
+            .map(|call| llm::ToolCall {
+                id: call.id,
+                name: call.name,
+                arguments: call.arguments.to_string(),
+            })
             .collect(),
         finish: match answer.finish {
             Finish::Stop => llm::FinishReason::Stop,
@@ -202,7 +261,10 @@ fn error_of(failure: &Failure) -> Error {
         Code::RateLimited => Error::RateLimited(failure.retry_after_ms),
         Code::Overloaded | Code::Unavailable => Error::Unavailable(message()),
         Code::TimedOut => Error::TimedOut,
-        Code::Denied => Error::Denied(Denial { capability: "llm".to_owned(), message: message() }),
+        Code::Denied => Error::Denied(Denial {
+            capability: "llm".to_owned(),
+            message: message(),
+        }),
         Code::BudgetExceeded => Error::BudgetSpent(BudgetKind::Usd),
         Code::Cancelled => Error::Cancelled,
         Code::InputInvalid | Code::OutputInvalid => Error::Invalid(message()),

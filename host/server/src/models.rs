@@ -79,7 +79,10 @@ impl Models {
         let mut models: BTreeMap<String, ModelConfig> = MODELS
             .into_iter()
             .map(|(name, provider, model)| {
-                let model = ModelConfig::Model { provider: provider.to_owned(), model: model.to_owned() };
+                let model = ModelConfig::Model {
+                    provider: provider.to_owned(),
+                    model: model.to_owned(),
+                };
                 (name.to_owned(), model)
             })
             .collect();
@@ -89,7 +92,12 @@ impl Models {
             .map(|(name, settings)| (name.clone(), service(name, settings, client)))
             .collect();
         let prices = PriceTable::shipped().with_overrides(config.prices.clone());
-        Self { reach, providers, models, prices }
+        Self {
+            reach,
+            providers,
+            models,
+            prices,
+        }
     }
 
     /// The models that a name stands for, in the order in which they are tried.
@@ -107,7 +115,9 @@ impl Models {
 
     fn collect(&self, name: &str, depth: usize, routes: &mut Vec<Route>) -> Result<(), String> {
         if depth > ROUTE_DEPTH_MAX {
-            return Err(format!("the route of the model `{name}` leads in a circle; mend [models] in the configuration"));
+            return Err(format!(
+                "the route of the model `{name}` leads in a circle; mend [models] in the configuration"
+            ));
         }
         match self.models.get(name) {
             Some(ModelConfig::Route { route }) => {
@@ -132,7 +142,12 @@ impl Models {
                 };
                 let is_free = matches!(service.provider, ModelProvider::Offline(_));
                 let price = self.prices.get(model).or(self.prices.get(name)).cloned();
-                routes.push(Route { service, model: model.clone(), price, is_free });
+                routes.push(Route {
+                    service,
+                    model: model.clone(),
+                    price,
+                    is_free,
+                });
                 Ok(())
             }
             None => {
@@ -148,22 +163,51 @@ impl Models {
 
 fn offline_route() -> Route {
     let provider = ModelProvider::Offline(Offline::new("offline"));
-    let service = Arc::new(Service { provider, slots: Semaphore::new(CONCURRENCY) });
-    Route { service, model: OFFLINE_MODEL.to_owned(), price: None, is_free: true }
+    let service = Arc::new(Service {
+        provider,
+        slots: Semaphore::new(CONCURRENCY),
+    });
+    Route {
+        service,
+        model: OFFLINE_MODEL.to_owned(),
+        price: None,
+        is_free: true,
+    }
 }
 
-fn service(name: &str, settings: &ProviderConfig, client: &HttpClient) -> Result<Arc<Service>, String> {
-    let api_key = settings.api_key.as_ref().map(SecretSource::read).transpose()?;
-    let base_url = |default: &str| settings.base_url.clone().unwrap_or_else(|| default.to_owned());
+fn service(
+    name: &str,
+    settings: &ProviderConfig,
+    client: &HttpClient,
+) -> Result<Arc<Service>, String> {
+    let api_key = settings
+        .api_key
+        .as_ref()
+        .map(SecretSource::read)
+        .transpose()?;
+    let base_url = |default: &str| {
+        settings
+            .base_url
+            .clone()
+            .unwrap_or_else(|| default.to_owned())
+    };
     let provider = match settings.kind {
         ProviderKind::OpenAi => {
-            let settings =
-                OpenAiSettings { name: name.to_owned(), base_url: base_url(OPENAI_BASE_URL), api_key };
-            ModelProvider::OpenAi(OpenAi::new(settings, client.clone()).map_err(|error| error.to_string())?)
+            let settings = OpenAiSettings {
+                name: name.to_owned(),
+                base_url: base_url(OPENAI_BASE_URL),
+                api_key,
+            };
+            ModelProvider::OpenAi(
+                OpenAi::new(settings, client.clone()).map_err(|error| error.to_string())?,
+            )
         }
         ProviderKind::Anthropic => {
-            let settings =
-                AnthropicSettings { name: name.to_owned(), base_url: base_url(ANTHROPIC_BASE_URL), api_key };
+            let settings = AnthropicSettings {
+                name: name.to_owned(),
+                base_url: base_url(ANTHROPIC_BASE_URL),
+                api_key,
+            };
             ModelProvider::Anthropic(
                 Anthropic::new(settings, client.clone()).map_err(|error| error.to_string())?,
             )

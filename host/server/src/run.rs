@@ -26,8 +26,15 @@ pub(crate) struct RunSettings {
 
 impl RunSettings {
     pub(crate) fn outside(&self) -> Outside {
-        let reach = if self.offline { Reach::Offline } else { Reach::Online };
-        Outside { reach, documents: self.documents.clone() }
+        let reach = if self.offline {
+            Reach::Offline
+        } else {
+            Reach::Online
+        };
+        Outside {
+            reach,
+            documents: self.documents.clone(),
+        }
     }
 }
 
@@ -46,9 +53,13 @@ impl Owned {
     ) -> anyhow::Result<Execution> {
         let (id, epoch) = (self.execution.id(), self.epoch);
         let journal = services.journal.clone();
-        let driven = Driver::new(self.execution, epoch, services, observer).drive().await;
+        let driven = Driver::new(self.execution, epoch, services, observer)
+            .drive()
+            .await;
         let execution = driven.with_context(|| {
-            format!("the execution {id} was left where it is; `troupe recover {id}` goes on with it")
+            format!(
+                "the execution {id} was left where it is; `troupe recover {id}` goes on with it"
+            )
         })?;
         if !execution.status().is_terminal() {
             journal.release(id, epoch).await?;
@@ -70,7 +81,10 @@ pub(crate) async fn create(
         digest: definition.digest().clone(),
         inputs,
     };
-    let created = Event { at: clock::now(), kind };
+    let created = Event {
+        at: clock::now(),
+        kind,
+    };
     let execution = Execution::replay(id, Arc::clone(&definition), std::slice::from_ref(&created))?;
     let epoch = services
         .journal
@@ -90,7 +104,10 @@ pub(crate) async fn create(
 pub(crate) async fn load(journal: &Journal, row: &ExecutionRow) -> anyhow::Result<Execution> {
     let stored = journal.workflow(row.id).await?;
     let definition = Definition::compile(&stored.document).map_err(|faults| {
-        anyhow::anyhow!("the workflow of {} can no longer be read by this version:\n{faults}", row.id)
+        anyhow::anyhow!(
+            "the workflow of {} can no longer be read by this version:\n{faults}",
+            row.id
+        )
     })?;
     let events = journal.events(row.id, 0).await?;
     Execution::replay(row.id, Arc::new(definition), &events)

@@ -35,7 +35,11 @@ impl Services {
     /// The journal of the data folder, with this process registered as one that works on executions.
     pub(crate) fn open_journal(places: &Places) -> anyhow::Result<Journal> {
         let node = format!("{:032x}", u128::from_le_bytes(crate::clock::entropy()));
-        Ok(Journal::open(&places.data, node, crate::config::fail_point()?)?)
+        Ok(Journal::open(
+            &places.data,
+            node,
+            crate::config::fail_point()?,
+        )?)
     }
 
     /// Prepares the sandbox and the clients; connects to nothing.
@@ -92,14 +96,21 @@ impl Services {
                 AgentKind::Tool(_) | AgentKind::Human(_) => {}
             }
         }
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(faults)
+        }
     }
 
     fn check_model(&self, name: &str, pointer: &str, definition: &Definition, faults: &mut Faults) {
         match self.models.resolve(name) {
             Err(message) => faults.add(pointer, message),
             Ok(routes) if definition.config().budget.is_some() => {
-                for route in routes.iter().filter(|route| route.price.is_none() && !route.is_free) {
+                for route in routes
+                    .iter()
+                    .filter(|route| route.price.is_none() && !route.is_free)
+                {
                     faults.add(
                         pointer,
                         format!(
@@ -141,9 +152,16 @@ impl Services {
 pub(crate) fn open_components(places: &Places) -> anyhow::Result<Components> {
     let sandbox = Sandbox::new(SandboxConfig::new(&places.cache))?;
     if let troupe_sandbox::Allocation::OnDemand { reason } = sandbox.allocation() {
-        tracing::warn!(reason, "instances are allocated on demand, which is slower than the pool");
+        tracing::warn!(
+            reason,
+            "instances are allocated on demand, which is slower than the pool"
+        );
     }
-    Ok(Components::new(sandbox, &places.data, places.plugins.clone()))
+    Ok(Components::new(
+        sandbox,
+        &places.data,
+        places.plugins.clone(),
+    ))
 }
 
 /// The operator's ceilings, over the standard ones.
@@ -151,9 +169,15 @@ pub(crate) fn ceilings(config: &LimitsConfig) -> Limits {
     let standard = Limits::STANDARD;
     Limits {
         fuel: config.fuel.unwrap_or(standard.fuel),
-        memory_bytes_max: config.memory_mb.map_or(standard.memory_bytes_max, |mb| mb.saturating_mul(1 << 20)),
-        time_max: config.timeout_ms.map_or(standard.time_max, Duration::from_millis),
-        output_bytes_max: config.output_kb.map_or(standard.output_bytes_max, |kb| kb.saturating_mul(1 << 10)),
+        memory_bytes_max: config
+            .memory_mb
+            .map_or(standard.memory_bytes_max, |mb| mb.saturating_mul(1 << 20)),
+        time_max: config
+            .timeout_ms
+            .map_or(standard.time_max, Duration::from_millis),
+        output_bytes_max: config
+            .output_kb
+            .map_or(standard.output_bytes_max, |kb| kb.saturating_mul(1 << 10)),
         host_calls_max: config.host_calls.unwrap_or(standard.host_calls_max),
         ..standard
     }

@@ -46,11 +46,21 @@ impl Sources {
     ) -> Self {
         let mut settings = config.sources.clone();
         if let Some(folder) = documents {
-            settings.insert("document".to_owned(), SourceConfig::Documents { path: folder.to_owned() });
+            settings.insert(
+                "document".to_owned(),
+                SourceConfig::Documents {
+                    path: folder.to_owned(),
+                },
+            );
         }
         let sources = settings
             .iter()
-            .map(|(name, settings)| (name.clone(), open(name, settings, data, client).map(Arc::new)))
+            .map(|(name, settings)| {
+                (
+                    name.clone(),
+                    open(name, settings, data, client).map(Arc::new),
+                )
+            })
             .collect();
         Self { reach, sources }
     }
@@ -106,7 +116,10 @@ impl Sources {
         };
         let query = &query;
         let answers = asked.iter().map(|source| async move {
-            SourceAnswer { source: source.name().to_owned(), outcome: source.search(query).await }
+            SourceAnswer {
+                source: source.name().to_owned(),
+                outcome: source.search(query).await,
+            }
         });
         merge(join_all(answers).await)
     }
@@ -119,14 +132,20 @@ fn open(
     client: &HttpClient,
 ) -> Result<SearchSource, String> {
     match settings {
-        SourceConfig::Searxng { base_url, api_key, category } => {
+        SourceConfig::Searxng {
+            base_url,
+            api_key,
+            category,
+        } => {
             let settings = SearxngSettings {
                 name: name.to_owned(),
                 base_url: base_url.clone(),
                 api_key: api_key.as_ref().map(SecretSource::read).transpose()?,
                 category: parse_category(category.as_deref().unwrap_or(name), category.is_some())?,
             };
-            Searxng::new(settings, client.clone()).map(SearchSource::Searxng).map_err(|error| error.to_string())
+            Searxng::new(settings, client.clone())
+                .map(SearchSource::Searxng)
+                .map_err(|error| error.to_string())
         }
         SourceConfig::Documents { path } => {
             let settings = DocumentsSettings {
@@ -135,7 +154,9 @@ fn open(
                 index_file: index_file(path, data)?,
                 limits: DocumentLimits::STANDARD,
             };
-            Documents::open(settings).map(SearchSource::Documents).map_err(|error| error.to_string())
+            Documents::open(settings)
+                .map(SearchSource::Documents)
+                .map_err(|error| error.to_string())
         }
     }
 }
@@ -147,7 +168,11 @@ fn index_file(folder: &Path, data: &Path) -> Result<PathBuf, String> {
         .map_err(|error| format!("the folder {} cannot be made: {error}", indexes.display()))?;
     let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let digest = Sha256::digest(whole.as_os_str().as_encoded_bytes());
-    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let name: String = digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     Ok(indexes.join(format!("{name}.db")))
 }
 
@@ -156,7 +181,9 @@ fn parse_category(name: &str, is_given: bool) -> Result<SearchCategory, String> 
         "web" => Ok(SearchCategory::Web),
         "news" => Ok(SearchCategory::News),
         "academic" => Ok(SearchCategory::Academic),
-        _ if is_given => Err(format!("`{name}` is no category; use \"web\", \"news\" or \"academic\"")),
+        _ if is_given => Err(format!(
+            "`{name}` is no category; use \"web\", \"news\" or \"academic\""
+        )),
         _ => Ok(SearchCategory::Web),
     }
 }

@@ -4,7 +4,10 @@ use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
 /// Starts a task. The caller keeps the handle and joins it.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that spawns"
+)]
 pub(crate) fn spawn<T: Send + 'static>(
     name: &'static str,
     future: impl Future<Output = T> + Send + 'static,

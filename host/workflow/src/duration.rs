@@ -1,5 +1,6 @@
 //! Moments in time, as numbers that the caller gives.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -31,5 +32,33 @@ impl Timestamp {
     /// How long ago `earlier` was; zero where it is not earlier (clocks step back).
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// RFC 3339 in UTC, for example `2026-11-22T14:04:59.123Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(time) => write!(f, "{time:.3}"),
+            // Outside the years that the format can write.
+            Err(_) => write!(f, "{} ms", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Timestamp;
+
+    #[test]
+    fn times_are_written_in_utc() {
+        assert_eq!(
+            Timestamp::from_millis(1_795_356_299_123).to_string(),
+            "2026-11-22T14:04:59.123Z"
+        );
+        assert_eq!(
+            Timestamp::from_millis(i64::MAX).to_string(),
+            format!("{} ms", i64::MAX)
+        );
     }
 }

@@ -317,10 +317,20 @@ impl Execution {
             .collect()
     }
 
+    /// Whether this attempt runs: only then may it begin and end calls.
+    pub fn runs(&self, path: &StepPath, attempt: u32) -> bool {
+        self.definition.find_path(path).is_some_and(|index| {
+            self.running.contains(&index) && self.steps[&index].attempts == attempt
+        })
+    }
+
     /// The number of the next call of a step that runs: that of its earlier try, where `request` was begun and
     /// nobody knows how it ended.
     pub fn next_call(&self, path: &StepPath, request: &str) -> u32 {
-        let step = self.definition.find_path(path).and_then(|index| self.steps.get(&index));
+        let step = self
+            .definition
+            .find_path(path)
+            .and_then(|index| self.steps.get(&index));
         let Some(step) = step else { return 0 };
         let begun = step.calls.iter().position(|call| {
             call.outcome.is_none() && call.attempt < step.attempts && call.request == request

@@ -190,6 +190,10 @@ impl Input {
     fn take_prose(&mut self, prose: &str) {
         let mut kept = Vec::new();
         for line in prose.lines() {
+            // What this model wrote in an earlier step says nothing of its own here.
+            if line.trim() == super::LABEL || is_listed_source(line) {
+                continue;
+            }
             let (label, value) = label_of(line).unwrap_or(("", line));
             let label = label.to_lowercase();
             let is_one_of = |labels: &[&str]| labels.contains(&label.as_str());
@@ -219,6 +223,18 @@ impl Input {
             }
         }
     }
+}
+
+/// Whether a line is an entry of a list of sources, as summaries end with it: `[2] Title address`.
+fn is_listed_source(line: &str) -> bool {
+    let Some((number, rest)) = line
+        .trim()
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'))
+    else {
+        return false;
+    };
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) && rest.contains("://")
 }
 
 /// `Label: value` of a line, where the label is a few plain words.

@@ -36,11 +36,20 @@ pub(super) fn outcome(
         Ok(Err(outcome)) => Ok(check_failure(outcome, limits)),
         Err(Failed::Instantiate(error)) => match stopped(&error, memory) {
             Some(outcome) => Ok(outcome),
-            None if memory.has_refused() => Ok(Outcome::LimitHit(Limit::Memory)),
+            None if memory.has_refused() || has_too_many_parts(&error) => {
+                Ok(Outcome::LimitHit(Limit::Memory))
+            }
             None => Err(SandboxError::Instantiate(error)),
         },
-        Err(Failed::Run(error)) => Ok(stopped(&error, memory).unwrap_or_else(|| invalid_data(&error))),
+        Err(Failed::Run(error)) => {
+            Ok(stopped(&error, memory).unwrap_or_else(|| invalid_data(&error)))
+        }
     }
+}
+
+/// More instances, memories or tables than our limiter allows. wasmtime has no type for this error.
+fn has_too_many_parts(error: &wasmtime::Error) -> bool {
+    format!("{error:#}").contains("resource limit exceeded")
 }
 
 /// A result is passed on only if it is JSON, of bounded size and depth: others parse it again and trust it.
@@ -57,7 +66,9 @@ fn check_result(result: String, limits: &Limits) -> Outcome {
 /// A failure's texts come from the guest too.
 fn check_failure(outcome: Outcome, limits: &Limits) -> Outcome {
     let bytes = match &outcome {
-        Outcome::Declined(failure) => failure.message.len() + failure.details.as_ref().map_or(0, String::len),
+        Outcome::Declined(failure) => {
+            failure.message.len() + failure.details.as_ref().map_or(0, String::len)
+        }
         Outcome::Raised(exception) => {
             exception.kind.len() + exception.message.len() + exception.traceback.len()
         }
@@ -70,7 +81,10 @@ fn check_failure(outcome: Outcome, limits: &Limits) -> Outcome {
         && let Some(details) = &failure.details
         && let Err(error) = serde_json::from_str::<Value>(details)
     {
-        let what = format!("the agent failed with \"{}\", and the details of that failure", failure.message);
+        let what = format!(
+            "the agent failed with \"{}\", and the details of that failure",
+            failure.message
+        );
         return Outcome::InvalidResult(not_json(&what, &error));
     }
     outcome
@@ -102,7 +116,9 @@ fn stopped(error: &wasmtime::Error, memory: &MemoryLimiter) -> Option<Outcome> {
         wasmtime::Trap::OutOfFuel => Outcome::LimitHit(Limit::Fuel),
         wasmtime::Trap::Interrupt => Outcome::LimitHit(Limit::Time),
         // A program that gets no more memory usually gives up in just this way.
-        wasmtime::Trap::UnreachableCodeReached if memory.has_refused() => Outcome::LimitHit(Limit::Memory),
+        wasmtime::Trap::UnreachableCodeReached if memory.has_refused() => {
+            Outcome::LimitHit(Limit::Memory)
+        }
         trap => Outcome::Trapped(describe(trap_code(*trap), trap.to_string(), error)),
     })
 }
@@ -118,7 +134,9 @@ fn is_recursion(frames: &[String]) -> bool {
 /// The guest handed over something that is no value of its type. wasmtime has no type for these errors.
 fn invalid_data(error: &wasmtime::Error) -> Outcome {
     let message = format!("{:#}", error.root_cause());
-    let in_guest = error.downcast_ref::<WasmBacktrace>().is_some_and(|trace| !trace.frames().is_empty());
+    let in_guest = error
+        .downcast_ref::<WasmBacktrace>()
+        .is_some_and(|trace| !trace.frames().is_empty());
     if message.contains("fuel allocated for hostcalls has been exhausted") && !in_guest {
         return Outcome::LimitHit(Limit::Output);
     }
@@ -126,22 +144,32 @@ fn invalid_data(error: &wasmtime::Error) -> Outcome {
 }
 
 fn describe(code: TrapCode, message: String, error: &wasmtime::Error) -> Trap {
-    let frames = error.downcast_ref::<WasmBacktrace>().map_or_else(Vec::new, |trace| {
-        trace
-            .frames()
-            .iter()
-            .take(FRAMES_MAX)
-            .map(|frame| match frame.func_name() {
-                Some(name) => function_name(name),
-                None => format!("function {}", frame.func_index()),
-            })
-            .collect()
-    });
+    let frames = error
+        .downcast_ref::<WasmBacktrace>()
+        .map_or_else(Vec::new, |trace| {
+            trace
+                .frames()
+                .iter()
+                .take(FRAMES_MAX)
+                .map(|frame| match frame.func_name() {
+                    Some(name) => function_name(name),
+                    None => format!("function {}", frame.func_index()),
+                })
+                .collect()
+        });
     if code == TrapCode::OutOfBounds && is_recursion(&frames) {
         let message = "the guest called too deeply: its stack is exhausted".to_owned();
-        return Trap { code: TrapCode::StackOverflow, message, frames };
+        return Trap {
+            code: TrapCode::StackOverflow,
+            message,
+            frames,
+        };
     }
-    Trap { code, message, frames }
+    Trap {
+        code,
+        message,
+        frames,
+    }
 }
 
 /// The name as it stands in the component. It is the guest's text: cut, so that a report stays small.
@@ -155,9 +183,10 @@ fn trap_code(trap: wasmtime::Trap) -> TrapCode {
     match trap {
         Trap::UnreachableCodeReached => TrapCode::Unreachable,
         Trap::StackOverflow => TrapCode::StackOverflow,
-        Trap::MemoryOutOfBounds | Trap::TableOutOfBounds | Trap::IndirectCallToNull | Trap::BadSignature => {
-            TrapCode::OutOfBounds
-        }
+        Trap::MemoryOutOfBounds
+        | Trap::TableOutOfBounds
+        | Trap::IndirectCallToNull
+        | Trap::BadSignature => TrapCode::OutOfBounds,
         Trap::IntegerOverflow | Trap::IntegerDivisionByZero | Trap::BadConversionToInteger => {
             TrapCode::Arithmetic
         }

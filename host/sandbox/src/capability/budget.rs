@@ -25,5 +25,7 @@ async fn left(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<Remaini
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut budget = linker.instance("troupe:agent/budget@0.1.0")?;
-    budget.func_wrap_async("left", |store, (): ()| Box::new(async move { Ok((left(store).await?,)) }))
+    budget.func_wrap_async("left", |store, (): ()| {
+        Box::new(async move { Ok((left(store).await?,)) })
+    })
 }

@@ -35,7 +35,12 @@ async fn output(
         return Ok(Err(refused));
     }
     if state.grants.context.is_none() {
-        return Ok(Err(denied(&state.agent, "context", "outputs of other steps", "true")));
+        return Ok(Err(denied(
+            &state.agent,
+            "context",
+            "outputs of other steps",
+            "true",
+        )));
     }
     let host = Arc::clone(&state.host);
     let output = host.context_output(step).await;
@@ -69,5 +74,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     context.func_wrap_async("output", |store, (step,): (String,)| {
         Box::new(async move { Ok((output(store, step).await?,)) })
     })?;
-    context.func_wrap_async("steps", |store, (): ()| Box::new(async move { Ok((steps(store).await?,)) }))
+    context.func_wrap_async("steps", |store, (): ()| {
+        Box::new(async move { Ok((steps(store).await?,)) })
+    })
 }

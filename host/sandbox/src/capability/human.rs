@@ -14,7 +14,10 @@ pub struct HumanGrant;
 
 impl TextBytes for Question {
     fn text_bytes(&self) -> usize {
-        self.assignees.text_bytes() + self.message.len() + self.context.text_bytes() + self.form.text_bytes()
+        self.assignees.text_bytes()
+            + self.message.len()
+            + self.context.text_bytes()
+            + self.form.text_bytes()
     }
 }
 
@@ -35,5 +38,7 @@ fn ask(
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut human = linker.instance("troupe:agent/human@0.1.0")?;
-    human.func_wrap("ask", |store, (question,): (Question,)| Ok((ask(store, &question)?,)))
+    human.func_wrap("ask", |store, (question,): (Question,)| {
+        Ok((ask(store, &question)?,))
+    })
 }

@@ -6,7 +6,9 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
 use super::{TextBytes, ask_many, charge_answer, charge_call, denied};
-use crate::bindings::agent::troupe::agent::llm::{Completion, Message, Request, ToolCall, ToolDefinition};
+use crate::bindings::agent::troupe::agent::llm::{
+    Completion, Message, Request, ToolCall, ToolDefinition,
+};
 use crate::host_calls::Error;
 use crate::state::State;
 
@@ -53,16 +55,28 @@ impl TextBytes for Completion {
 
 impl State {
     /// Checks the grant, and names the model where the guest did not.
-    fn admit_completion(&mut self, mut request: Request) -> wasmtime::Result<Result<Request, Error>> {
+    fn admit_completion(
+        &mut self,
+        mut request: Request,
+    ) -> wasmtime::Result<Result<Request, Error>> {
         if let Err(refused) = self.host_calls.count()? {
             return Ok(Err(refused));
         }
-        let models = self.grants.llm.as_ref().map_or(&[][..], |grant| &grant.models);
+        let models = self
+            .grants
+            .llm
+            .as_ref()
+            .map_or(&[][..], |grant| &grant.models);
         let model = match request.model.take() {
             Some(model) if models.contains(&model) => model,
             Some(model) => {
                 let grant = format!("{{\"models\": [\"{model}\"]}}");
-                return Ok(Err(denied(&self.agent, "llm", &format!("the model `{model}`"), &grant)));
+                return Ok(Err(denied(
+                    &self.agent,
+                    "llm",
+                    &format!("the model `{model}`"),
+                    &grant,
+                )));
             }
             None => match models.first() {
                 Some(first) => first.clone(),
@@ -103,11 +117,19 @@ async fn complete_many(
         async |requests| host.complete_many(requests).await,
     )
     .await?;
-    answers.into_iter().map(|answer| charge_answer(&mut store, answer)).collect()
+    answers
+        .into_iter()
+        .map(|answer| charge_answer(&mut store, answer))
+        .collect()
 }
 
 fn models(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<Vec<String>> {
-    let models = store.data().grants.llm.as_ref().map_or_else(Vec::new, |grant| grant.models.clone());
+    let models = store
+        .data()
+        .grants
+        .llm
+        .as_ref()
+        .map_or_else(Vec::new, |grant| grant.models.clone());
     charge_call(&mut store, &models)?;
     Ok(models)
 }

@@ -20,7 +20,11 @@ pub(crate) struct LogState {
 
 impl LogState {
     pub(crate) fn new(bytes_max: u64) -> Self {
-        LogState { bytes: 0, lines_dropped: 0, bytes_max }
+        LogState {
+            bytes: 0,
+            lines_dropped: 0,
+            bytes_max,
+        }
     }
 
     /// Counts a line; false where there is no room for it.
@@ -47,10 +51,21 @@ impl TextBytes for LogLine {
 /// Fields that are no JSON object are not worth losing the line: they are shown as text.
 fn line(level: Level, message: String, fields: Option<String>) -> LogLine {
     match fields {
-        Some(fields) if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&fields).is_err() => {
-            LogLine { level, message: format!("{message} {fields}"), fields: None }
+        Some(fields)
+            if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&fields)
+                .is_err() =>
+        {
+            LogLine {
+                level,
+                message: format!("{message} {fields}"),
+                fields: None,
+            }
         }
-        fields => LogLine { level, message, fields },
+        fields => LogLine {
+            level,
+            message,
+            fields,
+        },
     }
 }
 
@@ -65,7 +80,10 @@ async fn write(mut store: StoreContextMut<'_, State>, line: LogLine) -> wasmtime
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut log = linker.instance("troupe:agent/log@0.1.0")?;
-    log.func_wrap_async("write", |store, (level, message, fields): (Level, String, Option<String>)| {
-        Box::new(write(store, line(level, message, fields)))
-    })
+    log.func_wrap_async(
+        "write",
+        |store, (level, message, fields): (Level, String, Option<String>)| {
+            Box::new(write(store, line(level, message, fields)))
+        },
+    )
 }

@@ -31,12 +31,22 @@ fn refuse<T>(
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut memory = linker.instance("troupe:agent/memory@0.1.0")?;
-    memory.func_wrap("get", |store, (key,): (String,)| Ok((refuse::<Option<Entry>>(store, &key)?,)))?;
-    memory.func_wrap("set", |store, (key, value, _version): (String, String, Option<u64>)| {
-        Ok((refuse::<SetOutcome>(store, &vec![key, value])?,))
+    memory.func_wrap("get", |store, (key,): (String,)| {
+        Ok((refuse::<Option<Entry>>(store, &key)?,))
     })?;
-    memory.func_wrap("delete", |store, (key,): (String,)| Ok((refuse::<()>(store, &key)?,)))?;
-    memory.func_wrap("keys", |store, (prefix, after): (String, Option<String>)| {
-        Ok((refuse::<Vec<String>>(store, &vec![Some(prefix), after])?,))
-    })
+    memory.func_wrap(
+        "set",
+        |store, (key, value, _version): (String, String, Option<u64>)| {
+            Ok((refuse::<SetOutcome>(store, &vec![key, value])?,))
+        },
+    )?;
+    memory.func_wrap("delete", |store, (key,): (String,)| {
+        Ok((refuse::<()>(store, &key)?,))
+    })?;
+    memory.func_wrap(
+        "keys",
+        |store, (prefix, after): (String, Option<String>)| {
+            Ok((refuse::<Vec<String>>(store, &vec![Some(prefix), after])?,))
+        },
+    )
 }

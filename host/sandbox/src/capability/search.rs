@@ -51,10 +51,23 @@ impl State {
         if let Err(refused) = self.host_calls.count()? {
             return Ok(Err(refused));
         }
-        let granted = self.grants.search.as_ref().map_or(&[][..], |grant| &grant.sources);
-        if let Some(source) = query.sources.iter().find(|source| !granted.contains(source)) {
+        let granted = self
+            .grants
+            .search
+            .as_ref()
+            .map_or(&[][..], |grant| &grant.sources);
+        if let Some(source) = query
+            .sources
+            .iter()
+            .find(|source| !granted.contains(source))
+        {
             let grant = format!("[\"{source}\"]");
-            return Ok(Err(denied(&self.agent, "search", &format!("the source `{source}`"), &grant)));
+            return Ok(Err(denied(
+                &self.agent,
+                "search",
+                &format!("the source `{source}`"),
+                &grant,
+            )));
         }
         if query.sources.is_empty() {
             if granted.is_empty() {
@@ -92,11 +105,19 @@ async fn search_many(
         async |queries| host.search_many(queries).await,
     )
     .await?;
-    answers.into_iter().map(|answer| charge_answer(&mut store, answer)).collect()
+    answers
+        .into_iter()
+        .map(|answer| charge_answer(&mut store, answer))
+        .collect()
 }
 
 fn sources(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<Vec<String>> {
-    let sources = store.data().grants.search.as_ref().map_or_else(Vec::new, |grant| grant.sources.clone());
+    let sources = store
+        .data()
+        .grants
+        .search
+        .as_ref()
+        .map_or_else(Vec::new, |grant| grant.sources.clone());
     charge_call(&mut store, &sources)?;
     Ok(sources)
 }

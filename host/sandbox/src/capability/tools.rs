@@ -27,11 +27,20 @@ impl State {
         if let Err(refused) = self.host_calls.count()? {
             return Ok(refused);
         }
-        let granted = self.grants.tools.as_ref().is_some_and(|grant| grant.names.iter().any(|it| it == name));
+        let granted = self
+            .grants
+            .tools
+            .as_ref()
+            .is_some_and(|grant| grant.names.iter().any(|it| it == name));
         if granted {
             return Ok(not_available("tools"));
         }
-        Ok(denied(&self.agent, "tools", &format!("the tool `{name}`"), &format!("[\"{name}\"]")))
+        Ok(denied(
+            &self.agent,
+            "tools",
+            &format!("the tool `{name}`"),
+            &format!("[\"{name}\"]"),
+        ))
     }
 }
 
@@ -60,12 +69,19 @@ fn call_many(
     requests: Vec<CallRequest>,
 ) -> wasmtime::Result<Vec<Result<String, Error>>> {
     charge_call(&mut store, &requests)?;
-    requests.into_iter().map(|request| Ok(Err(store.data_mut().refuse_tool(&request.name)?))).collect()
+    requests
+        .into_iter()
+        .map(|request| Ok(Err(store.data_mut().refuse_tool(&request.name)?)))
+        .collect()
 }
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut tools = linker.instance("troupe:agent/tools@0.1.0")?;
     tools.func_wrap("available", |store, (): ()| Ok((available(store)?,)))?;
-    tools.func_wrap("call", |store, (request,): (CallRequest,)| Ok((call(store, &request)?,)))?;
-    tools.func_wrap("call-many", |store, (requests,): (Vec<CallRequest>,)| Ok((call_many(store, requests)?,)))
+    tools.func_wrap("call", |store, (request,): (CallRequest,)| {
+        Ok((call(store, &request)?,))
+    })?;
+    tools.func_wrap("call-many", |store, (requests,): (Vec<CallRequest>,)| {
+        Ok((call_many(store, requests)?,))
+    })
 }

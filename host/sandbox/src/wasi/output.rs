@@ -51,22 +51,37 @@ impl Output {
     /// Keeps at most `bytes_max` bytes.
     pub(crate) fn new(bytes_max: u64) -> Self {
         let room = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        let shared = Shared { room, streams: Default::default(), fuel_owed: 0 };
-        Output { shared: Arc::new(Mutex::new(shared)) }
+        let shared = Shared {
+            room,
+            streams: Default::default(),
+            fuel_owed: 0,
+        };
+        Output {
+            shared: Arc::new(Mutex::new(shared)),
+        }
     }
 
     pub(crate) fn stdout(&self) -> GuestStream {
-        GuestStream { output: self.clone(), channel: Channel::Stdout }
+        GuestStream {
+            output: self.clone(),
+            channel: Channel::Stdout,
+        }
     }
 
     pub(crate) fn stderr(&self) -> GuestStream {
-        GuestStream { output: self.clone(), channel: Channel::Stderr }
+        GuestStream {
+            output: self.clone(),
+            channel: Channel::Stderr,
+        }
     }
 
     /// What was printed: standard output, then standard error.
     pub(crate) fn captured(&self) -> [Captured; 2] {
         let shared = self.lock();
-        shared.streams.each_ref().map(|kept| Captured::new(&kept.bytes, kept.bytes_total))
+        shared
+            .streams
+            .each_ref()
+            .map(|kept| Captured::new(&kept.bytes, kept.bytes_total))
     }
 
     /// Takes the fuel that the writes so far cost.
@@ -79,7 +94,10 @@ impl Output {
         let kept = bytes.len().min(shared.room);
         shared.room -= kept;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        shared.fuel_owed = shared.fuel_owed.saturating_add(WRITE_FUEL).saturating_add(length);
+        shared.fuel_owed = shared
+            .fuel_owed
+            .saturating_add(WRITE_FUEL)
+            .saturating_add(length);
         let stream = &mut shared.streams[channel as usize];
         stream.bytes.extend_from_slice(&bytes[..kept]);
         stream.bytes_total = stream.bytes_total.saturating_add(length);
@@ -135,7 +153,11 @@ impl OutputStream for GuestStream {
 }
 
 impl AsyncWrite for GuestStream {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.output.write(self.channel, bytes);
         Poll::Ready(Ok(bytes.len()))
     }

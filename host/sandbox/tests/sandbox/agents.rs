@@ -11,7 +11,11 @@ use crate::support::{call, guest, invocation, limited, program, returned, run_gu
 async fn an_agent_is_told_what_to_do_and_returns() {
     let call = limited(|limits| limits.time_max = Duration::from_millis(1_234));
     let report = run_guest("echo", invocation("summarize", r#"{"text":"é\n"}"#), call).await;
-    assert!(report.usage.fuel > 0 && report.usage.memory_bytes_peak > 0 && !report.usage.duration.is_zero());
+    assert!(
+        report.usage.fuel > 0
+            && report.usage.memory_bytes_peak > 0
+            && !report.usage.duration.is_zero()
+    );
     let told = json!({
         "action": "summarize", "input": {"text": "é\n"}, "execution": "exec_test", "workflow": "Test",
         "step": "step", "attempt": 1, "idempotency_key": "exec_test/step", "time_limit_ms": 1_234,
@@ -23,38 +27,79 @@ async fn an_agent_is_told_what_to_do_and_returns() {
 async fn the_same_call_uses_the_same_fuel() {
     let mut fuel = Vec::new();
     for _ in 0..3 {
-        fuel.push(run_guest("surroundings", invocation("compute", "100000"), call()).await.usage.fuel);
+        fuel.push(
+            run_guest("surroundings", invocation("compute", "100000"), call())
+                .await
+                .usage
+                .fuel,
+        );
     }
     assert!(fuel.iter().all(|used| *used == fuel[0]), "{fuel:?}");
 }
 
 #[tokio::test]
 async fn each_way_to_end_is_told_apart() {
-    let end = async |action: &str| run_guest("end", invocation(action, "0"), call()).await.outcome;
+    let end = async |action: &str| {
+        run_guest("end", invocation(action, "0"), call())
+            .await
+            .outcome
+    };
 
-    let Outcome::Declined(failure) = end("decline").await else { panic!("not declined") };
-    assert_eq!((failure.message.as_str(), failure.transient), ("The invoice has no total.", false));
+    let Outcome::Declined(failure) = end("decline").await else {
+        panic!("not declined")
+    };
+    assert_eq!(
+        (failure.message.as_str(), failure.transient),
+        ("The invoice has no total.", false)
+    );
     assert_eq!(failure.details.as_deref(), Some(r#"{"missing":["total"]}"#));
-    assert!(matches!(end("decline for now").await, Outcome::Declined(failure) if failure.transient));
-    let Outcome::InvalidResult(why) = end("decline badly").await else { panic!("taken for JSON") };
-    assert!(why.starts_with("the agent failed with \"Bad details follow.\""), "{why}");
+    assert!(
+        matches!(end("decline for now").await, Outcome::Declined(failure) if failure.transient)
+    );
+    let Outcome::InvalidResult(why) = end("decline badly").await else {
+        panic!("taken for JSON")
+    };
+    assert!(
+        why.starts_with("the agent failed with \"Bad details follow.\""),
+        "{why}"
+    );
 
-    assert!(matches!(end("panic").await, Outcome::Trapped(trap) if trap.code == TrapCode::Unreachable));
-    assert!(matches!(end("divide").await, Outcome::Trapped(trap) if trap.code == TrapCode::Unreachable));
-    assert!(matches!(end("recurse").await, Outcome::Trapped(trap) if trap.code == TrapCode::StackOverflow));
+    assert!(
+        matches!(end("panic").await, Outcome::Trapped(trap) if trap.code == TrapCode::Unreachable)
+    );
+    assert!(
+        matches!(end("divide").await, Outcome::Trapped(trap) if trap.code == TrapCode::Unreachable)
+    );
+    assert!(
+        matches!(end("recurse").await, Outcome::Trapped(trap) if trap.code == TrapCode::StackOverflow)
+    );
     assert!(matches!(end("exit").await, Outcome::Exited(code) if code != 0));
-    let Outcome::InvalidResult(why) = end("return no JSON").await else { panic!("taken for JSON") };
-    assert_eq!(why, "the result is not a JSON document: EOF while parsing a value at line 1 column 9");
-    let Outcome::InvalidResult(why) = end("return a deep document").await else { panic!("taken") };
-    assert_eq!(why, "the result: lists and objects are nested more than 127 levels deep");
+    let Outcome::InvalidResult(why) = end("return no JSON").await else {
+        panic!("taken for JSON")
+    };
+    assert_eq!(
+        why,
+        "the result is not a JSON document: EOF while parsing a value at line 1 column 9"
+    );
+    let Outcome::InvalidResult(why) = end("return a deep document").await else {
+        panic!("taken")
+    };
+    assert_eq!(
+        why,
+        "the result: lists and objects are nested more than 127 levels deep"
+    );
     assert_eq!(end("allocate").await, Outcome::LimitHit(Limit::Memory));
 }
 
 #[tokio::test]
 async fn output_of_a_guest_that_traps_is_kept() {
     let report = run_guest("end", invocation("panic", ""), call()).await;
-    assert_eq!(report.stdout.text, "before the end");
-    assert!(report.stderr.text.contains("this guest panics"), "{}", report.stderr.text);
+    assert_eq!(report.stdout.text, "before the end\n");
+    assert!(
+        report.stderr.text.contains("this guest panics"),
+        "{}",
+        report.stderr.text
+    );
 }
 
 #[tokio::test]
@@ -65,7 +110,12 @@ async fn a_result_has_a_largest_size() {
     let report = run_guest("end", invocation("return much", "999"), limited(limit)).await;
     assert_eq!(report.outcome, Outcome::LimitHit(Limit::Output));
     // Larger than what may cross the boundary at all: it is not even copied.
-    let report = run_guest("end", invocation("return much", "100000000"), limited(limit)).await;
+    let report = run_guest(
+        "end",
+        invocation("return much", "100000000"),
+        limited(limit),
+    )
+    .await;
     assert_eq!(report.outcome, Outcome::LimitHit(Limit::Output));
     assert!(Limit::Output.to_string().contains("output_kb"));
 }
@@ -77,7 +127,9 @@ async fn a_guest_sees_nothing_of_the_host() {
     assert_eq!(seen["environment"], json!([]));
     assert_eq!(seen["stdin"], json!("ok: \"\""));
     assert_eq!(seen["now_s"], json!(1_800_000_000));
-    for denied in ["root", "passwd", "write", "connect", "listen", "udp", "resolve"] {
+    for denied in [
+        "root", "passwd", "write", "connect", "listen", "udp", "resolve",
+    ] {
         let answer = seen[denied].as_str().expect("a text");
         assert!(answer.starts_with("error: "), "{denied}: {answer}");
     }
@@ -86,7 +138,10 @@ async fn a_guest_sees_nothing_of_the_host() {
 #[tokio::test]
 async fn random_follows_from_the_seed() {
     let random = async |seed: u8| {
-        let call = troupe_sandbox::Call { seed: [seed; 32], ..call() };
+        let call = troupe_sandbox::Call {
+            seed: [seed; 32],
+            ..call()
+        };
         returned(run_guest("surroundings", invocation("look", ""), call).await)["random"].clone()
     };
     assert_eq!(random(1).await, random(1).await);
@@ -97,9 +152,18 @@ async fn random_follows_from_the_seed() {
 async fn sleeping_takes_time_that_is_limited() {
     let limit = |limits: &mut troupe_sandbox::Limits| limits.time_max = Duration::from_millis(200);
     let report = run_guest("surroundings", invocation("sleep", "50"), limited(limit)).await;
-    assert!(report.usage.duration >= Duration::from_millis(50), "{:?}", report.usage.duration);
+    assert!(
+        report.usage.duration >= Duration::from_millis(50),
+        "{:?}",
+        report.usage.duration
+    );
     assert!(returned(report).as_u64() >= Some(50));
-    let report = run_guest("surroundings", invocation("sleep", "18446744073709551615"), limited(limit)).await;
+    let report = run_guest(
+        "surroundings",
+        invocation("sleep", "18446744073709551615"),
+        limited(limit),
+    )
+    .await;
     assert_eq!(report.outcome, Outcome::LimitHit(Limit::Time));
 }
 
@@ -107,12 +171,19 @@ async fn sleeping_takes_time_that_is_limited() {
 async fn a_flood_of_output_is_cut_counted_and_paid_for() {
     let limit = |limits: &mut troupe_sandbox::Limits| limits.output_bytes_max = 1_000;
     let report = run_guest("surroundings", invocation("print", "1000"), limited(limit)).await;
-    assert_eq!((report.usage.stdout_bytes, report.usage.stderr_bytes), (17_000, 17_000));
+    assert_eq!(
+        (report.usage.stdout_bytes, report.usage.stderr_bytes),
+        (17_000, 17_000)
+    );
     let kept = report.stdout.bytes_total + report.stderr.bytes_total
         - report.stdout.bytes_dropped
         - report.stderr.bytes_dropped;
     assert_eq!(kept, 1_000);
-    assert!(report.stdout.text.ends_with("more bytes were not kept]\n"), "{}", report.stdout.text);
+    assert!(
+        report.stdout.text.ends_with("more bytes were not kept]\n"),
+        "{}",
+        report.stdout.text
+    );
     assert!(report.usage.fuel > 34_000);
     assert_eq!(returned(report), json!(null));
 
@@ -144,7 +215,12 @@ async fn a_call_that_was_cancelled_before_it_began_does_nothing() {
     let cancel = CancelFlag::new();
     cancel.cancel();
     assert!(cancel.is_cancelled());
-    let report = run_guest("echo", invocation("", ""), troupe_sandbox::Call { cancel, ..call() }).await;
+    let report = run_guest(
+        "echo",
+        invocation("", ""),
+        troupe_sandbox::Call { cancel, ..call() },
+    )
+    .await;
     assert_eq!((report.outcome, report.usage.fuel), (Outcome::Cancelled, 0));
 }
 
@@ -152,9 +228,17 @@ async fn a_call_that_was_cancelled_before_it_began_does_nothing() {
 async fn a_component_is_called_as_what_it_is() {
     let echo = guest("echo").await;
     assert_eq!(echo.kind(), ComponentKind::Agent);
-    let error = sandbox().execute(&echo, program("x.py", "1"), call()).await.expect_err("no interpreter");
+    let error = sandbox()
+        .execute(&echo, program("x.py", "1"), call())
+        .await
+        .expect_err("no interpreter");
     assert!(matches!(error, SandboxError::WrongKind { .. }) && !error.is_retryable());
-    assert!(error.to_string().ends_with("is an agent, but an interpreter was called"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .ends_with("is an agent, but an interpreter was called"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,7 +246,10 @@ async fn many_calls_at_once_wait_for_their_turn_and_all_return() {
     let echo = guest("echo").await;
     let calls = (0..200).map(|_| sandbox().call_agent(&echo, invocation("x", "1"), call()));
     for report in futures::future::join_all(calls).await {
-        assert_eq!(returned(report.expect("the host is well"))["input"], json!(1));
+        assert_eq!(
+            returned(report.expect("the host is well"))["input"],
+            json!(1)
+        );
     }
 }
 
@@ -172,8 +259,14 @@ fn a_call_can_move_between_threads() {
     fn check<T: Send>(_: T) {}
     let future = async {
         let echo = guest("echo").await;
-        let report = sandbox().call_agent(&echo, invocation("", ""), call()).await;
-        report.is_ok() && sandbox().execute(&echo, program("", ""), call()).await.is_ok()
+        let report = sandbox()
+            .call_agent(&echo, invocation("", ""), call())
+            .await;
+        report.is_ok()
+            && sandbox()
+                .execute(&echo, program("", ""), call())
+                .await
+                .is_ok()
     };
     check(future);
 }

@@ -4,9 +4,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use troupe_sandbox::{
-    Call, ContextGrant, Error, Grants, HostCalls, HostFuture, HumanGrant, Limit, LlmGrant, LogLevel, LogLine,
-    MemoryGrant, Outcome, Report, SandboxError, SearchGrant, ToolsGrant, llm, search,
+    Call, ContextGrant, Error, Grants, HostCalls, HostFuture, HumanGrant, Limit, LlmGrant,
+    LogLevel, LogLine, MemoryGrant, Outcome, Report, SandboxError, SearchGrant, ToolsGrant, llm,
+    search,
 };
 
 use crate::support::{call, invocation, limited, returned, run_guest};
@@ -15,6 +17,7 @@ use crate::support::{call, invocation, limited, returned, run_guest};
 #[derive(Default)]
 struct World {
     log: Mutex<Vec<LogLine>>,
+    asked: Notify,
 }
 
 impl HostCalls for World {
@@ -24,13 +27,32 @@ impl HostCalls for World {
             match model.as_str() {
                 "slow" => tokio::time::sleep(Duration::from_millis(100)).await,
                 "panicking" => panic!("this world panics"),
-                "never" => std::future::pending().await,
+                "never" => {
+                    self.asked.notify_one();
+                    std::future::pending::<()>().await;
+                }
                 _ => {}
             }
-            let text = if model == "long" { "x".repeat(17 << 20) } else { "Hello yourself".to_owned() };
-            let usage = llm::Usage { input_tokens: 1, cached_input_tokens: 0, output_tokens: 2 };
+            let text = if model == "long" {
+                "x".repeat(17 << 20)
+            } else {
+                "Hello yourself".to_owned()
+            };
+            let usage = llm::Usage {
+                input_tokens: 1,
+                cached_input_tokens: 0,
+                output_tokens: 2,
+            };
             let (finish, value) = (llm::FinishReason::Stop, None);
-            Ok(llm::Completion { text, value, tool_calls: Vec::new(), finish, usage, cost_microdollars: 3, model })
+            Ok(llm::Completion {
+                text,
+                value,
+                tool_calls: Vec::new(),
+                finish,
+                usage,
+                cost_microdollars: 3,
+                model,
+            })
         })
     }
 
@@ -44,7 +66,10 @@ impl HostCalls for World {
             score_permille: 1000,
         };
         let results = query.sources.iter().map(hit).collect();
-        Box::pin(std::future::ready(Ok(search::Answer { results, errors: Vec::new() })))
+        Box::pin(std::future::ready(Ok(search::Answer {
+            results,
+            errors: Vec::new(),
+        })))
     }
 
     fn context_inputs(&self) -> HostFuture<'_, String> {
@@ -73,21 +98,31 @@ impl HostCalls for World {
 }
 
 fn in_world(call: Call) -> Call {
-    Call { host: Arc::new(World::default()), ..call }
+    Call {
+        host: Arc::new(World::default()),
+        ..call
+    }
 }
 
 fn granted() -> Call {
-    let models = ["small", "slow", "panicking", "never", "long"].map(str::to_owned).to_vec();
+    let models = ["small", "slow", "panicking", "never", "long"]
+        .map(str::to_owned)
+        .to_vec();
     let sources = ["web", "news"].map(str::to_owned).to_vec();
     let grants = Grants {
         llm: Some(LlmGrant { models }),
         search: Some(SearchGrant { sources }),
-        tools: Some(ToolsGrant { names: vec!["content.publish".to_owned()] }),
+        tools: Some(ToolsGrant {
+            names: vec!["content.publish".to_owned()],
+        }),
         human: Some(HumanGrant),
         memory: Some(MemoryGrant),
         context: Some(ContextGrant),
     };
-    Call { grants, ..in_world(call()) }
+    Call {
+        grants,
+        ..in_world(call())
+    }
 }
 
 async fn report(action: &str, input: Value, call: Call) -> Report {
@@ -101,7 +136,12 @@ async fn ask(action: &str, input: Value, call: Call) -> Value {
 /// The capability that was denied, and the text.
 async fn denial(action: &str, input: Value) -> (String, String) {
     let answer = ask(action, input, in_world(call())).await;
-    let text = |key: &str| answer[key].as_str().unwrap_or_else(|| panic!("{action}: {answer}")).to_owned();
+    let text = |key: &str| {
+        answer[key]
+            .as_str()
+            .unwrap_or_else(|| panic!("{action}: {answer}"))
+            .to_owned()
+    };
     (text("denied"), text("message"))
 }
 
@@ -115,29 +155,64 @@ async fn llm() {
          `grants`, as far as the operator's [[grants]] allow it"
     );
     assert_eq!(denial("llm.complete", json!(null)).await.0, "llm");
-    assert_eq!(ask("llm.models", json!(null), in_world(call())).await, json!([]));
+    assert_eq!(
+        ask("llm.models", json!(null), in_world(call())).await,
+        json!([])
+    );
 
     let answer = json!({"ok": {"text": "Hello yourself", "model": "small"}});
     assert_eq!(ask("llm.complete", json!("small"), granted()).await, answer);
-    assert_eq!(ask("llm.complete", json!(null), granted()).await, answer, "the first that is granted");
-    assert_eq!(ask("llm.complete", json!("other"), granted()).await["denied"], json!("llm"));
-    assert_eq!(ask("llm.models", json!(null), granted()).await[0], json!("small"));
+    assert_eq!(
+        ask("llm.complete", json!(null), granted()).await,
+        answer,
+        "the first that is granted"
+    );
+    assert_eq!(
+        ask("llm.complete", json!("other"), granted()).await["denied"],
+        json!("llm")
+    );
+    assert_eq!(
+        ask("llm.models", json!(null), granted()).await[0],
+        json!("small")
+    );
 }
 
 #[tokio::test]
 async fn llm_asks_many_at_once_and_keeps_their_order() {
-    let many = ask("llm.complete-many", json!(["small", "small"]), in_world(call())).await;
-    assert_eq!((&many[0]["denied"], &many[1]["denied"]), (&json!("llm"), &json!("llm")));
+    let many = ask(
+        "llm.complete-many",
+        json!(["small", "small"]),
+        in_world(call()),
+    )
+    .await;
+    assert_eq!(
+        (&many[0]["denied"], &many[1]["denied"]),
+        (&json!("llm"), &json!("llm"))
+    );
 
     let began = tokio::time::Instant::now();
     let models = json!(["slow", "other", "small", "slow", "slow", "slow", null]);
     let report = report("llm.complete-many", models, granted()).await;
-    assert!(began.elapsed() < Duration::from_millis(390), "one after the other");
+    assert!(
+        began.elapsed() < Duration::from_millis(390),
+        "one after the other"
+    );
     assert_eq!(report.usage.host_calls, 7);
-    assert!(report.usage.duration < Duration::from_millis(90), "waiting was counted");
+    assert!(
+        report.usage.duration < Duration::from_millis(90),
+        "waiting was counted"
+    );
     let answers = returned(report);
-    let models: Vec<&Value> = answers.as_array().expect("a list").iter().map(|answer| &answer["ok"]["model"]).collect();
-    assert_eq!(json!(models), json!(["slow", null, "small", "slow", "slow", "slow", "small"]));
+    let models: Vec<&Value> = answers
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|answer| &answer["ok"]["model"])
+        .collect();
+    assert_eq!(
+        json!(models),
+        json!(["slow", null, "small", "slow", "slow", "slow", "small"])
+    );
     assert_eq!(answers[1]["denied"], json!("llm"));
 }
 
@@ -145,30 +220,64 @@ async fn llm_asks_many_at_once_and_keeps_their_order() {
 async fn search() {
     let (capability, message) = denial("search.search", json!(["web"])).await;
     assert_eq!(capability, "search");
-    assert!(message.contains("the source `web`: add `\"search\": [\"web\"]`"), "{message}");
+    assert!(
+        message.contains("the source `web`: add `\"search\": [\"web\"]`"),
+        "{message}"
+    );
     assert_eq!(denial("search.search", json!([])).await.0, "search");
     let many = ask("search.search-many", json!([[], ["web"]]), in_world(call())).await;
-    assert_eq!((&many[0]["denied"], &many[1]["denied"]), (&json!("search"), &json!("search")));
-    assert_eq!(ask("search.sources", json!(null), in_world(call())).await, json!([]));
+    assert_eq!(
+        (&many[0]["denied"], &many[1]["denied"]),
+        (&json!("search"), &json!("search"))
+    );
+    assert_eq!(
+        ask("search.sources", json!(null), in_world(call())).await,
+        json!([])
+    );
 
-    assert_eq!(ask("search.search", json!(["web"]), granted()).await, json!({"ok": ["cars in web"]}));
-    assert_eq!(ask("search.search", json!([]), granted()).await, json!({"ok": ["cars in web", "cars in news"]}));
-    assert_eq!(ask("search.search", json!(["web", "dark"]), granted()).await["denied"], json!("search"));
-    let many = ask("search.search-many", json!([["news"], ["dark"], ["web"]]), granted()).await;
+    assert_eq!(
+        ask("search.search", json!(["web"]), granted()).await,
+        json!({"ok": ["cars in web"]})
+    );
+    assert_eq!(
+        ask("search.search", json!([]), granted()).await,
+        json!({"ok": ["cars in web", "cars in news"]})
+    );
+    assert_eq!(
+        ask("search.search", json!(["web", "dark"]), granted()).await["denied"],
+        json!("search")
+    );
+    let many = ask(
+        "search.search-many",
+        json!([["news"], ["dark"], ["web"]]),
+        granted(),
+    )
+    .await;
     assert_eq!(many[0]["ok"], json!(["cars in news"]));
     assert_eq!(many[1]["denied"], json!("search"));
     assert_eq!(many[2]["ok"], json!(["cars in web"]));
-    assert_eq!(ask("search.sources", json!(null), granted()).await, json!(["web", "news"]));
+    assert_eq!(
+        ask("search.sources", json!(null), granted()).await,
+        json!(["web", "news"])
+    );
 }
 
 #[tokio::test]
 async fn tools() {
-    for (action, input) in [("tools.available", json!(null)), ("tools.call", json!("content.publish"))] {
+    for (action, input) in [
+        ("tools.available", json!(null)),
+        ("tools.call", json!("content.publish")),
+    ] {
         assert_eq!(denial(action, input.clone()).await.0, "tools", "{action}");
         let later = json!({"unavailable": "`tools` is not available in this version of Troupe"});
         assert_eq!(ask(action, input, granted()).await, later, "{action}");
     }
-    let many = ask("tools.call-many", json!(["content.publish", "other"]), granted()).await;
+    let many = ask(
+        "tools.call-many",
+        json!(["content.publish", "other"]),
+        granted(),
+    )
+    .await;
     assert!(many[0]["unavailable"].is_string());
     assert_eq!(many[1]["denied"], json!("tools"));
 }
@@ -183,20 +292,41 @@ async fn human() {
 async fn memory() {
     for action in ["memory.get", "memory.set", "memory.delete", "memory.keys"] {
         assert_eq!(denial(action, json!(null)).await.0, "memory", "{action}");
-        assert!(ask(action, json!(null), granted()).await["unavailable"].is_string(), "{action}");
+        assert!(
+            ask(action, json!(null), granted()).await["unavailable"].is_string(),
+            "{action}"
+        );
     }
 }
 
 #[tokio::test]
 async fn context() {
     assert_eq!(denial("context.output", json!("plan")).await.0, "context");
-    assert_eq!(ask("context.inputs", json!(null), in_world(call())).await, json!("{}"));
-    assert_eq!(ask("context.steps", json!(null), in_world(call())).await, json!([]));
+    assert_eq!(
+        ask("context.inputs", json!(null), in_world(call())).await,
+        json!("{}")
+    );
+    assert_eq!(
+        ask("context.steps", json!(null), in_world(call())).await,
+        json!([])
+    );
 
-    assert_eq!(ask("context.output", json!("plan"), granted()).await, json!({"ok": "[1]"}));
-    assert_eq!(ask("context.output", json!("x"), granted()).await, json!({"error": "Error::NotFound(\"x\")"}));
-    assert_eq!(ask("context.inputs", json!(null), granted()).await, json!(r#"{"topic":"cars"}"#));
-    assert_eq!(ask("context.steps", json!(null), granted()).await, json!(["plan"]));
+    assert_eq!(
+        ask("context.output", json!("plan"), granted()).await,
+        json!({"ok": "[1]"})
+    );
+    assert_eq!(
+        ask("context.output", json!("x"), granted()).await,
+        json!({"error": "Error::NotFound(\"x\")"})
+    );
+    assert_eq!(
+        ask("context.inputs", json!(null), granted()).await,
+        json!(r#"{"topic":"cars"}"#)
+    );
+    assert_eq!(
+        ask("context.steps", json!(null), granted()).await,
+        json!(["plan"])
+    );
 }
 
 #[tokio::test]
@@ -207,12 +337,26 @@ async fn budget_says_what_is_really_left() {
         limits.time_max = Duration::from_secs(3);
     })
     .limits;
-    let report = report("budget.left", json!(null), Call { limits, ..granted() }).await;
+    let report = report(
+        "budget.left",
+        json!(null),
+        Call {
+            limits,
+            ..granted()
+        },
+    )
+    .await;
     let used = report.usage.fuel;
     let left = returned(report);
-    assert_eq!((&left["microdollars"], &left["host_calls"]), (&json!(500_000), &json!(7)));
+    assert_eq!(
+        (&left["microdollars"], &left["host_calls"]),
+        (&json!(500_000), &json!(7))
+    );
     let fuel = left["fuel"].as_u64().expect("a number");
-    assert!(fuel < 5_000_000 && fuel > 5_000_000 - used, "{fuel} left, {used} used");
+    assert!(
+        fuel < 5_000_000 && fuel > 5_000_000 - used,
+        "{fuel} left, {used} used"
+    );
     let time = left["time_ms"].as_u64().expect("a number");
     assert!(time > 2_000 && time < 3_000, "{time}");
 }
@@ -221,7 +365,11 @@ async fn budget_says_what_is_really_left() {
 async fn the_log_takes_lines_up_to_its_limit() {
     let world = Arc::new(World::default());
     let limits = limited(|limits| limits.log_bytes_max = 60).limits;
-    let call = Call { limits, host: Arc::clone(&world) as Arc<dyn HostCalls>, ..call() };
+    let call = Call {
+        limits,
+        host: Arc::clone(&world) as Arc<dyn HostCalls>,
+        ..call()
+    };
     let report = report("log.write", json!(["a", "x".repeat(100), "b"]), call).await;
     let lines = world.log.lock().expect("no panic under the lock").clone();
     let line = |level, message: &str, fields: Option<&str>| LogLine {
@@ -236,18 +384,37 @@ async fn the_log_takes_lines_up_to_its_limit() {
         line(LogLevel::Error, "with bad fields 12", None),
     ];
     assert_eq!(lines, expected);
-    assert_eq!((report.usage.log_bytes, report.usage.log_lines_dropped), (43, 1));
+    assert_eq!(
+        (report.usage.log_bytes, report.usage.log_lines_dropped),
+        (43, 1)
+    );
 }
 
 #[tokio::test]
 async fn host_calls_are_limited_and_a_guest_that_goes_on_is_stopped() {
     let limits = limited(|limits| limits.host_calls_max = 3).limits;
-    let answers = ask("context.output, many times", json!(5), Call { limits, ..granted() }).await;
+    let answers = ask(
+        "context.output, many times",
+        json!(5),
+        Call {
+            limits,
+            ..granted()
+        },
+    )
+    .await;
     let spent = json!({"budget spent": "BudgetKind::HostCalls"});
     assert_eq!(answers[2], json!({"ok": "[1]"}));
     assert_eq!((&answers[3], &answers[4]), (&spent, &spent));
 
-    let report = report("context.output, many times", json!(1_000), Call { limits, ..granted() }).await;
+    let report = report(
+        "context.output, many times",
+        json!(1_000),
+        Call {
+            limits,
+            ..granted()
+        },
+    )
+    .await;
     assert_eq!(report.outcome, Outcome::LimitHit(Limit::HostCalls));
     assert_eq!(report.usage.host_calls, 3 + 101);
 }
@@ -263,8 +430,13 @@ async fn an_answer_that_is_too_large_is_not_handed_over() {
 async fn a_panic_of_the_host_ends_the_call_and_nothing_else() {
     let guest = crate::support::guest("ask").await;
     let ask = invocation("llm.complete", "\"panicking\"");
-    let error = crate::support::sandbox().call_agent(&guest, ask, granted()).await.expect_err("a panic");
-    let SandboxError::Panicked { message } = &error else { panic!("{error}") };
+    let error = crate::support::sandbox()
+        .call_agent(&guest, ask, granted())
+        .await
+        .expect_err("a panic");
+    let SandboxError::Panicked { message } = &error else {
+        panic!("{error}")
+    };
     assert_eq!(message, "this world panics");
     assert!(!error.is_retryable());
     assert!(self::ask("llm.complete", json!("small"), granted()).await["ok"].is_object());
@@ -272,10 +444,14 @@ async fn a_panic_of_the_host_ends_the_call_and_nothing_else() {
 
 #[tokio::test]
 async fn a_guest_that_waits_for_the_host_can_be_cancelled() {
-    let call = granted();
+    let world = Arc::new(World::default());
+    let call = Call {
+        host: Arc::clone(&world) as Arc<dyn HostCalls>,
+        ..granted()
+    };
     let flag = call.cancel.clone();
     let cancel = async {
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        world.asked.notified().await;
         flag.cancel();
     };
     let (report, ()) = tokio::join!(report("llm.complete", json!("never"), call), cancel);
@@ -286,7 +462,15 @@ async fn a_guest_that_waits_for_the_host_can_be_cancelled() {
 #[tokio::test]
 async fn waiting_for_the_host_does_not_count_as_the_guests_time() {
     let limits = limited(|limits| limits.time_max = Duration::from_millis(60)).limits;
-    let report = report("llm.complete", json!("slow"), Call { limits, ..granted() }).await;
+    let report = report(
+        "llm.complete",
+        json!("slow"),
+        Call {
+            limits,
+            ..granted()
+        },
+    )
+    .await;
     assert!(report.usage.duration < Duration::from_millis(60));
     assert!(returned(report)["ok"].is_object());
 }

@@ -44,7 +44,10 @@ fn trap_code(outcome: Outcome) -> TrapCode {
 
 #[tokio::test]
 async fn an_endless_loop_ends_by_fuel() {
-    assert_eq!(outcome(&body("(loop (br 0)) (i32.const 0)")).await, Outcome::LimitHit(Limit::Fuel));
+    assert_eq!(
+        outcome(&body("(loop (br 0)) (i32.const 0)")).await,
+        Outcome::LimitHit(Limit::Fuel)
+    );
 }
 
 #[tokio::test]
@@ -56,12 +59,17 @@ async fn an_endless_loop_ends_by_time_where_fuel_does_not_stop_it() {
     let report = run_wat(&body("(loop (br 0)) (i32.const 0)"), patient).await;
     assert_eq!(report.outcome, Outcome::LimitHit(Limit::Time));
     assert!(report.usage.duration >= Duration::from_millis(100));
-    assert!(report.usage.duration < Duration::from_secs(2), "{:?}", report.usage.duration);
+    assert!(
+        report.usage.duration < Duration::from_secs(2),
+        "{:?}",
+        report.usage.duration
+    );
 }
 
 #[tokio::test]
 async fn an_endless_loop_in_the_start_function_ends_too() {
-    let module = format!("(module {MEMORY} (func $s (loop (br 0))) (start $s) {RUN} (i32.const 0)))");
+    let module =
+        format!("(module {MEMORY} (func $s (loop (br 0))) (start $s) {RUN} (i32.const 0)))");
     assert_eq!(outcome(&module).await, Outcome::LimitHit(Limit::Fuel));
 }
 
@@ -85,14 +93,23 @@ async fn large_copies_are_paid_for_by_the_byte() {
 #[tokio::test]
 async fn memory_that_does_not_grow_any_more_is_for_the_guest_to_handle() {
     let grow = "(loop (br_if 0 (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))";
-    let module = returning(4, "").replace("(i32.store8 (i32.const 16)", &format!("{grow} (i32.store8 (i32.const 16)"));
+    let module = returning(4, "").replace(
+        "(i32.store8 (i32.const 16)",
+        &format!("{grow} (i32.store8 (i32.const 16)"),
+    );
     assert_eq!(outcome(&module).await, Outcome::Returned("null".to_owned()));
-    assert_eq!(outcome(&body(&format!("{grow} unreachable"))).await, Outcome::LimitHit(Limit::Memory));
+    assert_eq!(
+        outcome(&body(&format!("{grow} unreachable"))).await,
+        Outcome::LimitHit(Limit::Memory)
+    );
 }
 
 #[tokio::test]
 async fn a_memory_that_is_too_large_from_the_beginning_is_refused() {
-    let module = body("(i32.const 0)").replace("(memory (export \"memory\") 1)", "(memory (export \"memory\") 1000)");
+    let module = body("(i32.const 0)").replace(
+        "(memory (export \"memory\") 1)",
+        "(memory (export \"memory\") 1000)",
+    );
     assert_eq!(outcome(&module).await, Outcome::LimitHit(Limit::Memory));
 }
 
@@ -100,26 +117,47 @@ async fn a_memory_that_is_too_large_from_the_beginning_is_refused() {
 async fn a_table_counts_as_memory() {
     let module = format!("(module {MEMORY} (table 1 funcref) {RUN}
         (loop (br_if 0 (i32.ne (table.grow (ref.null func) (i32.const 1000)) (i32.const -1)))) unreachable))");
-    assert_eq!(outcome(&module).await, Outcome::LimitHit(Limit::Memory));
+    let report = run_wat(
+        &module,
+        limited(|limits| limits.memory_bytes_max = 256 << 10),
+    )
+    .await;
+    assert_eq!(report.outcome, Outcome::LimitHit(Limit::Memory));
+    assert!(
+        report.usage.memory_bytes_peak > 240 << 10,
+        "{}",
+        report.usage.memory_bytes_peak
+    );
 }
 
 #[tokio::test]
 async fn endless_recursion_overflows_the_stack() {
-    let module = format!("(module {MEMORY} (func $r (call $r) (call $r)) {RUN} (call $r) (i32.const 0)))");
+    let module =
+        format!("(module {MEMORY} (func $r (call $r) (call $r)) {RUN} (call $r) (i32.const 0)))");
     assert_eq!(trap_code(outcome(&module).await), TrapCode::StackOverflow);
 }
 
 #[tokio::test]
 async fn a_result_that_is_not_there_is_invalid() {
     for code in [
-        "(i32.const -4)",          // a result outside of memory
-        "(i32.const 3)",           // not aligned
+        "(i32.const -4)", // a result outside of memory
+        "(i32.const 3)",  // not aligned
     ] {
-        assert_eq!(trap_code(outcome(&body(code)).await), TrapCode::InvalidData, "{code}");
+        assert_eq!(
+            trap_code(outcome(&body(code)).await),
+            TrapCode::InvalidData,
+            "{code}"
+        );
     }
     // A text that reaches beyond the memory, and one of 4 GiB.
-    assert_eq!(trap_code(outcome(&returning(70_000, "")).await), TrapCode::InvalidData);
-    assert_eq!(trap_code(outcome(&returning(u32::MAX, "")).await), TrapCode::InvalidData);
+    assert_eq!(
+        trap_code(outcome(&returning(70_000, "")).await),
+        TrapCode::InvalidData
+    );
+    assert_eq!(
+        trap_code(outcome(&returning(u32::MAX, "")).await),
+        TrapCode::InvalidData
+    );
 }
 
 #[tokio::test]
@@ -130,7 +168,10 @@ async fn a_result_that_is_no_text_is_invalid() {
 
 #[tokio::test]
 async fn a_case_that_does_not_exist_is_invalid() {
-    let module = returning(4, "").replace("(i32.const 16) (i32.const 0)", "(i32.const 16) (i32.const 9)");
+    let module = returning(4, "").replace(
+        "(i32.const 16) (i32.const 0)",
+        "(i32.const 16) (i32.const 9)",
+    );
     assert_eq!(trap_code(outcome(&module).await), TrapCode::InvalidData);
 }
 
@@ -142,7 +183,10 @@ async fn room_that_is_not_in_memory_is_invalid() {
 
 #[tokio::test]
 async fn a_wild_pointer_is_told_from_a_deep_recursion() {
-    assert_eq!(trap_code(outcome(&body("(i32.load (i32.const -4))")).await), TrapCode::OutOfBounds);
+    assert_eq!(
+        trap_code(outcome(&body("(i32.load (i32.const -4))")).await),
+        TrapCode::OutOfBounds
+    );
 }
 
 #[tokio::test]

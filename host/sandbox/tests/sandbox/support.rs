@@ -7,15 +7,19 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use serde_json::Value;
 use troupe_sandbox::{
-    Call, CancelFlag, Component, DenyAll, Grants, Invocation, Limits, Outcome, Program, Report, Sandbox,
-    SandboxConfig,
+    Call, CancelFlag, Component, DenyAll, Grants, Invocation, Limits, Outcome, Program, Report,
+    Sandbox, SandboxConfig,
 };
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 /// The target folder of this build, from the place of this very program: `…/target/debug/deps/x`.
 pub(crate) fn target() -> PathBuf {
     let program = std::env::current_exe().expect("the test's own path");
-    program.ancestors().nth(3).expect("a target folder").to_owned()
+    program
+        .ancestors()
+        .nth(3)
+        .expect("a target folder")
+        .to_owned()
 }
 
 /// One sandbox for all tests; compiled components stay in the target folder between runs.
@@ -32,9 +36,15 @@ pub(crate) fn sandbox() -> &'static Sandbox {
 pub(crate) async fn artefact(path: &str) -> Component {
     let path = target().join(path);
     let wasm = std::fs::read(&path).unwrap_or_else(|error| {
-        panic!("{} cannot be read ({error}); build it with `cargo xtask setup`", path.display())
+        panic!(
+            "{} cannot be read ({error}); build it with `cargo xtask setup`",
+            path.display()
+        )
     });
-    sandbox().load(Bytes::from(wasm)).await.expect("a component that this sandbox takes")
+    sandbox()
+        .load(Bytes::from(wasm))
+        .await
+        .expect("a component that this sandbox takes")
 }
 
 /// Loads a test guest by its name.
@@ -56,21 +66,35 @@ pub(crate) fn agent_wasm(module: &str) -> Bytes {
     let mut resolve = wit_parser::Resolve::default();
     let wit = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../wit");
     let (package, _) = resolve.push_dir(wit).expect("our interfaces");
-    let world = resolve.select_world(&[package], Some("agent")).expect("the world of agents");
-    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8).expect("room for metadata");
-    let encoder = ComponentEncoder::default().module(&core).expect("a core module");
+    let world = resolve
+        .select_world(&[package], Some("agent"))
+        .expect("the world of agents");
+    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)
+        .expect("room for metadata");
+    let encoder = ComponentEncoder::default()
+        .module(&core)
+        .expect("a core module");
     Bytes::from(encoder.validate(true).encode().expect("a component"))
 }
 
 /// Calls an agent that is given as a core module's text.
 pub(crate) async fn run_wat(module: &str, call: Call) -> Report {
-    let component = sandbox().load(agent_wasm(module)).await.expect("a component that this sandbox takes");
-    sandbox().call_agent(&component, invocation("do", "null"), call).await.expect("the host is well")
+    let component = sandbox()
+        .load(agent_wasm(module))
+        .await
+        .expect("a component that this sandbox takes");
+    sandbox()
+        .call_agent(&component, invocation("do", "null"), call)
+        .await
+        .expect("the host is well")
 }
 
 /// Calls a test guest.
 pub(crate) async fn run_guest(name: &str, invocation: Invocation, call: Call) -> Report {
-    sandbox().call_agent(&guest(name).await, invocation, call).await.expect("the host is well")
+    sandbox()
+        .call_agent(&guest(name).await, invocation, call)
+        .await
+        .expect("the host is well")
 }
 
 /// Circumstances of a call that grants nothing.
@@ -78,7 +102,10 @@ pub(crate) fn call() -> Call {
     Call {
         agent: "tester".to_owned(),
         grants: Grants::none(),
-        limits: Limits { time_max: Duration::from_secs(20), ..Limits::STANDARD },
+        limits: Limits {
+            time_max: Duration::from_secs(20),
+            ..Limits::STANDARD
+        },
         host: Arc::new(DenyAll),
         seed: [7; 32],
         started_at: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
@@ -120,6 +147,9 @@ pub(crate) fn program(filename: &str, source: &str) -> Program {
 pub(crate) fn returned(report: Report) -> Value {
     match report.outcome {
         Outcome::Returned(json) => serde_json::from_str(&json).expect("JSON"),
-        other => panic!("{other:?}\nstdout: {}\nstderr: {}", report.stdout.text, report.stderr.text),
+        other => panic!(
+            "{other:?}\nstdout: {}\nstderr: {}",
+            report.stdout.text, report.stderr.text
+        ),
     }
 }

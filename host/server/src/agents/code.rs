@@ -40,23 +40,39 @@ pub(super) async fn run(
         cancel: CancelFlag::new(),
     };
     let input = start.input.to_string();
-    let unavailable = |error: anyhow::Error| Failure::new(Code::ComponentUnavailable, format!("{error:#}"));
+    let unavailable =
+        |error: anyhow::Error| Failure::new(Code::ComponentUnavailable, format!("{error:#}"));
     let report = match &code.source {
         CodeSource::Inline { language, code } => {
-            let component = services.components.interpreter(*language).await.map_err(unavailable)?;
+            let component = services
+                .components
+                .interpreter(*language)
+                .await
+                .map_err(unavailable)?;
             let program = Program {
                 source: code.clone(),
                 filename: format!("{}.{}", agent.id, extension(*language)),
                 input,
                 action: start.action.clone(),
             };
-            services.components.sandbox().execute(&component, program, call).await
+            services
+                .components
+                .sandbox()
+                .execute(&component, program, call)
+                .await
         }
         CodeSource::Component { reference } => {
-            let digest: ComponentDigest = reference
-                .parse()
-                .map_err(|_error| Failure::new(Code::ComponentUnavailable, format!("`{reference}` is no digest")))?;
-            let component = services.components.agent(&digest).await.map_err(unavailable)?;
+            let digest: ComponentDigest = reference.parse().map_err(|_error| {
+                Failure::new(
+                    Code::ComponentUnavailable,
+                    format!("`{reference}` is no digest"),
+                )
+            })?;
+            let component = services
+                .components
+                .agent(&digest)
+                .await
+                .map_err(unavailable)?;
             let invocation = Invocation {
                 action: start.action.clone(),
                 input,
@@ -66,10 +82,15 @@ pub(super) async fn run(
                 attempt: start.attempt,
                 idempotency_key: start.idempotency_key.clone(),
             };
-            services.components.sandbox().call_agent(&component, invocation, call).await
+            services
+                .components
+                .sandbox()
+                .call_agent(&component, invocation, call)
+                .await
         }
     };
-    let report = report.map_err(|error| Failure::new(Code::Internal, format!("the sandbox failed: {error}")))?;
+    let report = report
+        .map_err(|error| Failure::new(Code::Internal, format!("the sandbox failed: {error}")))?;
     *usage = usage_of(&report);
     log_output(attempt, agent, &report);
     value_of(report)
@@ -84,8 +105,16 @@ fn extension(language: Language) -> &'static str {
 
 fn grants(code: &CodeAgent) -> Grants {
     Grants {
-        llm: code.grants.llm_models.clone().map(|models| LlmGrant { models }),
-        search: code.grants.search.clone().map(|sources| SearchGrant { sources }),
+        llm: code
+            .grants
+            .llm_models
+            .clone()
+            .map(|models| LlmGrant { models }),
+        search: code
+            .grants
+            .search
+            .clone()
+            .map(|sources| SearchGrant { sources }),
         // What a step may read in its templates anyway.
         context: Some(ContextGrant),
         ..Grants::none()
@@ -98,9 +127,18 @@ fn within(ceiling: Limits, asked: &AskedLimits) -> Limits {
     let kilobytes = |count: u64| count.saturating_mul(1 << 10);
     Limits {
         fuel: asked.fuel.unwrap_or(u64::MAX).min(ceiling.fuel),
-        memory_bytes_max: asked.memory_mb.map_or(u64::MAX, megabytes).min(ceiling.memory_bytes_max),
-        time_max: asked.timeout.unwrap_or(ceiling.time_max).min(ceiling.time_max),
-        output_bytes_max: asked.output_kb.map_or(u64::MAX, kilobytes).min(ceiling.output_bytes_max),
+        memory_bytes_max: asked
+            .memory_mb
+            .map_or(u64::MAX, megabytes)
+            .min(ceiling.memory_bytes_max),
+        time_max: asked
+            .timeout
+            .unwrap_or(ceiling.time_max)
+            .min(ceiling.time_max),
+        output_bytes_max: asked
+            .output_kb
+            .map_or(u64::MAX, kilobytes)
+            .min(ceiling.output_bytes_max),
         host_calls_max: asked
             .host_calls
             .and_then(|count| u32::try_from(count).ok())
@@ -129,20 +167,40 @@ fn log_output(attempt: &Attempt, agent: &Agent, report: &Report) {
 
 fn value_of(report: Report) -> Result<Value, Failure> {
     match report.outcome {
-        Outcome::Returned(json) => serde_json::from_str(&json)
-            .map_err(|error| Failure::new(Code::OutputInvalid, format!("the result is no JSON: {error}"))),
+        Outcome::Returned(json) => serde_json::from_str(&json).map_err(|error| {
+            Failure::new(
+                Code::OutputInvalid,
+                format!("the result is no JSON: {error}"),
+            )
+        }),
         Outcome::Declined(failure) => {
             let declined = Failure::new(Code::GuestFailed, failure.message);
-            Err(if failure.transient { declined.transient() } else { declined })
+            Err(if failure.transient {
+                declined.transient()
+            } else {
+                declined
+            })
         }
-        Outcome::Raised(exception) => Err(Failure::new(Code::GuestFailed, exception.traceback.trim_end())),
+        Outcome::Raised(exception) => Err(Failure::new(
+            Code::GuestFailed,
+            exception.traceback.trim_end(),
+        )),
         Outcome::InvalidResult(reason) => Err(Failure::new(Code::OutputInvalid, reason)),
-        Outcome::Exited(code) => {
-            Err(Failure::new(Code::GuestFailed, format!("the component ended itself with exit code {code}")))
-        }
+        Outcome::Exited(code) => Err(Failure::new(
+            Code::GuestFailed,
+            format!("the component ended itself with exit code {code}"),
+        )),
         Outcome::Trapped(trap) => {
-            let frames = trap.frames.iter().take(20).map(|frame| format!("\n  in {frame}")).collect::<String>();
-            Err(Failure::new(Code::GuestTrap, format!("{}{frames}", trap.message)))
+            let frames = trap
+                .frames
+                .iter()
+                .take(20)
+                .map(|frame| format!("\n  in {frame}"))
+                .collect::<String>();
+            Err(Failure::new(
+                Code::GuestTrap,
+                format!("{}{frames}", trap.message),
+            ))
         }
         Outcome::LimitHit(limit) => Err(Failure::new(limit_code(limit), limit.to_string())),
         Outcome::Cancelled => Err(Failure::new(Code::Cancelled, "the call was cancelled")),

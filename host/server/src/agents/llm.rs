@@ -11,7 +11,11 @@ use crate::driver::Output;
 /// How long one answer may take where the agent says nothing.
 const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(300);
 
-pub(super) async fn run(attempt: &Attempt, agent: &Agent, llm: &LlmAgent) -> Result<Output, Failure> {
+pub(super) async fn run(
+    attempt: &Attempt,
+    agent: &Agent,
+    llm: &LlmAgent,
+) -> Result<Output, Failure> {
     let gateway = CallGateway::new(&attempt.start, attempt.driver.clone());
     let mut last = None;
     for model in std::iter::once(&llm.model).chain(&llm.fallback_models) {
@@ -44,15 +48,26 @@ async fn ask(
         Err(problem) => problem,
     };
     // One repair turn: the model sees its answer, what is wrong with it, and the schema.
-    request.messages.push(Message::Assistant { text: answer.text, tool_calls: Vec::new() });
-    let shown = request.schema.as_ref().map_or(String::new(), |schema| schema.json.to_string());
+    request.messages.push(Message::Assistant {
+        text: answer.text,
+        tool_calls: Vec::new(),
+    });
+    let shown = request
+        .schema
+        .as_ref()
+        .map_or(String::new(), |schema| schema.json.to_string());
     request.messages.push(Message::User {
-        text: format!("{problem} Answer again, with nothing but JSON that satisfies this schema:\n{shown}"),
+        text: format!(
+            "{problem} Answer again, with nothing but JSON that satisfies this schema:\n{shown}"
+        ),
     });
     let answer = gateway.complete(model, &routes, request).await?;
     match interpret_text(answer.text.clone(), required, schema) {
         Ok(meaning) => Ok(output(meaning.value, meaning.text)),
-        Err(problem) => Err(Failure::new(Code::OutputInvalid, invalid(&answer, &problem.to_string()))),
+        Err(problem) => Err(Failure::new(
+            Code::OutputInvalid,
+            invalid(&answer, &problem.to_string()),
+        )),
     }
 }
 
@@ -62,20 +77,36 @@ fn request(attempt: &Attempt, agent: &Agent, llm: &LlmAgent) -> ModelRequest {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let schema = agent.output_schema.clone().map(|json| (json, Strictness::Strict)).or_else(|| {
-        let fields: &RequiredFields = &start.required;
-        let strictness = if fields.is_strict() { Strictness::Strict } else { Strictness::Lenient };
-        (!fields.is_empty()).then(|| (fields.schema(), strictness))
-    });
+    let schema = agent
+        .output_schema
+        .clone()
+        .map(|json| (json, Strictness::Strict))
+        .or_else(|| {
+            let fields: &RequiredFields = &start.required;
+            let strictness = if fields.is_strict() {
+                Strictness::Strict
+            } else {
+                Strictness::Lenient
+            };
+            (!fields.is_empty()).then(|| (fields.schema(), strictness))
+        });
     ModelRequest {
         model: llm.model.clone(),
-        system: Some(system(start.system_prompt.as_deref(), &start.action, schema.as_ref().map(|(json, _)| json))),
+        system: Some(system(
+            start.system_prompt.as_deref(),
+            &start.action,
+            schema.as_ref().map(|(json, _)| json),
+        )),
         messages: vec![Message::User { text }],
         max_tokens: llm.max_tokens,
         temperature: llm.temperature.and_then(Temperature::from_f64),
         stop: llm.stop.clone(),
         tools: Vec::new(),
-        schema: schema.map(|(json, strictness)| Schema { name: "answer".to_owned(), json, strictness }),
+        schema: schema.map(|(json, strictness)| Schema {
+            name: "answer".to_owned(),
+            json,
+            strictness,
+        }),
         idempotency_key: start.idempotency_key.clone(),
         timeout: start.timeout.unwrap_or(ANSWER_TIMEOUT),
     }
@@ -90,7 +121,9 @@ fn system(prompt: Option<&str>, action: &str, schema: Option<&Value>) -> String 
     }
     text.push_str(&format!("Your task in this step: {action}."));
     if let Some(schema) = schema {
-        text.push_str(&format!("\nAnswer with nothing but JSON that satisfies this schema: {schema}"));
+        text.push_str(&format!(
+            "\nAnswer with nothing but JSON that satisfies this schema: {schema}"
+        ));
     }
     text
 }

@@ -15,7 +15,9 @@ const QUERIES_MAX: usize = 50;
 pub(super) async fn run(attempt: &Attempt, agent: &SearchAgent) -> Result<Value, Failure> {
     let gateway = CallGateway::new(&attempt.start, attempt.driver.clone());
     let questions = questions(&attempt.start.input, agent)?;
-    let searches = questions.iter().map(|question| gateway.search(&attempt.services.sources, question));
+    let searches = questions
+        .iter()
+        .map(|question| gateway.search(&attempt.services.sources, question));
     join(join_all(searches).await)
 }
 
@@ -26,7 +28,10 @@ fn questions(input: &Value, agent: &SearchAgent) -> Result<Vec<Question>, Failur
         other => std::slice::from_ref(other),
     };
     if items.len() > QUERIES_MAX {
-        let message = format!("{} queries at once; a search step takes at most {QUERIES_MAX}", items.len());
+        let message = format!(
+            "{} queries at once; a search step takes at most {QUERIES_MAX}",
+            items.len()
+        );
         return Err(Failure::new(Code::InputInvalid, message));
     }
     let questions: Vec<Question> = items
@@ -44,12 +49,16 @@ fn questions(input: &Value, agent: &SearchAgent) -> Result<Vec<Question>, Failur
 }
 
 fn question(item: &Value, agent: &SearchAgent) -> Result<Question, Failure> {
-    let text = item.as_str().or_else(|| item.get("query").and_then(Value::as_str));
+    let text = item
+        .as_str()
+        .or_else(|| item.get("query").and_then(Value::as_str));
     let Some(text) = text else {
         let shown: String = item.to_string().chars().take(100).collect();
         return Err(Failure::new(
             Code::InputInvalid,
-            format!("a search takes a text, an object with `query`, or a list of these, not {shown}"),
+            format!(
+                "a search takes a text, an object with `query`, or a list of these, not {shown}"
+            ),
         ));
     };
     let max_results = item
@@ -57,7 +66,11 @@ fn question(item: &Value, agent: &SearchAgent) -> Result<Question, Failure> {
         .and_then(Value::as_u64)
         .and_then(|most| u32::try_from(most).ok())
         .unwrap_or(agent.max_results);
-    Ok(Question { text: text.to_owned(), sources: agent.sources.clone(), max_results })
+    Ok(Question {
+        text: text.to_owned(),
+        sources: agent.sources.clone(),
+        max_results,
+    })
 }
 
 /// All results: the queries' best hits first, each address once.
@@ -67,9 +80,17 @@ fn join(answers: Vec<Result<SearchAnswer, Failure>>) -> Result<Value, Failure> {
     let mut failure = None;
     for answer in answers {
         match answer {
-            Ok(SearchAnswer { results, errors: failed }) => {
+            Ok(SearchAnswer {
+                results,
+                errors: failed,
+            }) => {
                 lists.push(results.into_iter());
-                errors.extend(failed.into_iter().filter(|error| !errors.contains(error)).collect::<Vec<_>>());
+                errors.extend(
+                    failed
+                        .into_iter()
+                        .filter(|error| !errors.contains(error))
+                        .collect::<Vec<_>>(),
+                );
             }
             // A budget or a cancelled execution is no matter of one query.
             Err(error) if !error.code.is_caught() => return Err(error),
@@ -113,7 +134,10 @@ mod tests {
     use super::*;
 
     fn agent() -> SearchAgent {
-        SearchAgent { sources: vec!["web".to_owned()], max_results: 10 }
+        SearchAgent {
+            sources: vec!["web".to_owned()],
+            max_results: 10,
+        }
     }
 
     fn hit(url: &str, query: &str) -> SearchHit {
@@ -132,26 +156,53 @@ mod tests {
     fn inputs_of_every_shape_are_queries() {
         let texts = |input: Value| -> Result<Vec<String>, String> {
             questions(&input, &agent())
-                .map(|questions| questions.into_iter().map(|question| question.text).collect())
+                .map(|questions| {
+                    questions
+                        .into_iter()
+                        .map(|question| question.text)
+                        .collect()
+                })
                 .map_err(|failure| failure.message)
         };
         assert_eq!(texts(json!("a b")).unwrap(), ["a b"]);
-        assert_eq!(texts(json!(["a", { "query": "b" }, " "])).unwrap(), ["a", "b"]);
-        assert_eq!(texts(json!({ "query": "c", "max_results": 3 })).unwrap(), ["c"]);
+        assert_eq!(
+            texts(json!(["a", { "query": "b" }, " "])).unwrap(),
+            ["a", "b"]
+        );
+        assert_eq!(
+            texts(json!({ "query": "c", "max_results": 3 })).unwrap(),
+            ["c"]
+        );
         assert!(texts(json!([])).unwrap_err().contains("nothing to search"));
         assert!(texts(json!([7])).unwrap_err().contains("not 7"));
-        assert!(texts(json!(vec!["x"; 51])).unwrap_err().contains("at most 50"));
+        assert!(
+            texts(json!(vec!["x"; 51]))
+                .unwrap_err()
+                .contains("at most 50")
+        );
     }
 
     #[test]
     fn results_of_several_queries_take_turns_and_come_once() {
         let answer = |urls: &[&str], query: &str| {
-            Ok(SearchAnswer { results: urls.iter().map(|url| hit(url, query)).collect(), errors: Vec::new() })
+            Ok(SearchAnswer {
+                results: urls.iter().map(|url| hit(url, query)).collect(),
+                errors: Vec::new(),
+            })
         };
         let broken = || Err(Failure::new(Code::Unavailable, "down"));
-        let joined = join(vec![answer(&["1", "2"], "a"), answer(&["3", "1", "4"], "b"), broken()]).unwrap();
-        let urls: Vec<&str> =
-            joined["results"].as_array().unwrap().iter().filter_map(|hit| hit["url"].as_str()).collect();
+        let joined = join(vec![
+            answer(&["1", "2"], "a"),
+            answer(&["3", "1", "4"], "b"),
+            broken(),
+        ])
+        .unwrap();
+        let urls: Vec<&str> = joined["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|hit| hit["url"].as_str())
+            .collect();
         assert_eq!(urls, ["1", "3", "2", "4"]);
         assert_eq!(join(vec![broken(), broken()]).unwrap_err().message, "down");
     }

@@ -29,10 +29,16 @@ pub(super) async fn run(common: &Common, command: ComponentCommand) -> Result<En
     );
     bar.enable_steady_tick(Duration::from_millis(100));
     for path in files {
-        let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+        let name = path.file_name().map_or_else(
+            || path.display().to_string(),
+            |name| name.to_string_lossy().into_owned(),
+        );
         bar.set_message(name.clone());
         let component = components.compile(&path).await.map_err(|error| {
-            CliError::Caller(error.context(format!("the component {} cannot be compiled", path.display())))
+            CliError::Caller(error.context(format!(
+                "the component {} cannot be compiled",
+                path.display()
+            )))
         })?;
         bar.inc(1);
         bar.suspend(|| output::line(&format!("{name}  {}", component.digest())));

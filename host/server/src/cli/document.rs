@@ -17,24 +17,33 @@ pub(super) fn read(path: &Path) -> Result<Value, CliError> {
     let read = || -> anyhow::Result<Value> {
         let size = std::fs::metadata(path)?.len();
         if size > BYTES_MAX {
-            return Err(anyhow!("it has {size} bytes; a document has at most {BYTES_MAX}"));
+            return Err(anyhow!(
+                "it has {size} bytes; a document has at most {BYTES_MAX}"
+            ));
         }
         let text = std::fs::read_to_string(path)?;
         serde_json::from_str(&text).map_err(|error| anyhow!("it is no JSON: {error}"))
     };
-    read().with_context(|| format!("the workflow {} cannot be read", path.display())).map_err(CliError::Caller)
+    read()
+        .with_context(|| format!("the workflow {} cannot be read", path.display()))
+        .map_err(CliError::Caller)
 }
 
 /// Puts the text of each agent's `file` into its `code`, with the language of the file's name.
 pub(super) fn inline_files(document: &mut Value, path: &Path, faults: &mut Faults) {
     for (index, agent) in agents(document) {
-        let Some(file) = agent.get("file").and_then(Value::as_str).map(str::to_owned) else { continue };
+        let Some(file) = agent.get("file").and_then(Value::as_str).map(str::to_owned) else {
+            continue;
+        };
         let place = format!("/agents/{index}/file");
         if agent.contains_key("code") {
             faults.add(place, "give either `code` or `file`, not both");
             continue;
         }
-        let language = match Path::new(&file).extension().and_then(|ending| ending.to_str()) {
+        let language = match Path::new(&file)
+            .extension()
+            .and_then(|ending| ending.to_str())
+        {
             Some("py") => Some("python"),
             Some("js" | "mjs") => Some("javascript"),
             _ => None,
@@ -60,7 +69,9 @@ pub(super) async fn add_components(
     faults: &mut Faults,
 ) {
     for (index, agent) in agents(document) {
-        let Some(file) = component_file(agent) else { continue };
+        let Some(file) = component_file(agent) else {
+            continue;
+        };
         match components.add(&beside(path, &file)).await {
             Ok(digest) => {
                 agent.insert("component".to_owned(), Value::String(digest.to_string()));
@@ -73,7 +84,9 @@ pub(super) async fn add_components(
 /// Notes component files that are not there.
 pub(super) fn check_components(document: &mut Value, path: &Path, faults: &mut Faults) {
     for (index, agent) in agents(document) {
-        let Some(file) = component_file(agent) else { continue };
+        let Some(file) = component_file(agent) else {
+            continue;
+        };
         let found = beside(path, &file);
         if !found.is_file() {
             faults.add(
@@ -107,7 +120,9 @@ pub(super) fn invalid(faults: &Faults) -> CliError {
     CliError::Caller(anyhow!("the workflow has {count}:\n{faults}"))
 }
 
-fn agents(document: &mut Value) -> impl Iterator<Item = (usize, &mut serde_json::Map<String, Value>)> {
+fn agents(
+    document: &mut Value,
+) -> impl Iterator<Item = (usize, &mut serde_json::Map<String, Value>)> {
     let agents = document.get_mut("agents").and_then(Value::as_array_mut);
     agents
         .into_iter()

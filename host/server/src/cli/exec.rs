@@ -12,8 +12,8 @@ use troupe_sandbox::{Call, CancelFlag, DenyAll, Grants, Limits, Outcome, Program
 use troupe_workflow::Language;
 
 use super::{CliError, Common, End, output};
-use crate::services::{ceilings, open_components};
 use crate::clock;
+use crate::services::{ceilings, open_components};
 
 /// Protects memory from a script without end on standard input.
 const SOURCE_BYTES_MAX: u64 = 16 << 20;
@@ -51,8 +51,11 @@ pub(super) struct ExecArgs {
 pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError> {
     let language = language(&args).map_err(CliError::Caller)?;
     let source = read_source(&args).map_err(CliError::Caller)?;
-    let input: Value = serde_json::from_str(&args.input)
-        .map_err(|error| CliError::Caller(anyhow!("--input is no JSON: {error}; a text is written '\"like this\"'")))?;
+    let input: Value = serde_json::from_str(&args.input).map_err(|error| {
+        CliError::Caller(anyhow!(
+            "--input is no JSON: {error}; a text is written '\"like this\"'"
+        ))
+    })?;
     let ceiling = ceilings(&common.config()?.limits);
     let components = open_components(&common.places()?)?;
     let component = components.interpreter(language).await?;
@@ -60,7 +63,12 @@ pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError
         Some(name) if name != "-" => name.to_string_lossy().into_owned(),
         _ => "<stdin>".to_owned(),
     };
-    let program = Program { source, filename, input: input.to_string(), action: args.action.clone() };
+    let program = Program {
+        source,
+        filename,
+        input: input.to_string(),
+        action: args.action.clone(),
+    };
     let call = Call {
         agent: "exec".to_owned(),
         grants: Grants::none(),
@@ -70,12 +78,22 @@ pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError
         started_at: clock::system_time(),
         cancel: CancelFlag::new(),
     };
-    let report = components.sandbox().execute(&component, program, call).await.map_err(anyhow::Error::from)?;
-    Ok(if args.json { print_json(&report) } else { print(&report) })
+    let report = components
+        .sandbox()
+        .execute(&component, program, call)
+        .await
+        .map_err(anyhow::Error::from)?;
+    Ok(if args.json {
+        print_json(&report)
+    } else {
+        print(&report)
+    })
 }
 
 fn parse_language(text: &str) -> Result<Language, String> {
-    let found = Language::WORDS.iter().find(|(word, _)| *word == text || word.starts_with(text) && text == "js");
+    let found = Language::WORDS
+        .iter()
+        .find(|(word, _)| *word == text || word.starts_with(text) && text == "js");
     match (found, text) {
         (Some((_, language)), _) => Ok(*language),
         (None, "js") => Ok(Language::JavaScript),
@@ -90,18 +108,23 @@ fn language(args: &ExecArgs) -> anyhow::Result<Language> {
         Some("js" | "mjs") => Some(Language::JavaScript),
         _ => None,
     };
-    args.lang.or(by_name).context("the file's name does not tell the language; add --lang python or --lang javascript")
+    args.lang.or(by_name).context(
+        "the file's name does not tell the language; add --lang python or --lang javascript",
+    )
 }
 
 fn read_source(args: &ExecArgs) -> anyhow::Result<String> {
     let mut source = String::new();
     let read = if args.file.as_os_str() == "-" {
-        std::io::stdin().take(SOURCE_BYTES_MAX + 1).read_to_string(&mut source)
+        std::io::stdin()
+            .take(SOURCE_BYTES_MAX + 1)
+            .read_to_string(&mut source)
     } else {
         std::fs::File::open(&args.file)
             .and_then(|file| file.take(SOURCE_BYTES_MAX + 1).read_to_string(&mut source))
     };
-    let bytes = read.with_context(|| format!("the source {} cannot be read", args.file.display()))?;
+    let bytes =
+        read.with_context(|| format!("the source {} cannot be read", args.file.display()))?;
     if u64::try_from(bytes).unwrap_or(u64::MAX) > SOURCE_BYTES_MAX {
         return Err(anyhow!("the source has more than {SOURCE_BYTES_MAX} bytes"));
     }
@@ -116,7 +139,9 @@ fn limits(args: &ExecArgs, ceiling: Limits) -> Limits {
     Limits {
         fuel: at_most(args.fuel, 1, ceiling.fuel),
         memory_bytes_max: at_most(args.memory_mb, 1 << 20, ceiling.memory_bytes_max),
-        time_max: args.timeout_ms.map_or(ceiling.time_max, |millis| Duration::from_millis(millis).min(ceiling.time_max)),
+        time_max: args.timeout_ms.map_or(ceiling.time_max, |millis| {
+            Duration::from_millis(millis).min(ceiling.time_max)
+        }),
         output_bytes_max: at_most(args.output_kb, 1 << 10, ceiling.output_bytes_max),
         ..ceiling
     }
@@ -153,9 +178,14 @@ fn print_json(report: &Report) -> End {
         Outcome::Raised(exception) => exception.line,
         _ => None,
     };
-    let error = error_of(&report.outcome)
-        .map(|(code, message)| json!({ "code": code, "message": message.trim_end(), "line": line }));
-    let end = if error.is_some() { End::Failed } else { End::Done };
+    let error = error_of(&report.outcome).map(
+        |(code, message)| json!({ "code": code, "message": message.trim_end(), "line": line }),
+    );
+    let end = if error.is_some() {
+        End::Failed
+    } else {
+        End::Done
+    };
     output::json(&json!({
         "result": result,
         "stdout": report.stdout.text,
@@ -177,7 +207,10 @@ fn error_of(outcome: &Outcome) -> Option<(&'static str, String)> {
         Outcome::Declined(failure) => ("guest_failed", failure.message.clone()),
         Outcome::Raised(exception) => ("guest_failed", exception.traceback.clone()),
         Outcome::InvalidResult(reason) => ("output_invalid", reason.clone()),
-        Outcome::Exited(code) => ("guest_failed", format!("the program ended itself with exit code {code}")),
+        Outcome::Exited(code) => (
+            "guest_failed",
+            format!("the program ended itself with exit code {code}"),
+        ),
         Outcome::Trapped(trap) => ("guest_trap", trap.message.clone()),
         Outcome::LimitHit(limit) => (limit.code(), limit.to_string()),
         Outcome::Cancelled => ("cancelled", "the run was cancelled".to_owned()),

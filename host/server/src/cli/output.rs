@@ -56,7 +56,13 @@ fn for_stream(text: &str, is_terminal: bool) -> std::borrow::Cow<'_, str> {
         return text.into();
     }
     text.chars()
-        .map(|c| if is_harmful(c) { c.escape_default().to_string() } else { c.to_string() })
+        .map(|c| {
+            if is_harmful(c) {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            }
+        })
         .collect::<String>()
         .into()
 }

@@ -26,8 +26,14 @@ struct Tree {
 impl Progress {
     pub(super) fn new(execution: &Execution) -> Self {
         let execution = execution.clone();
-        output::note(&format!("{}  {}", execution.id(), execution.definition().name()));
-        let tree = std::io::stderr().is_terminal().then(|| Tree::new(&execution));
+        output::note(&format!(
+            "{}  {}",
+            execution.id(),
+            execution.definition().name()
+        ));
+        let tree = std::io::stderr()
+            .is_terminal()
+            .then(|| Tree::new(&execution));
         Self { execution, tree }
     }
 
@@ -53,8 +59,12 @@ impl Progress {
 impl Tree {
     fn new(execution: &Execution) -> Self {
         let bars = MultiProgress::new();
-        let depths: BTreeMap<&str, usize> =
-            execution.definition().outline().iter().map(|line| (line.id, line.depth)).collect();
+        let depths: BTreeMap<&str, usize> = execution
+            .definition()
+            .outline()
+            .iter()
+            .map(|line| (line.id, line.depth))
+            .collect();
         let steps = execution
             .steps()
             .iter()
@@ -68,7 +78,11 @@ impl Tree {
             .collect();
         let summary = bars.add(ProgressBar::no_length());
         summary.set_style(style("  {msg}"));
-        Self { _bars: bars, steps, summary }
+        Self {
+            _bars: bars,
+            steps,
+            summary,
+        }
     }
 
     fn show(&mut self, execution: &Execution, event: &Event) {
@@ -125,12 +139,19 @@ fn path_of(kind: &EventKind) -> Option<&StepPath> {
 
 /// One plain line for what a reader of a log wants to know.
 fn show_line(execution: &Execution, event: &Event) {
-    let Some(path) = path_of(&event.kind) else { return };
-    if matches!(event.kind, EventKind::CallStarted { .. } | EventKind::CallEnded { .. }) {
+    let Some(path) = path_of(&event.kind) else {
+        return;
+    };
+    if matches!(
+        event.kind,
+        EventKind::CallStarted { .. } | EventKind::CallEnded { .. }
+    ) {
         return;
     }
     let steps = execution.steps();
-    let Some(step) = steps.iter().find(|step| step.path == *path) else { return };
+    let Some(step) = steps.iter().find(|step| step.path == *path) else {
+        return;
+    };
     let mut line = format!("  {}", step_line(step));
     match &event.kind {
         EventKind::StepFailed { failure, .. } => {
@@ -160,8 +181,12 @@ pub(super) fn step_line(step: &StepView<'_>) -> String {
     }];
     if let Some(state) = step.state {
         match step.status() {
-            StepStatus::Waiting => parts.push(format!("attempt {} failed, tried again", state.attempts)),
-            StepStatus::Running if state.attempts > 1 => parts.push(format!("attempt {}", state.attempts)),
+            StepStatus::Waiting => {
+                parts.push(format!("attempt {} failed, tried again", state.attempts))
+            }
+            StepStatus::Running if state.attempts > 1 => {
+                parts.push(format!("attempt {}", state.attempts))
+            }
             _ => {}
         }
         if let (Some(start), Some(end)) = (state.started_at, state.ended_at) {
@@ -169,12 +194,18 @@ pub(super) fn step_line(step: &StepView<'_>) -> String {
         }
         let tokens = state.tokens;
         if tokens.input_tokens + tokens.output_tokens > 0 {
-            parts.push(format!("{} → {} tokens", tokens.input_tokens, tokens.output_tokens));
+            parts.push(format!(
+                "{} → {} tokens",
+                tokens.input_tokens, tokens.output_tokens
+            ));
             parts.push(state.cost.to_string());
         }
         if state.usage.fuel > 0 {
             parts.push(format!("{} fuel", grouped(state.usage.fuel)));
-            parts.push(format!("{} MiB", state.usage.memory_bytes.div_ceil(1 << 20)));
+            parts.push(format!(
+                "{} MiB",
+                state.usage.memory_bytes.div_ceil(1 << 20)
+            ));
         }
     }
     parts.join("  ")

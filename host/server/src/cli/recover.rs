@@ -35,8 +35,9 @@ pub(super) async fn run(common: &Common, args: RecoverArgs) -> Result<End, CliEr
     let mut services: BTreeMap<RunSettings, Arc<Services>> = BTreeMap::new();
     let mut end = End::Done;
     for row in rows {
-        let settings: RunSettings = serde_json::from_str(&row.settings)
-            .map_err(|error| anyhow::anyhow!("the settings of {} cannot be read: {error}", row.id))?;
+        let settings: RunSettings = serde_json::from_str(&row.settings).map_err(|error| {
+            anyhow::anyhow!("the settings of {} cannot be read: {error}", row.id)
+        })?;
         let with = match services.get(&settings) {
             Some(services) => Arc::clone(services),
             None => {
@@ -60,9 +61,15 @@ pub(super) async fn run(common: &Common, args: RecoverArgs) -> Result<End, CliEr
 
 async fn rows(journal: &Journal, only: Option<ExecutionId>) -> Result<Vec<ExecutionRow>, CliError> {
     let Some(id) = only else {
-        return Ok(journal.unfinished(LIMIT).await.map_err(anyhow::Error::from)?);
+        return Ok(journal
+            .unfinished(LIMIT)
+            .await
+            .map_err(anyhow::Error::from)?);
     };
-    let row = journal.find(id).await.map_err(|error| CliError::Caller(error.into()))?;
+    let row = journal
+        .find(id)
+        .await
+        .map_err(|error| CliError::Caller(error.into()))?;
     if row.status == "running" {
         return Ok(vec![row]);
     }

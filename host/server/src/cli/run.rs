@@ -43,7 +43,12 @@ pub(super) async fn run(common: &Common, args: RunArgs) -> Result<End, CliError>
     let places = common.places()?;
     let settings = RunSettings {
         offline: args.offline,
-        documents: args.docs.as_deref().map(std::path::absolute).transpose().context("--docs")?,
+        documents: args
+            .docs
+            .as_deref()
+            .map(std::path::absolute)
+            .transpose()
+            .context("--docs")?,
     };
     let mut document = document::read(&args.file)?;
     let mut faults = Faults::default();
@@ -52,9 +57,15 @@ pub(super) async fn run(common: &Common, args: RunArgs) -> Result<End, CliError>
     let services = Services::new(journal, &config, &places, &settings.outside())?;
     document::add_components(&mut document, &args.file, &services.components, &mut faults).await;
     let definition = Arc::new(document::compile(&document, faults)?);
-    services.check(&definition).await.map_err(|faults| document::invalid(&faults))?;
+    services
+        .check(&definition)
+        .await
+        .map_err(|faults| document::invalid(&faults))?;
     definition.check_inputs(&inputs).map_err(|faults| {
-        CliError::Caller(anyhow!("the inputs of `{}` are not right:\n{faults}", definition.name()))
+        CliError::Caller(anyhow!(
+            "the inputs of `{}` are not right:\n{faults}",
+            definition.name()
+        ))
     })?;
     let owned = create(&services, definition, inputs, &settings).await?;
     let execution = drive(owned, Arc::new(services)).await?;
@@ -97,13 +108,18 @@ pub(super) fn finish(execution: &Execution, json: bool) -> End {
     let id = execution.id();
     match execution.status() {
         ExecutionStatus::Completed => {
-            output::note(&format!("\n{id} completed; `troupe show {id}` has every step's output"));
+            output::note(&format!(
+                "\n{id} completed; `troupe show {id}` has every step's output"
+            ));
             End::Done
         }
         ExecutionStatus::Failed => {
             if let Some((failure, step)) = execution.failure() {
                 let place = step.map_or(String::new(), |step| format!(" at the step `{step}`"));
-                output::note(&format!("\n{id} failed{place}: {}: {failure}", failure.code));
+                output::note(&format!(
+                    "\n{id} failed{place}: {}: {failure}",
+                    failure.code
+                ));
             }
             End::Failed
         }
@@ -121,7 +137,10 @@ fn answer(execution: &Execution, outputs: &Value) -> String {
     let map = outputs.as_object();
     if execution.definition().document().get("outputs").is_none() {
         let steps = execution.steps();
-        let last = steps.iter().rev().find_map(|step| step.state?.output.as_ref());
+        let last = steps
+            .iter()
+            .rev()
+            .find_map(|step| step.state?.output.as_ref());
         return last.map_or_else(String::new, output::shown);
     }
     match map.map(|map| map.values().collect::<Vec<_>>()).as_deref() {
@@ -156,7 +175,10 @@ mod tests {
     #[test]
     fn inputs_are_texts_or_json() {
         let given = ["a=x=y".to_owned(), "n:=3".to_owned(), "l:=[1]".to_owned()];
-        assert_eq!(parse_inputs(&given).unwrap(), json!({ "a": "x=y", "n": 3, "l": [1] }));
+        assert_eq!(
+            parse_inputs(&given).unwrap(),
+            json!({ "a": "x=y", "n": 3, "l": [1] })
+        );
         assert!(parse_inputs(&["a".to_owned()]).is_err());
         assert!(parse_inputs(&["a:=x".to_owned()]).is_err());
     }

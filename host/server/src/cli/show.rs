@@ -26,18 +26,27 @@ pub(super) struct ShowArgs {
 pub(super) async fn run(common: &Common, args: ShowArgs) -> Result<End, CliError> {
     let journal = Services::open_journal(&common.places()?)?;
     let Some(id) = args.execution else {
-        let rows = journal.list(args.limit).await.map_err(anyhow::Error::from)?;
+        let rows = journal
+            .list(args.limit)
+            .await
+            .map_err(anyhow::Error::from)?;
         for row in rows {
             if args.json {
                 let view = json!({ "id": row.id.to_string(), "workflow_name": row.workflow_name, "status": row.status });
                 output::line(&view.to_string());
             } else {
-                output::line(&format!("{}  {:<9}  {}", row.id, row.status, row.workflow_name));
+                output::line(&format!(
+                    "{}  {:<9}  {}",
+                    row.id, row.status, row.workflow_name
+                ));
             }
         }
         return Ok(End::Done);
     };
-    let row = journal.find(id).await.map_err(|error| CliError::Caller(error.into()))?;
+    let row = journal
+        .find(id)
+        .await
+        .map_err(|error| CliError::Caller(error.into()))?;
     if args.events {
         for event in journal.events(id, 0).await.map_err(anyhow::Error::from)? {
             output::line(&serde_json::to_string(&event).map_err(anyhow::Error::from)?);
@@ -88,5 +97,8 @@ fn show_step(step: &StepView<'_>) {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|line| format!("    {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }

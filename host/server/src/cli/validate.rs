@@ -27,7 +27,10 @@ pub(super) fn run(args: &ValidateArgs) -> Result<End, CliError> {
     ));
     let inputs = definition.inferred_inputs();
     if !inputs.is_empty() {
-        output::line(&format!("inputs that its templates read: {}", inputs.join(", ")));
+        output::line(&format!(
+            "inputs that its templates read: {}",
+            inputs.join(", ")
+        ));
     }
     Ok(End::Done)
 }

@@ -23,9 +23,11 @@ impl SecretSource {
     /// What is missing, without a word of the secret.
     pub(crate) fn read(&self) -> Result<Secret, String> {
         let secret = if let Some(name) = self.0.strip_prefix("env:") {
-            super::environment(name).ok_or_else(|| format!("the environment variable {name} is not set"))?
+            super::environment(name)
+                .ok_or_else(|| format!("the environment variable {name} is not set"))?
         } else if let Some(path) = self.0.strip_prefix("file:") {
-            std::fs::read_to_string(path).map_err(|error| format!("the file {path} cannot be read: {error}"))?
+            std::fs::read_to_string(path)
+                .map_err(|error| format!("the file {path} cannot be read: {error}"))?
         } else if let Some(command) = self.0.strip_prefix("cmd:") {
             output_of(command)?
         } else {
@@ -43,7 +45,10 @@ fn output_of(command: &str) -> Result<String, String> {
         .output()
         .map_err(|error| format!("a `cmd:` secret's command cannot be started: {error}"))?;
     if !output.status.success() {
-        return Err(format!("a `cmd:` secret's command ended with {}", output.status));
+        return Err(format!(
+            "a `cmd:` secret's command ended with {}",
+            output.status
+        ));
     }
     String::from_utf8(output.stdout).map_err(|error| format!("a `cmd:` secret is no text: {error}"))
 }

@@ -27,13 +27,30 @@ fn a_file_is_read_and_its_secrets_are_not_shown() {
     )
     .unwrap();
     assert!(!format!("{config:?}").contains("very-secret"));
-    assert_eq!(config.providers["mine"].api_key.as_ref().unwrap().read().unwrap().expose(), "sk-very-secret");
+    assert_eq!(
+        config.providers["mine"]
+            .api_key
+            .as_ref()
+            .unwrap()
+            .read()
+            .unwrap()
+            .expose(),
+        "sk-very-secret"
+    );
     assert!(matches!(&config.models["fast"], ModelConfig::Route { route } if *route == ["m"]));
-    assert!(matches!(config.sources["document"], SourceConfig::Documents { .. }));
+    assert!(matches!(
+        config.sources["document"],
+        SourceConfig::Documents { .. }
+    ));
 }
 
 #[test]
 fn unknown_keys_are_refused_with_their_place() {
-    let error = toml::from_str::<ServerConfig>("[limits]\nfule = 3\n").unwrap_err().to_string();
-    assert!(error.contains("fule") && error.contains("line 2"), "{error}");
+    let error = toml::from_str::<ServerConfig>("[limits]\nfule = 3\n")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("fule") && error.contains("line 2"),
+        "{error}"
+    );
 }

@@ -220,8 +220,9 @@ impl Execution {
         match position.cmp(&step.calls.len()) {
             std::cmp::Ordering::Equal => step.calls.push(record),
             // Begun anew after an interruption: the earlier try stays charged at its worst case.
-            std::cmp::Ordering::Less if step.calls[position].outcome.is_none()
-                && step.calls[position].attempt < attempt =>
+            std::cmp::Ordering::Less
+                if step.calls[position].outcome.is_none()
+                    && step.calls[position].attempt < attempt =>
             {
                 step.calls[position] = record;
             }

@@ -77,7 +77,7 @@ impl Scope for StepScope<'_> {
             Reference::Execution => Ok(Cow::Owned(json!({
                 "id": self.execution.id.to_string(),
                 "workflow": self.execution.definition.name(),
-                "created_at_ms": self.execution.created_at.as_millis(),
+                "created_at": self.execution.created_at.to_string(),
             }))),
             // Written alone it is the message.
             Reference::Error => Ok(Cow::Owned(

@@ -166,7 +166,7 @@ impl Execution {
             .map(|(_, step)| step.output.clone().unwrap_or(Value::Null))
     }
 
-    /// The execution in the shape of the HTTP API; times are milliseconds since 1970.
+    /// The execution as programs read it; times are RFC 3339 in UTC.
     pub fn to_json(&self) -> Value {
         let progress = self.progress();
         let (error, ended) = match self.failure() {
@@ -176,7 +176,7 @@ impl Execution {
             ),
             None => (Value::Null, self.end.is_some()),
         };
-        let completed_at = ended.then(|| self.last_event_at.as_millis());
+        let completed_at = ended.then(|| self.last_event_at.to_string());
         json!({
             "id": self.id.to_string(),
             "workflow_name": self.definition.name(),
@@ -190,8 +190,8 @@ impl Execution {
             "cost": { "usd": dollars(self.cost()) },
             "usage": self.tokens,
             "error": error,
-            "created_at_ms": self.created_at.as_millis(),
-            "completed_at_ms": completed_at,
+            "created_at": self.created_at.to_string(),
+            "completed_at": completed_at,
             "duration_ms": millis(self.created_at, self.last_event_at),
         })
     }
@@ -222,7 +222,7 @@ fn step_json(step: &StepView<'_>) -> Value {
             "memory_bytes": state.usage.memory_bytes,
             "guest_ms": state.usage.guest_ms,
         });
-        view["started_at_ms"] = json!(state.started_at.map(Timestamp::as_millis));
+        view["started_at"] = json!(state.started_at.map(|at| at.to_string()));
         view["duration_ms"] = json!(
             state
                 .started_at
