@@ -329,11 +329,7 @@ impl Sandbox {
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| {
             let owed = store.data_mut().take_fuel_owed();
-            let left = store
-                .get_fuel()?
-                .checked_sub(owed)
-                .ok_or(Stop(Limit::Fuel))?;
-            store.set_fuel(left)?;
+            capability::charge(&mut store, owed)?;
             if store.data().time_left().is_zero() {
                 return Err(Stop(Limit::Time).into());
             }

@@ -191,7 +191,8 @@ fn length(value: &impl TextBytes) -> u64 {
     u64::try_from(value.text_bytes()).unwrap_or(u64::MAX)
 }
 
-fn charge(store: &mut StoreContextMut<'_, State>, fuel: u64) -> wasmtime::Result<()> {
+/// Takes fuel, all there is where that is too little.
+pub(crate) fn charge(store: &mut StoreContextMut<'_, State>, fuel: u64) -> wasmtime::Result<()> {
     let left = store.get_fuel()?;
     match left.checked_sub(fuel) {
         Some(left) => store.set_fuel(left),

@@ -99,7 +99,15 @@ def _future_flags():
 _FUTURES = _future_flags()
 
 
+def _named_for_what_it_is(error):
+    """Of a size that 32 bits cannot hold Python says that a number overflows. What the program asked for is memory."""
+    if type(error) is OverflowError and str(error) == "cannot fit 'int' into an index-sized integer":
+        return MemoryError("more than a value can have here: 2 GiB").with_traceback(error.__traceback__)
+    return error
+
+
 def _describe(error, filename):
+    error = _named_for_what_it_is(error)
     # Source lines are looked up for the frames that are shown, not for a thousand of a recursion.
     trace = traceback.TracebackException.from_exception(error, compact=True, lookup_lines=False)
     seen = set()

@@ -270,3 +270,21 @@ fn a_call_can_move_between_threads() {
     };
     check(future);
 }
+
+#[test]
+fn every_guest_has_a_test() {
+    let tests = [include_str!("agents.rs"), include_str!("capabilities.rs")].concat();
+    let guests = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/guests/examples");
+    for guest in std::fs::read_dir(guests).expect("the guests") {
+        let path = guest.expect("a guest").path();
+        let name = path
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .expect("a name");
+        let used = [format!("(\"{name}\""), format!("(\n        \"{name}\"")];
+        assert!(
+            used.iter().any(|used| tests.contains(used)),
+            "the guest {name} has no test"
+        );
+    }
+}

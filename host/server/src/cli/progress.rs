@@ -91,7 +91,7 @@ impl Tree {
             && let Some(step) = execution.steps().iter().find(|step| step.path == *path)
         {
             if step.status() == StepStatus::Running {
-                bar.set_style(style("{prefix}{spinner} {msg}"));
+                bar.set_style(style("{prefix}{spinner} {msg}  {elapsed}"));
                 if matches!(event.kind, EventKind::StepStarted { .. }) {
                     bar.reset_elapsed();
                 }
