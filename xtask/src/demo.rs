@@ -16,17 +16,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[OsString]) -> Result<()> {
     setup::run(workspace)?;
     let mut troupe = Command::new(host::binary(workspace));
     troupe.current_dir(&workspace.root);
-    troupe.args([
-        "run",
-        "examples/research-team/workflow.json",
-        "--offline",
-        "--docs",
-        "examples/documents",
-    ]);
-    if !arguments
-        .iter()
-        .any(|argument| is_input(&argument.to_string_lossy()))
-    {
+    troupe.args(["run", "examples/research-team/workflow.json", "--offline"]);
+    if !names(arguments, is_documents) {
+        troupe.args(["--docs", "examples/documents"]);
+    }
+    if !names(arguments, is_input) {
         troupe.args(["--input", INPUT]);
     }
     troupe.args(arguments);
@@ -38,6 +32,17 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[OsString]) -> Result<()> {
         bail!("the example failed ({status})");
     }
     Ok(())
+}
+
+fn names(arguments: &[OsString], is_meant: fn(&str) -> bool) -> bool {
+    arguments
+        .iter()
+        .any(|argument| is_meant(&argument.to_string_lossy()))
+}
+
+/// True for `--docs` and `--docs=folder`.
+fn is_documents(argument: &str) -> bool {
+    argument == "--docs" || argument.starts_with("--docs=")
 }
 
 /// True for `-i`, `--input`, `-iname=value` and `--input=name=value`.
@@ -63,7 +68,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_input_of_the_user_replaces_ours() {
+    fn what_the_user_gives_replaces_ours() {
+        assert!(is_documents("--docs") && is_documents("--docs=x") && !is_documents("docs"));
         assert!(
             ["-i", "-itopic=x", "--input", "--input=topic=x"]
                 .iter()

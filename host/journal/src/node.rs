@@ -43,8 +43,11 @@ impl Node {
     /// Whether the process with this id lives. Files of dead ones are removed.
     pub(crate) fn is_alive(folder: &Path, id: &str) -> bool {
         let path = lock_path(folder, id);
-        let Ok(file) = OpenOptions::new().write(true).open(&path) else {
-            return false;
+        let file = match OpenOptions::new().write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return false,
+            // When in doubt it lives: two owners are worse than none.
+            Err(_) => return true,
         };
         match file.try_lock() {
             Ok(()) => {
@@ -52,7 +55,6 @@ impl Node {
                 false
             }
             Err(TryLockError::WouldBlock) => true,
-            // When in doubt it lives: two owners are worse than none.
             Err(TryLockError::Error(_)) => true,
         }
     }

@@ -11,7 +11,7 @@ use crate::error::ReadError;
 pub struct ExecutionRow {
     pub id: ExecutionId,
     pub workflow_name: String,
-    /// `running`, `completed` or `failed`.
+    /// The word of an `ExecutionStatus`.
     pub status: String,
     /// How many events it has.
     pub version: u64,
@@ -79,7 +79,7 @@ pub(crate) fn unfinished(
     limit: u32,
 ) -> Result<Vec<ExecutionRow>, ReadError> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} WHERE e.status = 'running' ORDER BY e.id LIMIT ?1"
+        "SELECT {COLUMNS} WHERE e.status IN ('running', 'paused') ORDER BY e.id LIMIT ?1"
     ))?;
     let rows = statement.query_map([limit], execution_row)?;
     rows.map(|row| row?).collect()

@@ -19,7 +19,8 @@ const BATCH_MAX: usize = 256;
 /// Appends that wait for the writer: further callers wait before they may wait.
 const QUEUE_MAX: usize = 1024;
 
-type Job = Box<dyn FnOnce(&mut Transaction<'_>) -> Finish + Send>;
+/// Does its part in the open transaction, or is told why there is none.
+type Job = Box<dyn FnOnce(Result<&mut Transaction<'_>, &rusqlite::Error>) -> Finish + Send>;
 /// Told whether the commit succeeded; answers the caller.
 type Finish = Box<dyn FnOnce(Result<(), &rusqlite::Error>) + Send>;
 
@@ -156,7 +157,10 @@ impl Journal {
     ) -> Result<T, AppendError> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |transaction| {
-            let done = in_savepoint(transaction, work);
+            let done = match transaction {
+                Ok(transaction) => in_savepoint(transaction, work),
+                Err(error) => Err(AppendError::Database(copy_of(error))),
+            };
             Box::new(move |committed| {
                 let result = match committed {
                     Ok(()) => done,
@@ -193,11 +197,13 @@ fn in_savepoint<T>(
 ) -> Result<T, AppendError> {
     transaction.execute_batch("SAVEPOINT job")?;
     let result = work(transaction);
-    let end = match &result {
-        Ok(_) => "RELEASE job",
-        Err(_) => "ROLLBACK TO job; RELEASE job",
-    };
-    transaction.execute_batch(end)?;
+    match &result {
+        Ok(_) => transaction.execute_batch("RELEASE job")?,
+        // A full disk undoes the whole transaction by itself; its error is the one that counts.
+        Err(_) => {
+            let _ = transaction.execute_batch("ROLLBACK TO job; RELEASE job");
+        }
+    }
     result
 }
 
@@ -231,11 +237,29 @@ fn commit(
     batch: Vec<Job>,
     finishes: &mut Vec<Finish>,
 ) -> Result<(), rusqlite::Error> {
-    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for job in batch {
-        finishes.push(job(&mut transaction));
+    let mut batch = batch.into_iter();
+    let outcome = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
+        Ok(mut transaction) => {
+            for job in batch.by_ref() {
+                finishes.push(job(Ok(&mut transaction)));
+                if transaction.is_autocommit() {
+                    break;
+                }
+            }
+            if transaction.is_autocommit() {
+                let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+                let text = "the database undid the transaction".to_owned();
+                Err(rusqlite::Error::SqliteFailure(full, Some(text)))
+            } else {
+                transaction.commit()
+            }
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &outcome {
+        finishes.extend(batch.map(|job| job(Err(error))));
     }
-    transaction.commit()
+    outcome
 }
 
 /// SQLite's errors cannot be cloned; several callers share one failed commit.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tempfile::TempDir;
-use troupe_workflow::{Event, EventKind, ExecutionId, Timestamp, WorkflowDigest};
+use troupe_workflow::{Event, EventKind, ExecutionId, ExecutionStatus, Timestamp, WorkflowDigest};
 
 use crate::{Append, AppendError, Epoch, Journal, NewExecution, OpenError, ReadError};
 
@@ -49,6 +49,7 @@ fn append(id: ExecutionId, expected: u64, epoch: Epoch, events: Vec<Event>) -> A
         execution: id,
         expected,
         epoch,
+        status: ExecutionStatus::Running,
         events,
     }
 }
@@ -212,7 +213,10 @@ async fn an_execution_that_ended_is_no_longer_unfinished_nor_owned() {
     journal.create(new(id(2))).await.unwrap();
     let end = event(2, EventKind::ExecutionCompleted { outputs: json!({}) });
     journal
-        .append(append(id(1), 1, epoch, vec![end]))
+        .append(Append {
+            status: ExecutionStatus::Completed,
+            ..append(id(1), 1, epoch, vec![end])
+        })
         .await
         .unwrap();
     let unfinished: Vec<_> = journal

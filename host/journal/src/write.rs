@@ -1,7 +1,7 @@
 //! Everything that changes the file, as functions over an open transaction.
 
 use rusqlite::{OptionalExtension, Transaction, params};
-use troupe_workflow::{Event, EventKind, ExecutionId, Timestamp, WorkflowDigest};
+use troupe_workflow::{Event, ExecutionId, ExecutionStatus, Timestamp, WorkflowDigest};
 
 use crate::error::AppendError;
 
@@ -32,6 +32,8 @@ pub struct Append {
     /// The caller's ownership.
     pub epoch: Epoch,
     pub events: Vec<Event>,
+    /// How far the execution has come with them.
+    pub status: ExecutionStatus,
 }
 
 /// Creates an execution, owned by `node`.
@@ -56,6 +58,7 @@ pub(crate) fn create(
         expected: 0,
         epoch: Epoch(1),
         events: vec![new.created.clone()],
+        status: ExecutionStatus::Running,
     };
     append_events(transaction, &append)?;
     Ok(Epoch(1))
@@ -92,21 +95,19 @@ pub(crate) fn append_events(
         .events
         .last()
         .map_or(Timestamp::default(), |event| event.at);
-    let end = append
-        .events
-        .iter()
-        .rev()
-        .find_map(|event| match &event.kind {
-            EventKind::ExecutionCompleted { .. } => Some("completed"),
-            EventKind::ExecutionFailed { .. } => Some("failed"),
-            _ => None,
-        });
+    // Nobody works on what has ended.
     transaction
         .prepare_cached(
-            "UPDATE executions SET version = ?2, updated_at = ?3, status = coalesce(?4, status),
-             owner = CASE WHEN ?4 IS NULL THEN owner END WHERE id = ?1",
+            "UPDATE executions SET version = ?2, updated_at = ?3, status = ?4,
+             owner = CASE WHEN ?5 THEN NULL ELSE owner END WHERE id = ?1",
         )?
-        .execute(params![id, version, at.as_millis(), end])?;
+        .execute(params![
+            id,
+            version,
+            at.as_millis(),
+            append.status.as_str(),
+            append.status.is_terminal()
+        ])?;
     Ok(version)
 }
 

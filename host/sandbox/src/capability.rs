@@ -208,8 +208,7 @@ fn denied(agent: &str, capability: &str, asked: &str, grant: &str) -> Error {
     Error::Denied(Denial {
         capability: capability.to_owned(),
         message: format!(
-            "the agent `{agent}` may not use {asked}: add `\"{capability}\": {grant}` to the agent's `grants`, \
-             as far as the operator's [[grants]] allow it"
+            "the agent `{agent}` may not use {asked}: add `\"{capability}\": {grant}` to the agent's `grants`"
         ),
     })
 }

@@ -104,6 +104,7 @@ impl CallGateway {
         let hash = hash_of(&json!([
             "model",
             request.model,
+            request.temperature,
             request.system,
             request.messages,
             request.stop,

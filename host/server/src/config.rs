@@ -162,9 +162,8 @@ impl ServerConfig {
         };
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("the configuration {} cannot be read", path.display()))?;
-        let mut config: Self = toml::from_str(&text).map_err(|error| {
-            anyhow::anyhow!("the configuration {} has a fault:\n{error}", path.display())
-        })?;
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|error| anyhow::anyhow!("{}", fault_of(&path, &text, &error)))?;
         // Relative to the file, not to where the command happens to run.
         let base = path.parent().unwrap_or(Path::new("."));
         for source in config.sources.values_mut() {
@@ -230,6 +229,14 @@ impl Places {
             plugins,
         })
     }
+}
+
+/// A fault of the file with its place. The line itself is not shown: it may hold a key.
+fn fault_of(path: &Path, text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("the configuration {} has a fault at line {line}, column {column}: {}", path.display(), error.message())
 }
 
 /// The point at which this process kills itself, for tests.

@@ -70,16 +70,42 @@ pub(crate) struct Output {
 /// Why an execution is no longer driven, though it has not ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DriveError {
-    #[error("{0}")]
+    #[error(transparent)]
     Journal(#[from] AppendError),
-    #[error("{0}; this is a fault of Troupe or a damaged journal, please report it")]
+    #[error("this is a fault of Troupe or a damaged journal, please report it")]
     Illegal(#[from] troupe_workflow::IllegalEvent),
+}
+
+/// An execution that this process owns.
+pub(crate) struct Owned {
+    pub(crate) execution: Execution,
+    pub(crate) epoch: Epoch,
+    pub(crate) origin: Origin,
+}
+
+/// How this process came to own an execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It began it.
+    Created,
+    /// Another process began it and ended before it did.
+    Recovered(InDoubt),
+}
+
+/// What becomes of steps with `idempotent: false` whose end nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InDoubt {
+    /// They wait for a person.
+    Wait,
+    /// A person said that they run again.
+    RunAgain,
 }
 
 /// Drives one execution.
 pub(crate) struct Driver {
     execution: Execution,
     epoch: Epoch,
+    origin: Origin,
     services: Arc<Services>,
     /// Told every event after it is on disk.
     observer: Option<mpsc::Sender<Event>>,
@@ -90,17 +116,21 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// A driver for an execution that this process owns.
     pub(crate) fn new(
-        execution: Execution,
-        epoch: Epoch,
+        owned: Owned,
         services: Arc<Services>,
         observer: Option<mpsc::Sender<Event>>,
     ) -> Self {
+        let Owned {
+            execution,
+            epoch,
+            origin,
+        } = owned;
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         Self {
             execution,
             epoch,
+            origin,
             services,
             observer,
             running: JoinSet::new(),
@@ -116,17 +146,31 @@ impl Driver {
     /// The journal cannot be written, or another process took the execution over. Nothing is lost: it can be
     /// recovered.
     pub(crate) async fn drive(mut self) -> Result<Execution, DriveError> {
-        // What the journal shows started and this process does not run was interrupted.
-        let interrupted = self.execution.running();
-        let kinds = interrupted
-            .into_iter()
-            .map(|(path, attempt)| EventKind::StepInterrupted { path, attempt })
-            .collect();
-        self.advance(kinds).await?;
+        self.advance(self.taken_up()).await?;
         while !self.is_idle() {
             self.wait().await?;
         }
         Ok(self.execution)
+    }
+
+    /// What happened to an execution that this process did not begin: the steps that its journal shows started
+    /// and not ended were interrupted.
+    fn taken_up(&self) -> Vec<EventKind> {
+        let Origin::Recovered(in_doubt) = self.origin else {
+            return Vec::new();
+        };
+        let mut kinds = vec![EventKind::ExecutionRecovered];
+        let interrupted = self.execution.running();
+        kinds.extend(
+            interrupted
+                .into_iter()
+                .map(|(path, attempt)| EventKind::StepInterrupted { path, attempt }),
+        );
+        if in_doubt == InDoubt::RunAgain {
+            let resumed = self.execution.in_doubt().into_iter();
+            kinds.extend(resumed.map(|path| EventKind::StepResumed { path }));
+        }
+        kinds
     }
 
     /// Nothing runs and nothing will happen by itself.
@@ -140,12 +184,13 @@ impl Driver {
         tokio::select! {
             ended = self.running.join_next(), if !self.running.is_empty() => {
                 match ended {
-                    Some(Ok(end)) => {
+                    // One that was cancelled may have ended before it could be stopped.
+                    Some(Ok(end)) if self.execution.runs(&end.path, end.attempt) => {
                         self.handles.remove(&end.path);
                         self.advance(vec![event_of(end)]).await
                     }
                     // Cancelled, and recorded as such where it was cancelled. Panics are caught in the task.
-                    Some(Err(_)) | None => Ok(()),
+                    Some(Ok(_) | Err(_)) | None => Ok(()),
                 }
             }
             message = self.messages.recv() => match message {
@@ -160,15 +205,17 @@ impl Driver {
         /// No wake-up is further away: clocks are set, and laptops sleep.
         const LONGEST: Duration = Duration::from_secs(60);
         let now = clock::now();
-        let next = self
-            .execution
+        self.execution
             .decide(now)
             .into_iter()
-            .find_map(|command| match command {
-                Command::WakeAt(time) => Some(time.since(now)),
-                Command::Record(_) | Command::Start(_) | Command::Cancel { .. } => None,
-            });
-        next.unwrap_or(LONGEST).min(LONGEST)
+            .map(|command| match command {
+                Command::WakeAt(time) => time.since(now),
+                // Something fell due since the last time it was asked.
+                Command::Record(_) | Command::Start(_) | Command::Cancel { .. } => Duration::ZERO,
+            })
+            .min()
+            .unwrap_or(LONGEST)
+            .min(LONGEST)
     }
 
     /// Applies events and everything that follows from them, records all in one append, then starts what is to
@@ -242,6 +289,7 @@ impl Driver {
             execution: self.execution.id(),
             expected,
             epoch: self.epoch,
+            status: self.execution.status(),
             events: events.clone(),
         };
         let mut tries = 0;

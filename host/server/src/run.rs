@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
-use troupe_journal::{Epoch, ExecutionRow, Journal, NewExecution};
+use troupe_journal::{ExecutionRow, Journal, NewExecution};
 use troupe_workflow::{Definition, Event, EventKind, Execution};
 
 use crate::clock;
-use crate::driver::Driver;
+use crate::driver::{Driver, InDoubt, Origin, Owned};
 use crate::models::Reach;
 use crate::services::{Outside, Services};
 
@@ -38,12 +38,6 @@ impl RunSettings {
     }
 }
 
-/// An execution that this process owns.
-pub(crate) struct Owned {
-    pub(crate) execution: Execution,
-    pub(crate) epoch: Epoch,
-}
-
 impl Owned {
     /// Drives it until it has ended or waits for a person.
     pub(crate) async fn drive(
@@ -53,9 +47,7 @@ impl Owned {
     ) -> anyhow::Result<Execution> {
         let (id, epoch) = (self.execution.id(), self.epoch);
         let journal = services.journal.clone();
-        let driven = Driver::new(self.execution, epoch, services, observer)
-            .drive()
-            .await;
+        let driven = Driver::new(self, services, observer).drive().await;
         let execution = driven.with_context(|| {
             format!(
                 "the execution {id} was left where it is; `troupe recover {id}` goes on with it"
@@ -97,7 +89,11 @@ pub(crate) async fn create(
             created,
         })
         .await?;
-    Ok(Owned { execution, epoch })
+    Ok(Owned {
+        execution,
+        epoch,
+        origin: Origin::Created,
+    })
 }
 
 /// An execution as the journal has it, with the definition it began with.
@@ -115,8 +111,16 @@ pub(crate) async fn load(journal: &Journal, row: &ExecutionRow) -> anyhow::Resul
 }
 
 /// Takes an execution over and reads it as it is then.
-pub(crate) async fn take_over(journal: &Journal, row: &ExecutionRow) -> anyhow::Result<Owned> {
+pub(crate) async fn take_over(
+    journal: &Journal,
+    row: &ExecutionRow,
+    in_doubt: InDoubt,
+) -> anyhow::Result<Owned> {
     let epoch = journal.claim(row).await?;
     let execution = load(journal, row).await?;
-    Ok(Owned { execution, epoch })
+    Ok(Owned {
+        execution,
+        epoch,
+        origin: Origin::Recovered(in_doubt),
+    })
 }

@@ -7,6 +7,8 @@ mod config;
 mod fields;
 mod step;
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 pub use agent::{
@@ -32,6 +34,8 @@ pub struct Document {
     /// JSON schema of the inputs; none: they are inferred.
     pub inputs: Option<Value>,
     pub agents: Vec<Agent>,
+    /// The ids of all agents, also of those that have faults: a step that names one has no fault of its own.
+    pub(crate) agent_ids: BTreeSet<String>,
     pub(crate) steps: Vec<StepSpec>,
     /// Templates by output name, in the author's order.
     pub(crate) outputs: Option<Vec<(String, Value)>>,
@@ -59,6 +63,9 @@ impl Document {
             Some(value) => step::read_steps(value, &fields.at("steps"), faults),
             None => Vec::new(),
         };
+        let agent_ids = agent::declared_ids(value.get("agents"))
+            .map(str::to_owned)
+            .collect();
         let outputs = fields.value("outputs").and_then(|value| {
             let map = value.as_object();
             if map.is_none() {
@@ -80,6 +87,7 @@ impl Document {
             description,
             inputs,
             agents,
+            agent_ids,
             steps,
             outputs,
             config,

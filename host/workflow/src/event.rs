@@ -87,6 +87,12 @@ pub enum EventKind {
     StepCancelled {
         path: StepPath,
     },
+    /// Another process took the execution up. The time since the event before it was nobody's work.
+    ExecutionRecovered,
+    /// A person said that a step which was interrupted, and may not be repeated unasked, is to run again.
+    StepResumed {
+        path: StepPath,
+    },
     ExecutionCompleted {
         outputs: Value,
     },

@@ -10,6 +10,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -125,6 +126,11 @@ pub struct StepState {
 }
 
 impl StepState {
+    /// Whether it was interrupted, may not be repeated unasked, and waits for a person to say.
+    pub fn is_in_doubt(&self) -> bool {
+        self.status == StepStatus::Waiting && self.due.is_none()
+    }
+
     fn new() -> Self {
         Self {
             status: StepStatus::Pending,
@@ -186,7 +192,7 @@ pub struct StartStep {
     pub required: RequiredFields,
     /// The same at every attempt.
     pub idempotency_key: String,
-    pub timeout: Option<std::time::Duration>,
+    pub timeout: Option<Duration>,
     /// The calls that an interrupted attempt made before: their answers are not asked for twice.
     pub recorded: Vec<CallRecord>,
 }
@@ -215,6 +221,8 @@ pub struct Execution {
     version: u64,
     pub(crate) created_at: Timestamp,
     pub(crate) last_event_at: Timestamp,
+    /// Time in which no process drove the execution; it does not count for its time limit.
+    pub(crate) idle: Duration,
     pub(crate) inputs: Value,
     pub(crate) steps: BTreeMap<NodeIndex, StepState>,
     /// Blocks that were entered and have not ended.
@@ -276,6 +284,7 @@ impl Execution {
             version: 0,
             created_at: Timestamp::default(),
             last_event_at: Timestamp::default(),
+            idle: Duration::ZERO,
             inputs: Value::Null,
             steps: BTreeMap::new(),
             blocks: BTreeMap::new(),
@@ -314,6 +323,14 @@ impl Execution {
         self.running
             .iter()
             .map(|index| (self.path(*index), self.steps[index].attempts))
+            .collect()
+    }
+
+    /// The steps that were interrupted, may not be repeated unasked, and wait for a person to say.
+    pub fn in_doubt(&self) -> Vec<StepPath> {
+        self.in_doubt
+            .iter()
+            .map(|index| self.path(*index))
             .collect()
     }
 

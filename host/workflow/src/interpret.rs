@@ -32,7 +32,8 @@ pub fn interpret_text(
     required: &RequiredFields,
     schema: Option<&Value>,
 ) -> Result<LlmAnswer, AnswerProblem> {
-    let parsed = json_of(&text);
+    let wants_text = schema.is_some_and(|schema| schema["type"] == "string");
+    let parsed = if wants_text { None } else { json_of(&text) };
     let mut value = match parsed {
         Some(value) => value,
         None if required.is_empty() && schema.is_none_or(|schema| schema["type"] == "string") => {

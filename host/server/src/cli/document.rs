@@ -11,6 +11,8 @@ use crate::components::Components;
 
 /// Protects memory; the largest document that makes sense is far smaller.
 const BYTES_MAX: u64 = 64 << 20;
+/// Protects memory and the journal; a program of this size is no agent.
+const SOURCE_BYTES_MAX: u64 = 16 << 20;
 
 /// Reads a document as it stands in its file.
 pub(super) fn read(path: &Path) -> Result<Value, CliError> {
@@ -48,7 +50,7 @@ pub(super) fn inline_files(document: &mut Value, path: &Path, faults: &mut Fault
             Some("js" | "mjs") => Some("javascript"),
             _ => None,
         };
-        match std::fs::read_to_string(beside(path, &file)) {
+        match read_source(&beside(path, &file)) {
             Ok(code) => {
                 agent.remove("file");
                 agent.insert("code".to_owned(), Value::String(code));
@@ -56,9 +58,28 @@ pub(super) fn inline_files(document: &mut Value, path: &Path, faults: &mut Fault
                     agent.insert("language".to_owned(), Value::String(language.to_owned()));
                 }
             }
-            Err(error) => faults.add(place, format!("the file {file} cannot be read: {error}")),
+            Err(error) => {
+                faults.add(place, format!("the file {file} cannot be read: {error}"));
+                // One fault for one mistake.
+                agent.remove("file");
+                agent.insert("code".to_owned(), Value::String(String::new()));
+                agent.entry("language").or_insert_with(|| "python".into());
+            }
         }
     }
+}
+
+/// Reads a source file: a regular one, for a document may come from a stranger and name a device.
+fn read_source(path: &Path) -> std::io::Result<String> {
+    let about = std::fs::metadata(path)?;
+    if !about.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    if about.len() > SOURCE_BYTES_MAX {
+        let message = format!("it has {} bytes; at most {SOURCE_BYTES_MAX} are read", about.len());
+        return Err(std::io::Error::other(message));
+    }
+    std::fs::read_to_string(path)
 }
 
 /// Adds each agent's component file to this machine's components, and puts its digest in its place.

@@ -129,9 +129,11 @@ fn path_of(kind: &EventKind) -> Option<&StepPath> {
         | EventKind::StepCompleted { path, .. }
         | EventKind::StepFailed { path, .. }
         | EventKind::StepInterrupted { path, .. }
+        | EventKind::StepResumed { path }
         | EventKind::StepSkipped { path }
         | EventKind::StepCancelled { path } => Some(path),
         EventKind::ExecutionCreated { .. }
+        | EventKind::ExecutionRecovered
         | EventKind::ExecutionCompleted { .. }
         | EventKind::ExecutionFailed { .. } => None,
     }

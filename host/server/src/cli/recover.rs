@@ -8,6 +8,7 @@ use troupe_journal::{AppendError, ExecutionRow, Journal};
 use troupe_workflow::ExecutionId;
 
 use super::{CliError, Common, End, output, run};
+use crate::driver::InDoubt;
 use crate::run::{RunSettings, take_over};
 use crate::services::Services;
 
@@ -18,6 +19,9 @@ const LIMIT: u32 = 1_000;
 pub(super) struct RecoverArgs {
     /// Only this execution
     execution: Option<ExecutionId>,
+    /// Run steps with `idempotent: false` again that were interrupted
+    #[arg(long, requires = "execution")]
+    again: bool,
     /// Print each execution as JSON at the end
     #[arg(long)]
     json: bool,
@@ -33,6 +37,11 @@ pub(super) async fn run(common: &Common, args: RecoverArgs) -> Result<End, CliEr
         return Ok(End::Done);
     }
     let mut services: BTreeMap<RunSettings, Arc<Services>> = BTreeMap::new();
+    let in_doubt = if args.again {
+        InDoubt::RunAgain
+    } else {
+        InDoubt::Wait
+    };
     let mut end = End::Done;
     for row in rows {
         let settings: RunSettings = serde_json::from_str(&row.settings).map_err(|error| {
@@ -45,7 +54,7 @@ pub(super) async fn run(common: &Common, args: RecoverArgs) -> Result<End, CliEr
                 Arc::clone(services.entry(settings).or_insert(Arc::new(opened)))
             }
         };
-        let owned = match take_over(&journal, &row).await {
+        let owned = match take_over(&journal, &row, in_doubt).await {
             Ok(owned) => owned,
             Err(error) if is_anothers(&error) => {
                 output::note(&format!("{}: {error}", row.id));
@@ -70,7 +79,7 @@ async fn rows(journal: &Journal, only: Option<ExecutionId>) -> Result<Vec<Execut
         .find(id)
         .await
         .map_err(|error| CliError::Caller(error.into()))?;
-    if row.status == "running" {
+    if matches!(row.status.as_str(), "running" | "paused") {
         return Ok(vec![row]);
     }
     output::note(&format!("{id} is {}", row.status));

@@ -12,7 +12,8 @@ use troupe_workflow::{Event, Execution, ExecutionStatus, Faults};
 
 use super::progress::Progress;
 use super::{CliError, Common, End, document, output};
-use crate::run::{Owned, RunSettings, create};
+use crate::driver::Owned;
+use crate::run::{RunSettings, create};
 use crate::services::Services;
 use crate::tasks;
 
@@ -124,8 +125,14 @@ pub(super) fn finish(execution: &Execution, json: bool) -> End {
             End::Failed
         }
         ExecutionStatus::Paused | ExecutionStatus::Running => {
+            let steps: Vec<String> = execution
+                .in_doubt()
+                .iter()
+                .map(|path| format!("`{path}`"))
+                .collect();
             output::note(&format!(
-                "\n{id} is paused: a step with `idempotent: false` was interrupted, and may or may not have had its effect"
+                "\n{id} is paused: {} has `idempotent: false`, was interrupted, and may or may not have had its effect; once you know that it may run again: `troupe recover {id} --again`",
+                steps.join(", ")
             ));
             End::Waiting
         }

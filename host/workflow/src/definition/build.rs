@@ -29,6 +29,7 @@ pub(super) fn build(document: Document, stored: &Value, faults: &mut Faults) -> 
         name,
         inputs: schema,
         agents,
+        agent_ids,
         steps,
         outputs,
         config,
@@ -37,7 +38,7 @@ pub(super) fn build(document: Document, stored: &Value, faults: &mut Faults) -> 
     let agents = unique_agents(agents, faults);
     let mut builder = Builder {
         names: Names {
-            agents: agents.keys().map(|id| id.as_str().to_owned()).collect(),
+            agents: agent_ids,
             declared_inputs: declared_inputs(schema.as_ref()),
             ..Names::default()
         },
@@ -278,8 +279,11 @@ impl Builder {
         if let Some((name, _)) = self.agents.get_key_value(id) {
             return name.clone();
         }
-        let known = suggestion(id, self.names.agents.iter().map(String::as_str));
-        faults.add(pointer, format!("there is no agent `{id}`{known}"));
+        // An agent with faults of its own is there all the same.
+        if !self.names.agents.contains(id) {
+            let known = suggestion(id, self.names.agents.iter().map(String::as_str));
+            faults.add(pointer, format!("there is no agent `{id}`{known}"));
+        }
         Name::numbered(0)
     }
 
@@ -331,7 +335,10 @@ impl Builder {
                             action,
                             input,
                             system_prompt: self.system_prompt(&agent, at, faults),
-                            retry: workflow,
+                            retry: match self.config.on_error {
+                                OnErrorRule::Stop => none,
+                                OnErrorRule::Retry | OnErrorRule::Continue => workflow,
+                            },
                         }))
                     }
                 };

@@ -69,7 +69,7 @@ fn every_fault_is_named_at_once() {
             /config/timeout: the field `timeout` is not known here; did you mean `timeout_ms`?
             /nam: the field `nam` is not known here; did you mean `name`?
             /steps/5/id: the step id `r` is there already; give each step its own
-            /steps/0/agent: there is no agent `b`; known are `a`
+            /steps/0/agent: there is no agent `b`; known are `1x`, `a`, `c`, `d`, `e` and `loop`
             /steps/0/input (column 1): this `{{` has no `}}`
             /steps/3/input (column 18): there is no filter `nosuch`; known are `abs`, `attr`, `batch`, `bool`, `capitalize`, `chain`, `count`, `d`, `default`, `dictsort`, `first`, `float`, `format`, `groupby`, `indent`, `int`, `items`, `join`, `keys`, `last` and 25 more
             /steps/4/input (column 1): `{%` is not available: there are no statements and comments, only `{{ expressions }}`; write `{{ '{%' }}` for the characters themselves

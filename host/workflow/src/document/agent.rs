@@ -170,6 +170,15 @@ const RESULTS_DEFAULT: u32 = 10;
 
 const TYPES: [&str; 5] = ["llm", "code", "search", "tool", "human"];
 
+/// The ids that agents of a list have, also those that are not well-formed otherwise.
+pub(crate) fn declared_ids(agents: Option<&Value>) -> impl Iterator<Item = &str> {
+    let agents = agents.and_then(Value::as_array);
+    agents
+        .into_iter()
+        .flatten()
+        .filter_map(|agent| agent.get("id")?.as_str())
+}
+
 pub(crate) fn read_agents(value: &Value, pointer: &str, faults: &mut Faults) -> Vec<Agent> {
     let Some(items) = value.as_array() else {
         faults.add(

@@ -90,7 +90,7 @@ const LATER_FORMS: [(&str, &str); 5] = [
 ];
 
 pub(crate) fn read_steps(value: &Value, pointer: &str, faults: &mut Faults) -> Vec<StepSpec> {
-    let mut budget = STEPS_MAX;
+    let mut budget = STEPS_MAX + 1;
     let steps = read_list(value, pointer, 0, &mut budget, faults);
     if budget == 0 {
         faults.add(pointer, format!("a workflow has at most {STEPS_MAX} steps"));
@@ -144,7 +144,7 @@ fn read_step(
     let form = if fields.has("parallel") {
         read_parallel(&mut fields, depth, budget, faults).map(StepForm::Parallel)
     } else if fields.has("set") {
-        fields.value("set").cloned().map(StepForm::Set)
+        fields.required("set", faults).cloned().map(StepForm::Set)
     } else if fields.has("agent") {
         read_agent_step(&mut fields, faults).map(|step| StepForm::Agent(Box::new(step)))
     } else {
@@ -190,7 +190,7 @@ fn read_parallel(
     faults: &mut Faults,
 ) -> Option<ParallelSpec> {
     let pointer = fields.at("parallel");
-    let value = fields.value("parallel")?;
+    let value = fields.required("parallel", faults)?;
     let max_concurrency = match fields.count("max_concurrency", u64::from(u32::MAX), faults) {
         Some(0) => {
             faults.add(

@@ -84,10 +84,12 @@ impl Execution {
                 self.ready.clear();
                 self.timers.clear();
             }
+            EventKind::ExecutionRecovered => self.idle += at.since(self.last_event_at),
             EventKind::StepStarted { .. }
             | EventKind::StepCompleted { .. }
             | EventKind::StepFailed { .. }
             | EventKind::StepInterrupted { .. }
+            | EventKind::StepResumed { .. }
             | EventKind::StepSkipped { .. }
             | EventKind::StepCancelled { .. } => self.apply_step(kind, at)?,
         }
@@ -136,6 +138,14 @@ impl Execution {
             EventKind::StepInterrupted { path, attempt } => {
                 self.step_interrupted(path, *attempt, at)?;
             }
+            EventKind::StepResumed { path } => {
+                let index = self.find(path)?;
+                if !self.in_doubt.remove(&index) {
+                    return Err(format!("the step `{path}` does not wait for a person"));
+                }
+                self.step_mut(index).status = StepStatus::Pending;
+                self.ready.insert(index);
+            }
             EventKind::StepSkipped { path } => {
                 let index = self.find(path)?;
                 self.take_ready(index, path)?;
@@ -150,6 +160,7 @@ impl Execution {
                 self.end_step(index, StepStatus::Cancelled, at);
             }
             EventKind::ExecutionCreated { .. }
+            | EventKind::ExecutionRecovered
             | EventKind::CallStarted { .. }
             | EventKind::CallEnded { .. }
             | EventKind::ExecutionCompleted { .. }
@@ -296,7 +307,13 @@ impl Execution {
         };
         let (id, path) = (self.id, self.path(index));
         let step = self.step_mut(index);
-        step.calls.clear();
+        // A service's failure says nothing against the answers that others gave before it; a guest that failed
+        // may have failed because of them.
+        if failure.code.is_services_fault() {
+            step.calls.retain(|call| matches!(call.outcome, Some(CallOutcome::Answered(_))));
+        } else {
+            step.calls.clear();
+        }
         step.failures += 1;
         step.failure = Some(failure.clone());
         let policy: &RetryPolicy = match (step.role, &node.then) {
@@ -313,6 +330,7 @@ impl Execution {
         match (&node.then, step.role) {
             (Then::Fallback(_), Role::Primary) if failure.code.is_caught() => {
                 step.role = Role::Fallback;
+                step.calls.clear();
                 step.failures = 0;
                 step.status = StepStatus::Pending;
                 self.ready.insert(index);
@@ -333,7 +351,9 @@ impl Execution {
             self.failing = Some((failure.clone(), Some(self.path(index))));
         }
         self.ready.clear();
-        self.timers.clear();
+        for (_, waiting) in std::mem::take(&mut self.timers) {
+            self.end_step(waiting, StepStatus::Cancelled, at);
+        }
     }
 
     fn step_interrupted(
@@ -347,10 +367,10 @@ impl Execution {
         let NodeKind::Step(node) = &definition.node(index).kind else {
             return Err(format!("`{path}` is no step that can be interrupted"));
         };
-        let is_idempotent = definition
-            .agent(node.agent.as_str())
-            .is_none_or(|agent| agent.idempotent);
         let step = self.step_mut(index);
+        let is_idempotent = definition
+            .agent(node.agent_of(step.role).as_str())
+            .is_none_or(|agent| agent.idempotent);
         step.interruptions += 1;
         step.status = StepStatus::Pending;
         if step.interruptions >= INTERRUPTIONS_MAX {

@@ -11,6 +11,16 @@ use crate::expression::{EvaluationError, evaluate_condition};
 use crate::failure::{Code, Failure};
 use crate::ids::Name;
 
+impl StepNode {
+    /// The agent that does the step in a role.
+    pub(crate) fn agent_of(&self, role: Role) -> &Name {
+        match (role, &self.then) {
+            (Role::Fallback, Then::Fallback(fallback)) => &fallback.agent,
+            _ => &self.agent,
+        }
+    }
+}
+
 impl StartStep {
     /// The intent, to be recorded before the effect.
     pub fn event(&self) -> EventKind {
@@ -47,23 +57,23 @@ impl Execution {
         if commands.is_empty() && self.has_reached_end {
             return vec![self.decide_end()];
         }
-        let deadline = self.deadline();
         let next = self
             .timers
             .iter()
             .map(|(time, _)| *time)
             .find(|time| *time > now);
-        let is_paused = self.running.is_empty() && !self.in_doubt.is_empty();
-        if !is_paused || next.is_some() {
-            commands.push(Command::WakeAt(
-                next.map_or(deadline, |time| time.min(deadline)),
-            ));
+        // While a person is awaited the time of the execution stands still.
+        let deadline = self.in_doubt.is_empty().then(|| self.deadline());
+        if let Some(time) = next.into_iter().chain(deadline).min() {
+            commands.push(Command::WakeAt(time));
         }
         commands
     }
 
     fn deadline(&self) -> Timestamp {
-        self.created_at.plus(self.definition.config().timeout)
+        self.created_at
+            .plus(self.definition.config().timeout)
+            .plus(self.idle)
     }
 
     /// Whether the time of the whole execution is up. A pause does not count.
@@ -146,7 +156,10 @@ impl Execution {
         };
         let path = self.path(index);
         Command::Start(Box::new(StartStep {
-            idempotency_key: format!("{}/{path}", self.id),
+            idempotency_key: match step.role {
+                Role::Primary => format!("{}/{path}", self.id),
+                Role::Fallback => format!("{}/{path}/fallback", self.id),
+            },
             path,
             attempt: step.attempts + 1,
             agent: agent.clone(),

@@ -165,6 +165,8 @@ impl World {
                 format!("failed {}: {failure}", failure.code)
             }
             other @ (EventKind::ExecutionCreated { .. }
+            | EventKind::ExecutionRecovered
+            | EventKind::StepResumed { .. }
             | EventKind::StepStarted { .. }
             | EventKind::CallStarted { .. }
             | EventKind::CallEnded { .. }
@@ -605,6 +607,13 @@ fn a_step_that_may_not_be_repeated_pauses_the_execution() {
     });
     assert_eq!(world.execution.status(), ExecutionStatus::Paused);
     assert_eq!(world.execution.decide(Timestamp::from_millis(i64::MAX)), []);
+    assert_eq!(world.execution.in_doubt(), [start.path.clone()]);
+    // The time since then was nobody's work: it does not count.
+    world.now = Timestamp::from_millis(86_400_000);
+    world.record(EventKind::ExecutionRecovered);
+    world.record(EventKind::StepResumed { path: start.path });
+    world.run(&BTreeMap::from([("a", vec![Ok(json!("done"))])]));
+    assert_eq!(world.execution.status(), ExecutionStatus::Completed);
 }
 
 #[test]

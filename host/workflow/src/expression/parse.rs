@@ -138,6 +138,8 @@ fn convert(tree: &ast::Expr<'_>, depth: usize) -> Result<Expression, SyntaxFault
     }
     let sub = |tree: &ast::Expr<'_>| convert(tree, depth + 1).map(Box::new);
     Ok(match tree {
+        // JSON's word for what the grammar calls `none`.
+        ast::Expr::Var(var) if var.id == "null" => Expression::Literal(serde_json::Value::Null),
         ast::Expr::Var(var) => Expression::Name {
             name: var.id.to_owned(),
             offset: offset(var.span()),
@@ -250,6 +252,11 @@ fn convert_comparison(
     compare: &ast::Spanned<ast::Compare<'_>>,
     depth: usize,
 ) -> Result<Expression, SyntaxFault> {
+    // Each link nests the ones before it.
+    if depth + compare.ops.len() > DEPTH_MAX {
+        let message = format!("a comparison has at most {DEPTH_MAX} links");
+        return Err(fault(compare.span(), message));
+    }
     let mut left = convert(&compare.expr, depth + 1)?;
     let mut whole: Option<Expression> = None;
     for step in &compare.ops {
