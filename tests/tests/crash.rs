@@ -286,7 +286,7 @@ async fn a_recovery_that_is_killed_is_recovered() {
     let mut lives = 1;
     loop {
         let side = if lives % 2 == 0 { "before" } else { "after" };
-        let point = format!("append:6:{side}");
+        let point = format!("append:12:{side}");
         let ended = scene
             .place
             .troupe(["recover"])
@@ -300,7 +300,7 @@ async fn a_recovery_that_is_killed_is_recovered() {
         lives += 1;
         assert!(lives < 100, "no progress is made");
     }
-    assert!(lives > 3, "it was killed {lives} times");
+    assert!(lives > 2, "it was killed {lives} times");
     let listed = scene.place.list().await;
     let shown = scene
         .place
@@ -319,7 +319,7 @@ async fn a_living_process_keeps_its_execution_and_a_dead_one_loses_it() {
     let id = row["id"].as_str().expect("an id").to_owned();
     let before = scene.place.events(&id).await;
     for arguments in [vec!["recover"], vec!["recover", &id]] {
-        let ended = scene.place.troupe(arguments).end().await.expect_code(0);
+        let ended = scene.place.troupe(arguments).end().await.expect_code(3);
         assert!(
             ended.stderr.contains("being worked on by another process"),
             "{ended}"
@@ -366,9 +366,12 @@ async fn two_recoveries_at_once_do_the_work_once() {
     assert!(killed.was_killed(), "{killed}");
     let recover = || scene.place.troupe(["recover"]).end();
     let (one, two, three) = tokio::join!(recover(), recover(), recover());
-    for ended in [&one, &two, &three] {
-        assert_eq!(ended.status.code(), Some(0), "{ended}");
-    }
+    let codes = [&one, &two, &three].map(|ended| ended.status.code());
+    // Whoever comes too late says that another works on it, or that nothing is left.
+    assert!(
+        codes.contains(&Some(0)) && codes.iter().all(|code| matches!(code, Some(0 | 3))),
+        "{one}\n{two}\n{three}"
+    );
     let [row] = scene.place.list().await.try_into().expect("one execution");
     assert_eq!(row["status"], "completed");
     let events = scene.place.events(row["id"].as_str().expect("an id")).await;

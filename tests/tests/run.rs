@@ -61,7 +61,7 @@ async fn wrong_inputs_are_refused_before_anything_is_spent() {
         (
             declared.clone(),
             vec![],
-            "\"question\" is a required property",
+            "the input `question` is missing; give it with -i question=…",
         ),
         (
             declared.clone(),
@@ -160,7 +160,10 @@ async fn a_configuration_with_a_fault_is_refused() {
             "[providers.x]\nkind = \"openai\"\nbase_ur = \"http://127.0.0.1\"\n",
             "base_ur",
         ),
-        ("[limits]\nfuel = \"much\"\n", "fuel"),
+        (
+            "[limits]\nfuel = \"much\"\n",
+            "line 2, column 8: invalid type",
+        ),
         ("[nonsense]\n", "nonsense"),
         ("[providers", "troupe.toml has a fault"),
     ] {
@@ -196,30 +199,48 @@ async fn a_call_that_the_budget_cannot_pay_is_not_made() {
     assert!(loopback.requests().is_empty(), "the call was made");
 }
 
-#[tokio::test]
-async fn branches_cannot_overshoot_the_budget_together() {
+/// Twenty branches that each ask a model, under a budget that affords four of them at their worst.
+async fn twenty_branches(usage: Value) -> (Loopback, Ended) {
     let (loopback, place) = connected().await;
     let branch = |number: usize| json!({ "id": format!("ask_{number}"), "agent": "model", "action": "answer", "input": "why" });
     let mut document = question();
     document["steps"] = json!([{ "parallel": (0..20).map(branch).collect::<Vec<_>>() }]);
-    // Each call reserves a little more than $0.002: four fit.
+    // Each call reserves a little more than $0.002.
     document["config"]["budget_usd"] = json!(0.0095);
     let gate = Gate::closed();
-    loopback.always(Route::OpenAi, Reply::text("because").behind(&gate));
-    let running = place
-        .troupe([self::document(&place, &document), vec!["--json".to_owned()]].concat())
-        .start();
-    let ended = running.end().await.expect_code(1);
-    let shown = ended.json();
-    assert_eq!(shown["error"]["code"], "budget_exceeded", "{ended}");
-    assert!(
-        loopback.requests().len() <= 4,
-        "{} calls were made",
-        loopback.requests().len()
+    loopback.always(
+        Route::OpenAi,
+        Reply::text("because").usage(usage).behind(&gate),
     );
-    let cost = shown["cost"]["usd"].as_f64().unwrap_or(f64::MAX);
-    assert!(cost <= 0.0095, "it cost ${cost}");
+    let mut arguments = self::document(&place, &document);
+    arguments.push("--json".to_owned());
+    let running = place.troupe(arguments).start();
+    loopback.wait_for(4).await;
     gate.open();
+    (loopback, running.end().await)
+}
+
+#[tokio::test]
+async fn branches_cannot_overshoot_the_budget_together() {
+    // 40 × $0.25 and 1,000 × $2 for a million tokens: nearly the worst case. Four calls leave too little for a fifth.
+    let dear = json!({ "prompt_tokens": 40, "completion_tokens": 1_000 });
+    let (loopback, ended) = twenty_branches(dear).await;
+    let shown = ended.expect_code(1).json();
+    assert_eq!(shown["error"]["code"], "budget_exceeded", "{shown:#}");
+    assert_eq!(loopback.requests().len(), 4);
+    assert_eq!(shown["cost"]["usd"], json!(0.008_04));
+}
+
+#[tokio::test]
+async fn branches_wait_for_money_that_comes_back() {
+    let cheap = json!({ "prompt_tokens": 40, "completion_tokens": 10 });
+    let (loopback, ended) = twenty_branches(cheap).await;
+    let shown = ended.expect_code(0).json();
+    assert_eq!(shown["cost"]["usd"], json!(0.000_6), "{shown:#}");
+    assert_eq!(
+        (loopback.requests().len(), loopback.most_at_once()),
+        (20, 4)
+    );
 }
 
 #[tokio::test]

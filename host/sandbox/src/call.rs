@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
-use wasmtime::{Store, UpdateDeadline};
+use wasmtime::{CallHook, Store, UpdateDeadline};
 
 use crate::bindings::agent::troupe::agent::types::Invocation as GuestInvocation;
 use crate::bindings::interpreter::exports::troupe::agent::interpreter::Program as GuestProgram;
@@ -326,10 +326,16 @@ impl Sandbox {
             HANDED_BYTES_MAX.max(limits.output_bytes_max.saturating_add(HANDED_BYTES_ROOM));
         store.set_hostcall_fuel(usize::try_from(handed).unwrap_or(usize::MAX));
         store.set_max_component_handles(HANDLES_MAX);
+        // Only here: while guest code runs it has the fuel in a register, and overwrites what is set.
+        store.call_hook(|mut store, transition| match transition {
+            CallHook::ReturningFromHost => {
+                let owed = store.data_mut().take_fuel_owed();
+                capability::charge(&mut store, owed)
+            }
+            CallHook::CallingWasm | CallHook::ReturningFromWasm | CallHook::CallingHost => Ok(()),
+        });
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|mut store| {
-            let owed = store.data_mut().take_fuel_owed();
-            capability::charge(&mut store, owed)?;
+        store.epoch_deadline_callback(|store| {
             if store.data().time_left().is_zero() {
                 return Err(Stop(Limit::Time).into());
             }

@@ -193,6 +193,9 @@ fn length(value: &impl TextBytes) -> u64 {
 
 /// Takes fuel, all there is where that is too little.
 pub(crate) fn charge(store: &mut StoreContextMut<'_, State>, fuel: u64) -> wasmtime::Result<()> {
+    if fuel == 0 {
+        return Ok(());
+    }
     let left = store.get_fuel()?;
     match left.checked_sub(fuel) {
         Some(left) => store.set_fuel(left),

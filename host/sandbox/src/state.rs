@@ -28,6 +28,7 @@ pub(crate) struct State {
     pub(crate) host_calls: HostCallCount,
     pub(crate) log: LogState,
     /// Fuel for WASI calls that is not yet taken from the store: WASI's functions cannot reach it.
+    /// It is taken when they return to the guest.
     pub(crate) fuel_owed: u64,
 }
 

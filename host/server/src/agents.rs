@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use troupe_workflow::{
-    Agent, AgentKind, Code, Definition, ExecutionId, Failure, StartStep, StepUsage, check_schema,
+    Agent, AgentKind, Code, Definition, ExecutionId, Failure, StartStep, StepUsage, check_depth,
+    check_schema,
 };
 
 use crate::driver::{AttemptEnd, Output, StepMessage};
@@ -33,6 +34,11 @@ pub(crate) async fn run(attempt: Attempt) -> AttemptEnd {
     let timeout = attempt.start.timeout.unwrap_or(TIMEOUT);
     let mut usage = StepUsage::default();
     let done = tokio::time::timeout(timeout, run_agent(&attempt, &mut usage)).await;
+    let done = done.map(|result| {
+        let output = result?;
+        check_depth(&output.value).map_err(|message| Failure::new(Code::OutputInvalid, message))?;
+        Ok(output)
+    });
     let result = done.unwrap_or_else(|_elapsed| {
         let millis = timeout.as_millis();
         let message = format!("the step took longer than its {millis} ms; raise its `timeout_ms`");

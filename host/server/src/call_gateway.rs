@@ -12,14 +12,9 @@ use troupe_workflow::{
     CallKind, CallOutcome, CallRecord, Code, Failure, MicroUsd, StartStep, StepPath, Usage,
 };
 
-use crate::driver::{EndCall, StartCall, StepMessage};
+use crate::driver::{EndCall, Granted, StartCall, StepMessage, WorstCase};
 use crate::models::Route;
 use crate::sources::{Question, Sources};
-
-/// Tokens that are reserved for an answer whose length nothing bounds.
-const MAX_TOKENS_DEFAULT: u32 = 4096;
-/// An answer shorter than this is not worth its question.
-const MAX_TOKENS_LEAST: u32 = 256;
 
 /// The way of one attempt to the outside.
 pub(crate) struct CallGateway {
@@ -82,7 +77,7 @@ impl CallGateway {
                 ..request.clone()
             };
             match self.complete_one(name, route, request).await {
-                Err(failure) if is_services_fault(&failure) => last = Some(failure),
+                Err(failure) if failure.code.is_services_fault() => last = Some(failure),
                 other => return other,
             }
         }
@@ -122,16 +117,23 @@ impl CallGateway {
                 CallOutcome::Failed(failure) => Err(failure),
             };
         }
-        let reserved = self.reserve(route, &mut request).await?;
+        let worst = route.price.clone().map(|price| WorstCase {
+            price,
+            input_tokens: request.input_tokens_max(),
+            max_tokens: request.max_tokens,
+        });
         let call = StartCall {
             path: self.path.clone(),
             attempt: self.attempt,
             kind: CallKind::Model,
             target: name.to_owned(),
             request: hash,
-            reserved,
+            worst,
         };
-        let number = self.start(call).await?;
+        let granted = self.start(call).await?;
+        request.max_tokens = granted.max_tokens.or(request.max_tokens);
+        // Each call of a step has a key of its own, and the same one when it is made again.
+        request.idempotency_key = format!("{}/{}", request.idempotency_key, granted.call);
         // Waiting for a slot is part of the call; nobody closes the semaphore.
         let slot = route.service.slots.acquire().await;
         let result = route.service.provider.complete(&request).await;
@@ -146,7 +148,7 @@ impl CallGateway {
                         format!("an answer cannot be stored: {error}"),
                     )
                 })?;
-                self.end(number, CallOutcome::Answered(stored), (usage, cost))
+                self.end(granted.call, CallOutcome::Answered(stored), (usage, cost))
                     .await?;
                 Ok(answer)
             }
@@ -154,12 +156,12 @@ impl CallGateway {
                 let failure = failure_of(&error);
                 // What it cost is unknown: it stays charged at its worst case.
                 let cost = if error.sent() {
-                    reserved
+                    granted.reserved
                 } else {
                     MicroUsd::ZERO
                 };
                 self.end(
-                    number,
+                    granted.call,
                     CallOutcome::Failed(failure.clone()),
                     (Usage::default(), cost),
                 )
@@ -167,30 +169,6 @@ impl CallGateway {
                 Err(failure)
             }
         }
-    }
-
-    /// The worst case of a call. Without a limit of its own, the answer gets what the budget affords.
-    async fn reserve(
-        &self,
-        route: &Route,
-        request: &mut ModelRequest,
-    ) -> Result<MicroUsd, Failure> {
-        let Some(price) = &route.price else {
-            return Ok(MicroUsd::ZERO);
-        };
-        let input = request.input_tokens_max();
-        let left = self.inspect(troupe_workflow::Execution::money_left).await?;
-        if let (None, Some(left)) = (request.max_tokens, left) {
-            let most = price.max_output_tokens.unwrap_or(MAX_TOKENS_DEFAULT);
-            let budget = troupe_providers::MicroUsd(left.as_micro_usd());
-            let affordable = price.max_tokens_within(budget, input).unwrap_or(0);
-            request.max_tokens = Some(affordable.min(most).max(MAX_TOKENS_LEAST));
-        }
-        let output = request
-            .max_tokens
-            .or(price.max_output_tokens)
-            .unwrap_or(MAX_TOKENS_DEFAULT);
-        Ok(MicroUsd::new(price.worst_case(input, output).0))
     }
 
     /// Searches once.
@@ -222,9 +200,9 @@ impl CallGateway {
             kind: CallKind::Search,
             target: question.sources.join(", "),
             request: hash,
-            reserved: MicroUsd::ZERO,
+            worst: None,
         };
-        let number = self.start(call).await?;
+        let number = self.start(call).await?.call;
         let result = sources
             .search(question)
             .await
@@ -251,7 +229,7 @@ impl CallGateway {
         recorded.remove(position).outcome
     }
 
-    async fn start(&self, call: StartCall) -> Result<u32, Failure> {
+    async fn start(&self, call: StartCall) -> Result<Granted, Failure> {
         let (answer, answered) = oneshot::channel();
         self.driver
             .send(StepMessage::StartCall(call, answer))
@@ -281,14 +259,6 @@ impl CallGateway {
             .map_err(|_gone| driver_gone())?;
         answered.await.map_err(|_gone| driver_gone())
     }
-}
-
-/// Whether another model may answer instead.
-pub(crate) fn is_services_fault(failure: &Failure) -> bool {
-    matches!(
-        failure.code,
-        Code::RateLimited | Code::Overloaded | Code::Unavailable | Code::TimedOut
-    )
 }
 
 fn answer_of(completion: Completion, route: &Route) -> Answer {

@@ -233,10 +233,17 @@ impl Places {
 
 /// A fault of the file with its place. The line itself is not shown: it may hold a key.
 fn fault_of(path: &Path, text: &str, error: &toml::de::Error) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let before = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    format!("the configuration {} has a fault at line {line}, column {column}: {}", path.display(), error.message())
+    format!(
+        "the configuration {} has a fault at line {line}, column {column}: {}",
+        path.display(),
+        error.message()
+    )
 }
 
 /// The point at which this process kills itself, for tests.

@@ -11,9 +11,10 @@ use futures::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use troupe_journal::{Append, AppendError, Epoch};
+use troupe_providers::ModelPrice;
 use troupe_workflow::{
-    CallKind, CallOutcome, Code, Command, Event, EventKind, Execution, Failure, MicroUsd,
-    StartStep, StepPath, StepUsage, Usage,
+    BudgetPolicy, CallKind, CallOutcome, Code, Command, Event, EventKind, Execution, Failure,
+    MicroUsd, StartStep, StepPath, StepUsage, Usage,
 };
 
 use crate::agents::{self, Attempt};
@@ -24,11 +25,15 @@ use crate::services::Services;
 const MESSAGES_MAX: usize = 256;
 /// Tries of an append while the disk is full or the file is locked, each a second after the last.
 const APPEND_TRIES: u32 = 60;
+/// Tokens that are reserved for an answer whose length nothing bounds.
+const MAX_TOKENS_DEFAULT: u32 = 4096;
+/// An answer shorter than this is not worth its question.
+const MAX_TOKENS_LEAST: u32 = 256;
 
 /// What a step that runs asks of its driver.
 pub(crate) enum StepMessage {
     /// Record that a call begins; answered with its number once it is on disk, or with why it may not begin.
-    StartCall(StartCall, oneshot::Sender<Result<u32, Failure>>),
+    StartCall(StartCall, oneshot::Sender<Result<Granted, Failure>>),
     EndCall(EndCall, oneshot::Sender<()>),
     /// Look at the execution.
     Inspect(Box<dyn FnOnce(&Execution) + Send>),
@@ -40,6 +45,25 @@ pub(crate) struct StartCall {
     pub(crate) kind: CallKind,
     pub(crate) target: String,
     pub(crate) request: String,
+    /// What bounds its cost; none: it costs nothing.
+    pub(crate) worst: Option<WorstCase>,
+}
+
+/// What bounds the cost of a model call.
+pub(crate) struct WorstCase {
+    pub(crate) price: ModelPrice,
+    /// The input's tokens, from above.
+    pub(crate) input_tokens: u64,
+    /// The answer's limit, where the caller set one.
+    pub(crate) max_tokens: Option<u32>,
+}
+
+/// A call that may be made: it is on disk.
+pub(crate) struct Granted {
+    /// Its number among the calls of its step.
+    pub(crate) call: u32,
+    /// What the answer is limited to; none: the model's own limit.
+    pub(crate) max_tokens: Option<u32>,
     pub(crate) reserved: MicroUsd,
 }
 
@@ -113,6 +137,8 @@ pub(crate) struct Driver {
     handles: BTreeMap<StepPath, AbortHandle>,
     messages: mpsc::Receiver<StepMessage>,
     sender: mpsc::Sender<StepMessage>,
+    /// Calls that wait until others give back what they reserved.
+    parked: Vec<(StartCall, oneshot::Sender<Result<Granted, Failure>>)>,
 }
 
 impl Driver {
@@ -137,6 +163,7 @@ impl Driver {
             handles: BTreeMap::new(),
             messages,
             sender,
+            parked: Vec::new(),
         }
     }
 
@@ -187,7 +214,8 @@ impl Driver {
                     // One that was cancelled may have ended before it could be stopped.
                     Some(Ok(end)) if self.execution.runs(&end.path, end.attempt) => {
                         self.handles.remove(&end.path);
-                        self.advance(vec![event_of(end)]).await
+                        self.advance(vec![event_of(end)]).await?;
+                        self.unpark().await
                     }
                     // Cancelled, and recorded as such where it was cancelled. Panics are caught in the task.
                     Some(Ok(_) | Err(_)) | None => Ok(()),
@@ -347,27 +375,43 @@ impl Driver {
                 look(&self.execution);
                 Ok(())
             }
-            StepMessage::StartCall(call, answer) => {
-                let started = self.start_call(call).await?;
-                // The step may have been cancelled meanwhile.
-                let _ = answer.send(started);
-                Ok(())
-            }
+            StepMessage::StartCall(call, answer) => self.start_call(call, answer).await,
             StepMessage::EndCall(call, answer) => {
                 self.end_call(call).await?;
                 let _ = answer.send(());
-                Ok(())
+                self.unpark().await
             }
         }
     }
 
-    async fn start_call(&mut self, call: StartCall) -> Result<Result<u32, Failure>, DriveError> {
+    /// Tries the calls again that wait for money: some may have come back.
+    async fn unpark(&mut self) -> Result<(), DriveError> {
+        for (call, answer) in std::mem::take(&mut self.parked) {
+            self.start_call(call, answer).await?;
+        }
+        Ok(())
+    }
+
+    /// Records that a call begins, if the budget allows it. One that does not fit waits while other calls hold
+    /// reservations that may come back, and is refused when none does.
+    async fn start_call(
+        &mut self,
+        call: StartCall,
+        answer: oneshot::Sender<Result<Granted, Failure>>,
+    ) -> Result<(), DriveError> {
         // An attempt that timed out may have left a message behind.
         if !self.execution.runs(&call.path, call.attempt) {
-            return Ok(Err(Failure::new(Code::Cancelled, "the attempt has ended")));
+            let _ = answer.send(Err(Failure::new(Code::Cancelled, "the attempt has ended")));
+            return Ok(());
         }
-        if let Err(error) = self.execution.check_reserve(call.reserved) {
-            return Ok(Err(Failure::new(Code::BudgetExceeded, error.to_string())));
+        let (reserved, max_tokens) = reserve(&self.execution, call.worst.as_ref());
+        if let Err(error) = self.execution.check_reserve(reserved) {
+            if self.execution.holds_reservations() {
+                self.parked.push((call, answer));
+            } else {
+                let _ = answer.send(Err(Failure::new(Code::BudgetExceeded, error.to_string())));
+            }
+            return Ok(());
         }
         let number = self.execution.next_call(&call.path, &call.request);
         let kind = EventKind::CallStarted {
@@ -377,10 +421,16 @@ impl Driver {
             kind: call.kind,
             target: call.target,
             request: call.request,
-            reserved: call.reserved,
+            reserved,
         };
         self.advance(vec![kind]).await?;
-        Ok(Ok(number))
+        // The step may have been cancelled meanwhile.
+        let _ = answer.send(Ok(Granted {
+            call: number,
+            max_tokens,
+            reserved,
+        }));
+        Ok(())
     }
 
     async fn end_call(&mut self, call: EndCall) -> Result<(), DriveError> {
@@ -398,6 +448,32 @@ impl Driver {
         };
         self.advance(vec![kind]).await
     }
+}
+
+/// The worst case of a call, and the limit of its answer. Where a budget is kept and the caller set no limit,
+/// the answer gets what the budget affords.
+fn reserve(execution: &Execution, worst: Option<&WorstCase>) -> (MicroUsd, Option<u32>) {
+    let Some(worst) = worst else {
+        return (MicroUsd::ZERO, None);
+    };
+    let most = worst.price.max_output_tokens.unwrap_or(MAX_TOKENS_DEFAULT);
+    let is_kept = execution.definition().config().on_budget_exceeded == BudgetPolicy::Stop;
+    let max_tokens = match (worst.max_tokens, execution.money_left()) {
+        (None, Some(left)) if is_kept => {
+            let left = troupe_providers::MicroUsd(left.as_micro_usd());
+            let affordable = worst
+                .price
+                .max_tokens_within(left, worst.input_tokens)
+                .unwrap_or(0);
+            Some(affordable.min(most).max(MAX_TOKENS_LEAST))
+        }
+        (asked, _) => asked,
+    };
+    let output = max_tokens.unwrap_or(most);
+    (
+        MicroUsd::new(worst.price.worst_case(worst.input_tokens, output).0),
+        max_tokens,
+    )
 }
 
 fn event_of(end: AttemptEnd) -> EventKind {

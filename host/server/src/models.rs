@@ -1,7 +1,7 @@
 //! The models that workflows may name, and which service answers for each.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 use troupe_providers::{
@@ -42,7 +42,10 @@ pub(crate) enum Reach {
 /// All models of the configuration.
 pub(crate) struct Models {
     reach: Reach,
-    providers: BTreeMap<String, Result<Arc<Service>, String>>,
+    client: HttpClient,
+    settings: BTreeMap<String, ProviderConfig>,
+    /// Made when they are first needed: only then is a key read, or a command run that prints one.
+    providers: Mutex<BTreeMap<String, Result<Arc<Service>, String>>>,
     models: BTreeMap<String, ModelConfig>,
     prices: PriceTable,
 }
@@ -87,17 +90,28 @@ impl Models {
             })
             .collect();
         models.extend(config.models.clone());
-        let providers = settings
-            .iter()
-            .map(|(name, settings)| (name.clone(), service(name, settings, client)))
-            .collect();
         let prices = PriceTable::shipped().with_overrides(config.prices.clone());
         Self {
             reach,
-            providers,
+            client: client.clone(),
+            settings,
+            providers: Mutex::new(BTreeMap::new()),
             models,
             prices,
         }
+    }
+
+    /// The service of a provider.
+    fn provider(&self, name: &str) -> Option<Result<Arc<Service>, String>> {
+        let settings = self.settings.get(name)?;
+        let mut providers = self
+            .providers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let made = providers
+            .entry(name.to_owned())
+            .or_insert_with(|| service(name, settings, &self.client));
+        Some(made.clone())
     }
 
     /// The models that a name stands for, in the order in which they are tried.
@@ -127,8 +141,8 @@ impl Models {
                 Ok(())
             }
             Some(ModelConfig::Model { provider, model }) => {
-                let service = match self.providers.get(provider) {
-                    Some(Ok(service)) => Arc::clone(service),
+                let service = match self.provider(provider) {
+                    Some(Ok(service)) => service,
                     Some(Err(reason)) => {
                         return Err(format!(
                             "the model `{name}` is answered by the provider `{provider}`, which cannot be used: {reason}; or run with --offline, without any key"

@@ -53,8 +53,13 @@ impl Sources {
                 },
             );
         }
+        // Offline no service is asked, and no key read.
+        let is_used = |settings: &SourceConfig| {
+            reach == Reach::Online || matches!(settings, SourceConfig::Documents { .. })
+        };
         let sources = settings
             .iter()
+            .filter(|(_, settings)| is_used(settings))
             .map(|(name, settings)| {
                 (
                     name.clone(),

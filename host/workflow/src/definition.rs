@@ -17,7 +17,7 @@ use crate::ids::{Name, StepPath, WorkflowDigest};
 use crate::retry::RetryPolicy;
 use crate::template::Template;
 
-pub(crate) use build::is_accessor;
+pub(crate) use build::{ACCESSORS, is_accessor};
 pub(crate) use inputs::Inputs;
 pub use required::{FieldKind, RequiredFields};
 

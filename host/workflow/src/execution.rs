@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::definition::{Definition, NodeIndex, RequiredFields};
+use crate::document::BudgetPolicy;
 use crate::duration::Timestamp;
 use crate::event::{CallKind, CallOutcome, Event, StepUsage, Usage};
 use crate::failure::Failure;
@@ -355,12 +356,29 @@ impl Execution {
         u32::try_from(begun.unwrap_or(step.calls.len())).unwrap_or(u32::MAX)
     }
 
+    /// Whether calls are under way that may give back a part of what they reserved.
+    pub fn holds_reservations(&self) -> bool {
+        self.running
+            .iter()
+            .map(|index| &self.steps[index])
+            .any(|step| {
+                step.calls.iter().any(|call| {
+                    call.outcome.is_none()
+                        && call.attempt == step.attempts
+                        && call.reserved > MicroUsd::ZERO
+                })
+            })
+    }
+
     /// Whether the budget allows a call that may cost so much.
     ///
     /// # Errors
     /// Which budget does not, and what is left of it.
     pub fn check_reserve(&self, asked: MicroUsd) -> Result<(), ReserveError> {
         let config = self.definition.config();
+        if config.on_budget_exceeded != BudgetPolicy::Stop {
+            return Ok(());
+        }
         if let Some(budget) = config.budget_tokens {
             let used = self
                 .tokens
@@ -371,16 +389,11 @@ impl Execution {
             }
         }
         match (config.budget, self.money_left()) {
-            (Some(budget), Some(left))
-                if asked > left
-                    && config.on_budget_exceeded == crate::document::BudgetPolicy::Stop =>
-            {
-                Err(ReserveError::Money {
-                    asked,
-                    left,
-                    budget,
-                })
-            }
+            (Some(budget), Some(left)) if asked > left => Err(ReserveError::Money {
+                asked,
+                left,
+                budget,
+            }),
             _ => Ok(()),
         }
     }

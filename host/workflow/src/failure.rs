@@ -79,7 +79,10 @@ impl Code {
 
     /// Whether a service failed, so that another may be asked, or the same one later.
     pub fn is_services_fault(self) -> bool {
-        matches!(self, Self::RateLimited | Self::Overloaded | Self::Unavailable | Self::TimedOut)
+        matches!(
+            self,
+            Self::RateLimited | Self::Overloaded | Self::Unavailable | Self::TimedOut
+        )
     }
 
     /// Whether `continue` and fallbacks may take its place.

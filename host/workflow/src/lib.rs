@@ -4,6 +4,7 @@
 //! events lead to ([`Execution::apply`]) and says what is to be done next ([`Execution::decide`]). Nothing in
 //! this crate waits, reads a clock, draws a random number or touches the world.
 
+mod depth;
 mod document;
 mod duration;
 mod event;
@@ -22,6 +23,7 @@ mod template;
 mod definition;
 
 pub use definition::{Definition, FieldKind, Outline, RequiredFields};
+pub use depth::check_depth;
 pub use document::{
     Agent, AgentKind, BudgetPolicy, CodeAgent, CodeSource, Config, Document, Grants, HumanAgent,
     Language, Limits, LlmAgent, OnTimeout, SearchAgent, ToolAgent,

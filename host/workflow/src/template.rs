@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use crate::depth::check_depth;
 use crate::expression::{
     self, EvaluationError, Expression, Scope, SyntaxFault, UseKind, evaluate, shown,
 };
@@ -69,7 +70,9 @@ impl Template {
     /// The value that the template stands for now.
     pub(crate) fn render(&self, scope: &dyn Scope) -> Result<Value, EvaluationError> {
         let mut left = RENDERED_BYTES_MAX;
-        self.render_within(scope, &mut left)
+        let value = self.render_within(scope, &mut left)?;
+        check_depth(&value).map_err(EvaluationError::Other)?;
+        Ok(value)
     }
 
     fn render_within(&self, scope: &dyn Scope, left: &mut usize) -> Result<Value, EvaluationError> {
@@ -165,7 +168,7 @@ fn spend(left: &mut usize, bytes: usize) -> Result<(), EvaluationError> {
 }
 
 /// About how many bytes a value has as JSON.
-fn size(value: &Value) -> usize {
+pub(crate) fn size(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len() + 2,
         Value::Array(items) => items.iter().map(|item| size(item) + 1).sum::<usize>() + 2,

@@ -1,5 +1,6 @@
 // Runs one program and finds its result, or its error as its author should see it.
 
+import { beginClock } from "./clock.js";
 import { console } from "./console.js";
 import { makeContext } from "./context.js";
 import { describe } from "./errors.js";
@@ -19,6 +20,7 @@ class Bindings {
 
 export function execute(program) {
   Math.random = seededRandom(program.seed);
+  beginClock();
   try {
     globalThis.console = console;
     globalThis.input = parse(program.input);

@@ -11,6 +11,7 @@ import time
 import traceback
 import types
 
+from troupe_python import streams
 from troupe_python.context import Context
 from troupe_python.values import to_json
 
@@ -18,6 +19,18 @@ from troupe_python.values import to_json
 CALLS_SHOWN = (20, 40)
 # Longer texts are cut in the middle: a message may quote megabytes.
 TEXT_CHARS_MAX = 20_000
+# Exceptions of a chain or a group that are shown.
+CAUSES_SHOWN = 50
+# The interface has 32 bits for a line.
+LINE_MAX = 2**32 - 1
+# A program may have lowered it to less than what describing its error takes.
+RECURSION_LIMIT = 1_000
+
+# What describing an error relies on, as it is before a program can replace it.
+_set_recursion_limit = sys.setrecursionlimit
+_type = type
+_CLASS_NAME = type.__dict__["__name__"].__get__
+_TRACEBACK = BaseException.__dict__["__traceback__"].__get__
 
 
 class Raised(Exception):
@@ -33,13 +46,12 @@ def run(source, filename, input_json, action):
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     # The snapshot's clock stood still since the build.
     logging._startTime = time.time_ns()
-    sys.stdout.reconfigure(line_buffering=True)
     try:
         return to_json(_result(source, filename, json.loads(input_json), action))
     except BaseException as error:  # The author's code may raise anything.
         raised = _describe(error, filename)
     finally:
-        _flush()
+        streams.flush()
     raise raised
 
 
@@ -107,24 +119,38 @@ def _named_for_what_it_is(error):
 
 
 def _describe(error, filename):
-    error = _named_for_what_it_is(error)
+    """What to tell the author. An exception of the author's own making may fail in every part that is looked at."""
+    _set_recursion_limit(RECURSION_LIMIT)
+    try:
+        return _described(_named_for_what_it_is(error), filename)
+    except BaseException:
+        kind = _kind(error)
+    message = "the exception cannot be shown: its own code fails when it is described"
+    return Raised(kind, message, f"{kind}: {message}\n", _last_line(error, filename))
+
+
+def _described(error, filename):
     # Source lines are looked up for the frames that are shown, not for a thousand of a recursion.
     trace = traceback.TracebackException.from_exception(error, compact=True, lookup_lines=False)
-    seen = set()
-    _keep_own_frames(trace, filename, seen)
-    return Raised(type(error).__name__, _message(error), _cut("".join(trace.format())), _line(error, filename))
+    _keep_own_frames(trace, filename)
+    return Raised(_kind(error), _message(error), _cut("".join(trace.format())), _line(error, filename))
 
 
-def _keep_own_frames(trace, filename, seen):
-    if trace is None or id(trace) in seen:
-        return
-    seen.add(id(trace))
-    own = _Calls(frame for frame in trace.stack if frame.filename == filename)
-    trace.stack = own or None
-    _keep_own_frames(trace.__cause__, filename, seen)
-    _keep_own_frames(trace.__context__, filename, seen)
-    for inner in trace.exceptions or ():
-        _keep_own_frames(inner, filename, seen)
+def _kind(error):
+    """The name of an exception's class, which a metaclass may not change."""
+    return _cut(_CLASS_NAME(_type(error)))
+
+
+def _keep_own_frames(trace, filename):
+    """Leaves the author's frames, and the first exceptions of a chain that may have thousands."""
+    traces = [trace]
+    for position, trace in enumerate(traces):  # It grows meanwhile.
+        own = _Calls(frame for frame in trace.stack if frame.filename == filename)
+        trace.stack = own or None
+        if position >= CAUSES_SHOWN:
+            trace.__cause__ = trace.__context__ = trace.exceptions = None
+        following = (trace.__cause__, trace.__context__, *(trace.exceptions or ()))
+        traces += [other for other in following if other is not None]
 
 
 class _Calls(traceback.StackSummary):
@@ -158,27 +184,31 @@ def _message(error):
 def _line(error, filename):
     """The line where the author's code last was."""
     if isinstance(error, SyntaxError) and error.filename == filename:
-        return error.lineno
+        return _valid_line(error.lineno)
+    return _last_line(error, filename)
+
+
+def _last_line(error, filename):
     line = None
-    trace = error.__traceback__
+    trace = _TRACEBACK(error)
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == filename:
             line = trace.tb_lineno
         trace = trace.tb_next
-    return line
+    return _valid_line(line)
+
+
+def _valid_line(line):
+    """A program may raise a SyntaxError with anything for a line."""
+    if _type(line) is not int:
+        return None
+    return min(max(line, 1), LINE_MAX)
 
 
 def _cut(text):
+    # Through `str` itself: a text may be of a class of the author's own.
+    text = str.encode(text, "utf-8", "replace").decode()
     if len(text) > TEXT_CHARS_MAX:
         half = TEXT_CHARS_MAX // 2
         text = f"{text[:half]}\n[… {len(text) - 2 * half} characters left out]\n{text[-half:]}"
-    return text.encode("utf-8", "replace").decode()
-
-
-def _flush():
-    """Hands over what was printed, also where the program put something else in the place of the streams."""
-    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        try:
-            stream.flush()
-        except BaseException:
-            pass  # A stream of the author's own that fails must not hide the program's result.
+    return text

@@ -15,10 +15,11 @@ import os
 import pkgutil
 import socket
 import sys
+import time
 
 import wit_world
 
-from troupe_python import event_loop
+from troupe_python import event_loop, streams
 
 # Where the build shows us the standard library. (`os` is frozen and does not know its place.)
 LIBRARY = os.path.dirname(os.path.dirname(json.__file__))
@@ -118,6 +119,12 @@ def _replace_names():
     socket.getaddrinfo = socket.gethostbyname = socket.gethostbyname_ex = _no_network
 
 
+def _begin_clocks_with_the_call():
+    """The processor's clock counts from the build; the monotonic one begins with each call."""
+    time.process_time = time.thread_time = time.monotonic
+    time.process_time_ns = time.thread_time_ns = time.monotonic_ns
+
+
 def finish():
     """Fills the snapshot. Called once, as the last act of the build."""
     for name in COMMON:
@@ -126,6 +133,8 @@ def finish():
         importlib.import_module(module.name)  # The runtime asks for these once we are done.
     event_loop.install()
     _replace_names()
+    _begin_clocks_with_the_call()
+    streams.open_streams()
     _keep_library()
     # The build's folders do not exist later; searching them would cost time and tell of them.
     sys.path[:] = []

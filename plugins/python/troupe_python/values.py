@@ -7,10 +7,15 @@ import enum
 import json
 import math
 import pathlib
+import re
 import uuid
 
 # Deeper values cannot be read by the host.
 DEPTH_MAX = 120
+# Integers beyond this lose digits in the programs that read the result: in the workflow, and in most others.
+INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
+# Only a number of so many digits can be beyond; digits after a point are none of an integer.
+_LONG_NUMBER = re.compile(r"(?<![\d.])\d{19}")
 
 
 def to_json(value):
@@ -18,9 +23,12 @@ def to_json(value):
     try:
         text = _ENCODER.encode(value)
         text.encode()  # A lone surrogate is a character that no UTF-8 text can hold.
-        return text
     except (TypeError, ValueError, RecursionError) as error:
         problem = error
+    else:
+        if _LONG_NUMBER.search(text):
+            _explain(value, "result", [])
+        return text
     _explain(value, "result", [])
     raise problem
 
@@ -89,6 +97,8 @@ def _explain_number(number, path):
         int.__repr__(number)
     except ValueError as error:
         raise ValueError(f"{path} is a number of too many digits: {error}") from None
+    if not INTEGER_MIN <= number <= INTEGER_MAX:
+        raise ValueError(f"{path} is an integer of more than 64 bits, which would lose digits; use str()")
 
 
 def _plain_or_raise(value, path):

@@ -15,22 +15,22 @@ async fn javascript() -> &'static Component {
         .await
 }
 
-async fn execute(program: Program, call: Call) -> Report {
+pub(crate) async fn execute(program: Program, call: Call) -> Report {
     sandbox()
         .execute(javascript().await, program, call)
         .await
         .expect("the host is well")
 }
 
-async fn run(source: &str) -> Report {
+pub(crate) async fn run(source: &str) -> Report {
     execute(program("agent.js", source), call()).await
 }
 
-async fn result(source: &str) -> Value {
+pub(crate) async fn result(source: &str) -> Value {
     returned(run(source).await)
 }
 
-async fn exception(source: &str) -> Exception {
+pub(crate) async fn exception(source: &str) -> Exception {
     match run(source).await.outcome {
         Outcome::Raised(exception) => exception,
         other => panic!("{source}: {other:?}"),

@@ -5,5 +5,6 @@ mod capabilities;
 mod hostile;
 mod javascript;
 mod loading;
+mod programs;
 mod python;
 mod support;

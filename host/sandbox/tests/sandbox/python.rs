@@ -15,22 +15,22 @@ async fn python() -> &'static Component {
     PYTHON.get_or_init(|| artefact("plugins/python.wasm")).await
 }
 
-async fn execute(program: Program, call: Call) -> Report {
+pub(crate) async fn execute(program: Program, call: Call) -> Report {
     sandbox()
         .execute(python().await, program, call)
         .await
         .expect("the host is well")
 }
 
-async fn run(source: &str) -> Report {
+pub(crate) async fn run(source: &str) -> Report {
     execute(program("agent.py", source), call()).await
 }
 
-async fn result(source: &str) -> Value {
+pub(crate) async fn result(source: &str) -> Value {
     returned(run(source).await)
 }
 
-async fn exception(source: &str) -> Exception {
+pub(crate) async fn exception(source: &str) -> Exception {
     match run(source).await.outcome {
         Outcome::Raised(exception) => exception,
         other => panic!("{source}: {other:?}"),
@@ -154,18 +154,18 @@ class Point:
 class Color(enum.Enum):
     RED = 'red'
 result = [Point(1, [Point(2, [])]), datetime.datetime(2026, 1, 2, 3, 4, 5), datetime.date(2026, 1, 2), decimal.Decimal('1.10'),
-    {3, 1, 2}, (1, None), Color.RED, 10**30, {1: 'a', None: 'b'}, range(2), datetime.timedelta(minutes=1), {'k': 1}.keys(),
+    {3, 1, 2}, (1, None), Color.RED, 2**64 - 1, {1: 'a', None: 'b'}, range(2), datetime.timedelta(minutes=1), {'k': 1}.keys(),
     collections.Counter('aab'), uuid.UUID(int=0)]";
     let expected = json!([
         {"x": 1, "inner": [{"x": 2, "inner": []}]}, "2026-01-02T03:04:05", "2026-01-02", "1.10", [1, 2, 3],
-        [1, null], "red", 1e30, {"1": "a", "null": "b"}, [0, 1], 60.0, ["k"], {"a": 2, "b": 1},
+        [1, null], "red", u64::MAX, {"1": "a", "null": "b"}, [0, 1], 60.0, ["k"], {"a": 2, "b": 1},
         "00000000-0000-0000-0000-000000000000",
     ]);
     assert_eq!(result(source).await, expected);
-    let digits = run("result = 10**30").await;
+    let digits = run("result = [2**64 - 1, -2**63]").await;
     assert_eq!(
         digits.outcome,
-        Outcome::Returned(format!("1{}", "0".repeat(30))),
+        Outcome::Returned("[18446744073709551615,-9223372036854775808]".to_owned()),
         "every digit is kept"
     );
     for (source, kind, message) in [
@@ -193,6 +193,11 @@ result = [Point(1, [Point(2, [])]), datetime.datetime(2026, 1, 2, 3, 4, 5), date
             "result = '\\ud800'",
             "ValueError",
             "result holds half a character (a lone surrogate), which no text can",
+        ),
+        (
+            "result = {'n': [2**64]}",
+            "ValueError",
+            "result.n[0] is an integer of more than 64 bits, which would lose digits; use str()",
         ),
         (
             "result = {(1, 2): 3}",

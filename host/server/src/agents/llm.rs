@@ -5,7 +5,7 @@ use troupe_providers::{Finish, Message, ModelRequest, Schema, Strictness, Temper
 use troupe_workflow::{Agent, Code, Failure, LlmAgent, RequiredFields, interpret_text};
 
 use super::Attempt;
-use crate::call_gateway::{Answer, CallGateway, is_services_fault};
+use crate::call_gateway::{Answer, CallGateway};
 use crate::driver::Output;
 
 /// How long one answer may take where the agent says nothing.
@@ -20,7 +20,7 @@ pub(super) async fn run(
     let mut last = None;
     for model in std::iter::once(&llm.model).chain(&llm.fallback_models) {
         match ask(attempt, agent, llm, model, &gateway).await {
-            Err(failure) if is_services_fault(&failure) => last = Some(failure),
+            Err(failure) if failure.code.is_services_fault() => last = Some(failure),
             other => return other,
         }
     }

@@ -40,6 +40,7 @@ pub(super) fn inline_files(document: &mut Value, path: &Path, faults: &mut Fault
         let place = format!("/agents/{index}/file");
         if agent.contains_key("code") {
             faults.add(place, "give either `code` or `file`, not both");
+            agent.remove("file");
             continue;
         }
         let language = match Path::new(&file)
@@ -76,7 +77,10 @@ fn read_source(path: &Path) -> std::io::Result<String> {
         return Err(std::io::Error::other("it is no regular file"));
     }
     if about.len() > SOURCE_BYTES_MAX {
-        let message = format!("it has {} bytes; at most {SOURCE_BYTES_MAX} are read", about.len());
+        let message = format!(
+            "it has {} bytes; at most {SOURCE_BYTES_MAX} are read",
+            about.len()
+        );
         return Err(std::io::Error::other(message));
     }
     std::fs::read_to_string(path)

@@ -26,7 +26,12 @@ pub(super) struct ExecArgs {
     /// The source file, or `-` for standard input
     file: PathBuf,
     /// The value of the variable `input`, as JSON
-    #[arg(long, default_value = "null", value_name = "JSON")]
+    #[arg(
+        long,
+        default_value = "null",
+        value_name = "JSON",
+        allow_hyphen_values = true
+    )]
     input: String,
     /// The function to call with the input, where the source sets no `result`
     #[arg(long, default_value = "main")]

@@ -183,8 +183,11 @@ pub(super) fn step_line(step: &StepView<'_>) -> String {
     }];
     if let Some(state) = step.state {
         match step.status() {
+            StepStatus::Waiting if state.is_in_doubt() => {
+                parts.push(format!("attempt {} was interrupted", state.attempts));
+            }
             StepStatus::Waiting => {
-                parts.push(format!("attempt {} failed, tried again", state.attempts))
+                parts.push(format!("attempt {} failed, tried again", state.attempts));
             }
             StepStatus::Running if state.attempts > 1 => {
                 parts.push(format!("attempt {}", state.attempts))

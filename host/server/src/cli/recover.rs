@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::Args;
 use troupe_journal::{AppendError, ExecutionRow, Journal};
 use troupe_workflow::ExecutionId;
 
 use super::{CliError, Common, End, output, run};
+use crate::config::{Places, ServerConfig};
 use crate::driver::InDoubt;
-use crate::run::{RunSettings, take_over};
+use crate::run::{RunSettings, load, take_over};
 use crate::services::Services;
 
 /// Executions that one call takes up; the next call takes up the next.
@@ -36,36 +38,77 @@ pub(super) async fn run(common: &Common, args: RecoverArgs) -> Result<End, CliEr
         output::note("there is nothing to recover");
         return Ok(End::Done);
     }
-    let mut services: BTreeMap<RunSettings, Arc<Services>> = BTreeMap::new();
     let in_doubt = if args.again {
         InDoubt::RunAgain
     } else {
         InDoubt::Wait
     };
+    let mut recovery = Recovery {
+        config: &config,
+        places: &places,
+        journal,
+        in_doubt,
+        services: BTreeMap::new(),
+    };
     let mut end = End::Done;
     for row in rows {
-        let settings: RunSettings = serde_json::from_str(&row.settings).map_err(|error| {
-            anyhow::anyhow!("the settings of {} cannot be read: {error}", row.id)
-        })?;
-        let with = match services.get(&settings) {
-            Some(services) => Arc::clone(services),
-            None => {
-                let opened = Services::new(journal.clone(), &config, &places, &settings.outside())?;
-                Arc::clone(services.entry(settings).or_insert(Arc::new(opened)))
+        // One that cannot go on keeps no other from it.
+        let one = match recovery.recover(&row, args.json).await {
+            Ok(end) => end,
+            Err(error) => {
+                output::error(&error.context(format!("{} was left as it is", row.id)));
+                End::Failed
             }
         };
-        let owned = match take_over(&journal, &row, in_doubt).await {
+        end = worse(end, one);
+    }
+    Ok(end)
+}
+
+struct Recovery<'a> {
+    config: &'a ServerConfig,
+    places: &'a Places,
+    journal: Journal,
+    in_doubt: InDoubt,
+    /// For each way in which executions were started.
+    services: BTreeMap<RunSettings, Arc<Services>>,
+}
+
+impl Recovery<'_> {
+    async fn recover(&mut self, row: &ExecutionRow, json: bool) -> anyhow::Result<End> {
+        let services = self.services_of(row)?;
+        // With another configuration than it began with it could only fail: it is not touched then.
+        let execution = load(&self.journal, row).await?;
+        services
+            .check(execution.definition())
+            .await
+            .map_err(|faults| {
+                anyhow::anyhow!("this machine's configuration lacks what it needs:\n{faults}")
+            })?;
+        let owned = match take_over(&self.journal, row, self.in_doubt).await {
             Ok(owned) => owned,
             Err(error) if is_anothers(&error) => {
                 output::note(&format!("{}: {error}", row.id));
-                continue;
+                return Ok(End::Waiting);
             }
-            Err(error) => return Err(CliError::Host(error)),
+            Err(error) => return Err(error),
         };
-        let execution = run::drive(owned, with).await?;
-        end = worse(end, run::finish(&execution, args.json));
+        let execution = run::drive(owned, services).await?;
+        Ok(run::finish(&execution, json))
     }
-    Ok(end)
+
+    fn services_of(&mut self, row: &ExecutionRow) -> anyhow::Result<Arc<Services>> {
+        let settings: RunSettings =
+            serde_json::from_str(&row.settings).context("its settings cannot be read")?;
+        if let Some(services) = self.services.get(&settings) {
+            return Ok(Arc::clone(services));
+        }
+        let outside = settings.outside();
+        let opened = Services::new(self.journal.clone(), self.config, self.places, &outside)?;
+        Ok(Arc::clone(
+            self.services.entry(settings).or_insert(Arc::new(opened)),
+        ))
+    }
 }
 
 async fn rows(journal: &Journal, only: Option<ExecutionId>) -> Result<Vec<ExecutionRow>, CliError> {

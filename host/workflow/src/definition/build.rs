@@ -15,7 +15,7 @@ use crate::document::{
     Agent, AgentKind, AgentStepSpec, Config, Document, FallbackSpec, OnError, OnErrorRule,
     StepForm, StepSpec,
 };
-use crate::expression::{Expression, FieldUse, UseKind, names, uses};
+use crate::expression::{Expression, FieldUse, Presence, UseKind, names, uses};
 use crate::fault::{Faults, suggestion};
 use crate::ids::{Name, WorkflowDigest};
 use crate::retry::{AskedBy, RetryPolicy};
@@ -84,9 +84,15 @@ fn unique_agents(agents: Vec<Agent>, faults: &mut Faults) -> BTreeMap<Name, Agen
     unique
 }
 
+/// The inputs that a schema declares; with a schema, what it does not name is none.
 fn declared_inputs(schema: Option<&Value>) -> Option<BTreeSet<String>> {
-    let properties = schema?.get("properties")?.as_object()?;
-    Some(properties.keys().cloned().collect())
+    let properties = schema?.get("properties").and_then(Value::as_object);
+    Some(
+        properties
+            .into_iter()
+            .flat_map(|map| map.keys().cloned())
+            .collect(),
+    )
 }
 
 /// One step with its id, numbered in the document's order.
@@ -143,6 +149,7 @@ impl Builder {
                     }
                 }
                 StepForm::Parallel(parallel) => {
+                    self.names.blocks.insert(index);
                     for branch in &parallel.branches {
                         self.number(branch, numbering, faults);
                     }
@@ -440,14 +447,66 @@ impl Builder {
             let Some(reference) = place.resolve(&name, at.pointer, column, faults) else {
                 continue;
             };
-            if matches!(reference, Reference::Input(_)) && self.names.declared_inputs.is_none() {
+            if matches!(reference, Reference::Input(_)) {
                 self.inputs.infer(&name, presence);
             }
             references.insert(name, reference);
         }
-        for FieldUse { name, field, kind } in uses(expression, at.kind.clone()) {
-            if let Some(reference) = references.get(&name).cloned() {
-                self.note_use(&reference, &field, FieldKind::of(&kind));
+        let uses = uses(expression, at.kind.clone());
+        self.check_steps_uses(expression, &uses, at, faults);
+        for FieldUse {
+            name,
+            field,
+            kind,
+            presence,
+        } in uses
+        {
+            match references.get(&name).cloned() {
+                Some(Reference::Inputs) => self.note_input(&field, presence, at, faults),
+                Some(reference) if presence == Presence::Required => {
+                    self.note_use(&reference, &field, FieldKind::of(&kind));
+                }
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// `inputs.X` is a use of the input X.
+    fn note_input(&mut self, field: &str, presence: Presence, at: &At<'_>, faults: &mut Faults) {
+        let declared = self.names.declared_inputs.as_ref();
+        if declared.is_none_or(|declared| declared.contains(field)) {
+            self.inputs.infer(field, presence);
+        } else {
+            let message = format!("`inputs` declares no input `{field}`");
+            faults.add_at(at.pointer, at.column_of(field, 0), message);
+        }
+    }
+
+    /// `steps` gives only the steps that have ended here, each by its id.
+    fn check_steps_uses(
+        &self,
+        expression: &Expression,
+        uses: &[FieldUse],
+        at: &At<'_>,
+        faults: &mut Faults,
+    ) {
+        let mut fault =
+            |message: String| faults.add_at(at.pointer, at.column_of("steps", 0), message);
+        let read = names(expression)
+            .iter()
+            .filter(|(name, ..)| name == "steps")
+            .count();
+        let by_id: Vec<&FieldUse> = uses.iter().filter(|field| field.name == "steps").collect();
+        if read > by_id.len() {
+            fault("write `steps.ID`, with the id of a step".to_owned());
+        }
+        for FieldUse { field, .. } in by_id {
+            match self.names.steps.get(field) {
+                None => fault(format!("there is no step `{field}`")),
+                Some(index) if !at.visible.contains(index) => {
+                    fault(format!("the step `{field}` has not ended here"));
+                }
+                Some(_) => {}
             }
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::depth::check_depth;
 use crate::document::kind;
 use crate::expression::Presence;
 use crate::fault::{Faults, suggestion};
@@ -32,7 +33,13 @@ impl Inputs {
         }
     }
 
+    /// The inputs that are known only from their use.
     pub(crate) fn inferred(&self) -> impl Iterator<Item = (&str, Presence)> {
+        self.read().filter(|_| self.schema.is_none())
+    }
+
+    /// The inputs that templates read.
+    fn read(&self) -> impl Iterator<Item = (&str, Presence)> {
         self.inferred
             .iter()
             .map(|(name, presence)| (name.as_str(), *presence))
@@ -40,6 +47,7 @@ impl Inputs {
 
     pub(crate) fn check(&self, inputs: &Value) -> Result<(), Faults> {
         let mut faults = Faults::default();
+        let mut found: Vec<(String, String)> = Vec::new();
         let Some(given) = inputs.as_object() else {
             faults.add(
                 "",
@@ -47,32 +55,48 @@ impl Inputs {
             );
             return Err(faults);
         };
+        for (name, _) in self
+            .read()
+            .filter(|(_, presence)| *presence == Presence::Required)
+        {
+            if !given.contains_key(name) {
+                faults.add(
+                    "",
+                    format!("the input `{name}` is missing; give it with -i {name}=…"),
+                );
+            }
+        }
         if let Some(schema) = &self.schema {
-            for error in schema.iter_errors(inputs) {
-                faults.add(error.instance_path().to_string(), error.to_string());
+            let is_said = |error: &jsonschema::ValidationError<'_>| {
+                // A missing input was named above.
+                error.instance_path().as_str().is_empty()
+                    && error.to_string().contains("is a required property")
+            };
+            for error in schema
+                .iter_errors(inputs)
+                .filter(|error| faults.is_empty() || !is_said(error))
+            {
+                found.push((error.instance_path().to_string(), error.to_string()));
             }
         } else {
-            for (name, _) in self
-                .inferred()
-                .filter(|(_, presence)| *presence == Presence::Required)
-            {
-                if !given.contains_key(name) {
-                    faults.add(
-                        "",
-                        format!("the input `{name}` is missing; give it with -i {name}=…"),
-                    );
-                }
-            }
             for name in given
                 .keys()
                 .filter(|name| !self.inferred.contains_key(*name))
             {
                 let known = suggestion(name, self.inferred.keys().map(String::as_str));
-                faults.add(
+                found.push((
                     format!("/{}", crate::document::escape(name)),
                     format!("the workflow reads no input `{name}`{known}"),
-                );
+                ));
             }
+        }
+        for (place, value) in given {
+            if let Err(message) = check_depth(value) {
+                found.push((format!("/{}", crate::document::escape(place)), message));
+            }
+        }
+        for (place, message) in found {
+            faults.add(place, message);
         }
         if faults.is_empty() {
             Ok(())

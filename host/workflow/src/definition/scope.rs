@@ -10,6 +10,8 @@ use crate::fault::{Faults, nearest};
 pub(super) struct Names {
     /// Every step and block by its id.
     pub(super) steps: BTreeMap<String, NodeIndex>,
+    /// Those of them that are blocks: they have no value.
+    pub(super) blocks: BTreeSet<NodeIndex>,
     pub(super) agents: BTreeSet<String>,
     /// The steps of each agent, in the document's order.
     pub(super) steps_of_agents: BTreeMap<String, Vec<NodeIndex>>,
@@ -47,6 +49,11 @@ impl Place<'_> {
             None
         };
         if let Some(index) = self.names.steps.get(name) {
+            if self.names.blocks.contains(index) {
+                let message =
+                    format!("`{name}` is a parallel block, which has no value; name a step in it");
+                return fault(message, faults);
+            }
             if self.visible.contains(index) {
                 return Some(Reference::Step(*index));
             }

@@ -164,3 +164,64 @@ fn fields_that_are_read_become_a_schema() {
     );
     assert!(definition.check_inputs(&json!([])).is_err());
 }
+
+#[test]
+fn what_a_name_cannot_mean_is_refused() {
+    check(
+        json!({
+            "name": "x",
+            "inputs": { "type": "object" },
+            "agents": [{ "id": "a", "type": "llm", "model": "m" }],
+            "steps": [
+                { "set": null },
+                { "id": "block", "parallel": [
+                    { "id": "s1", "agent": "a", "action": "do", "input": "x" },
+                    { "set": "{{ steps.s1.output }}" },
+                ] },
+                { "set": "{{ block }} {{ steps.zzz }} {{ steps }} {{ inputs.topic }} {{ topic }}" },
+                { "set": "{{ steps.s1.output }}" },
+            ],
+        }),
+        expect![[r#"
+            /steps/0: `set` is missing
+            /steps/1/parallel/1/set (column 4): the step `s1` has not ended here
+            /steps/2/set (column 4): `block` is a parallel block, which has no value; name a step in it
+            /steps/2/set (column 16): there is no step `zzz`
+            /steps/2/set (column 16): write `steps.ID`, with the id of a step
+            /steps/2/set (column 51): `inputs` declares no input `topic`
+            /steps/2/set (column 51): `topic` is no step, no agent and no input that `inputs` declares"#]],
+    );
+}
+
+#[test]
+fn inputs_are_known_by_every_way_of_reading_them() {
+    let definition = Definition::compile(&json!({
+        "name": "x",
+        "agents": [],
+        "steps": [{ "set": "{{ inputs.topic }} {{ inputs.note | default('') }}" }],
+    }))
+    .unwrap();
+    assert_eq!(definition.inferred_inputs(), ["note", "topic"]);
+    let declared = Definition::compile(&json!({
+        "name": "x",
+        "inputs": { "type": "object", "properties": { "topic": {}, "note": {} }, "required": [] },
+        "agents": [],
+        "steps": [{ "set": "{{ topic }} {{ note | default('') }}" }],
+    }))
+    .unwrap();
+    let missing = declared.check_inputs(&json!({})).unwrap_err().to_string();
+    assert_eq!(
+        missing,
+        "/: the input `topic` is missing; give it with -i topic=…"
+    );
+    assert!(declared.check_inputs(&json!({ "topic": 1 })).is_ok());
+    let deep = (0..200).fold(json!(1), |value, _| json!([value]));
+    assert!(declared.check_inputs(&json!({ "topic": deep })).is_err());
+}
+
+#[test]
+fn a_long_chain_of_comparisons_is_refused() {
+    let chain = format!("{{{{ 1{} }}}}", " < 1".repeat(30_000 / 4));
+    let document = json!({ "name": "x", "agents": [], "steps": [{ "set": chain }] });
+    assert!(faults(&document).contains("at most 100 links"));
+}

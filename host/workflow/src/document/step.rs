@@ -85,7 +85,7 @@ const LATER_FORMS: [(&str, &str); 5] = [
     ("then", "`condition` with `then` and `else`"),
     ("else", "`condition` with `then` and `else`"),
     ("loop", "`loop`"),
-    ("workflow", "sub-workflows"),
+    ("workflow", "`workflow` (a sub-workflow)"),
     ("wait", "`wait`"),
 ];
 

@@ -310,7 +310,8 @@ impl Execution {
         // A service's failure says nothing against the answers that others gave before it; a guest that failed
         // may have failed because of them.
         if failure.code.is_services_fault() {
-            step.calls.retain(|call| matches!(call.outcome, Some(CallOutcome::Answered(_))));
+            step.calls
+                .retain(|call| matches!(call.outcome, Some(CallOutcome::Answered(_))));
         } else {
             step.calls.clear();
         }

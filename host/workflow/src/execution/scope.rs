@@ -1,6 +1,7 @@
 //! What the names of a template mean in an execution, now.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
@@ -14,7 +15,12 @@ pub(super) struct StepScope<'a> {
     execution: &'a Execution,
     names: &'a BTreeMap<String, Reference>,
     error: Option<&'a StepState>,
+    /// Bytes that its expressions may still make.
+    left: Cell<usize>,
 }
+
+/// Protects the host's memory from expressions that multiply what they read.
+const MADE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 impl<'a> StepScope<'a> {
     pub(super) fn new(
@@ -26,6 +32,7 @@ impl<'a> StepScope<'a> {
             execution,
             names,
             error,
+            left: Cell::new(MADE_BYTES_MAX),
         }
     }
 
@@ -91,6 +98,17 @@ impl Scope for StepScope<'_> {
         }
     }
 
+    fn spend(&self, bytes: usize) -> Result<(), EvaluationError> {
+        let left = self.left.get().checked_sub(bytes).ok_or_else(|| {
+            let most = MADE_BYTES_MAX / (1024 * 1024);
+            EvaluationError::Other(format!(
+                "the expression makes more than {most} MiB of values"
+            ))
+        })?;
+        self.left.set(left);
+        Ok(())
+    }
+
     fn accessor(&self, name: &str, field: &str) -> Option<Cow<'_, Value>> {
         let reference = self.names.get(name)?;
         if matches!(reference, Reference::Error) {
@@ -104,11 +122,15 @@ impl Scope for StepScope<'_> {
             return error.get(field).cloned().map(Cow::Owned);
         }
         let (index, step) = self.step(reference)?;
-        let NodeKind::Step(node) = &self.execution.definition.node(index).kind else {
-            return None;
+        let is_accessor = match &self.execution.definition.node(index).kind {
+            NodeKind::Step(node) => {
+                let agent = self.execution.definition.agent(node.agent.as_str())?;
+                crate::definition::is_accessor(agent, field)
+            }
+            NodeKind::Set(_) => crate::definition::ACCESSORS.contains(&field),
+            NodeKind::Parallel { .. } => false,
         };
-        let agent = self.execution.definition.agent(node.agent.as_str())?;
-        if !crate::definition::is_accessor(agent, field) {
+        if !is_accessor {
             return None;
         }
         Some(step.map_or(Cow::Owned(Value::Null), |step| {

@@ -607,7 +607,7 @@ fn a_step_that_may_not_be_repeated_pauses_the_execution() {
     });
     assert_eq!(world.execution.status(), ExecutionStatus::Paused);
     assert_eq!(world.execution.decide(Timestamp::from_millis(i64::MAX)), []);
-    assert_eq!(world.execution.in_doubt(), [start.path.clone()]);
+    assert_eq!(world.execution.in_doubt(), std::slice::from_ref(&start.path));
     // The time since then was nobody's work: it does not count.
     world.now = Timestamp::from_millis(86_400_000);
     world.record(EventKind::ExecutionRecovered);
@@ -663,5 +663,117 @@ fn events_that_do_not_fit_are_refused() {
                 kind: started(&nowhere, 1)
             })
             .is_err()
+    );
+}
+
+#[test]
+fn answers_outlive_a_services_failure_but_not_a_guests() {
+    for (code, kept) in [(Code::RateLimited, 1), (Code::GuestTrap, 0)] {
+        let document = document(
+            &["a"],
+            json!([step("a", "1")]),
+            json!({ "retry_delay_ms": 0 }),
+        );
+        let mut world = World::new(&document, json!({}));
+        let Some(Command::Start(start)) = world.execution.decide(world.now).into_iter().next()
+        else {
+            panic!("a step starts");
+        };
+        let path = start.path.clone();
+        world.record(start.event());
+        for call in 0..2 {
+            world.record(EventKind::CallStarted {
+                path: path.clone(),
+                attempt: 1,
+                call,
+                kind: CallKind::Model,
+                target: "m".to_owned(),
+                request: format!("hash {call}"),
+                reserved: MicroUsd::ZERO,
+            });
+        }
+        world.record(EventKind::CallEnded {
+            path: path.clone(),
+            attempt: 1,
+            call: 0,
+            outcome: CallOutcome::Answered(json!("an answer")),
+            usage: Usage::default(),
+            cost: MicroUsd::ZERO,
+        });
+        let failure = Failure::new(code, "it broke");
+        let usage = StepUsage::default();
+        world.record(EventKind::StepFailed {
+            path,
+            attempt: 1,
+            failure,
+            usage,
+        });
+        let Some(Command::Start(again)) = world.execution.decide(world.now).into_iter().next()
+        else {
+            panic!("it starts again");
+        };
+        assert_eq!(again.recorded.len(), kept, "{code}");
+    }
+}
+
+#[test]
+fn a_fallback_has_its_own_key_and_its_own_say_about_repetition() {
+    let mut document = document(
+        &["api", "pay"],
+        json!([{ "agent": "api", "action": "call", "input": "x", "on_error": {
+            "retry": 0, "fallback": { "agent": "pay", "action": "pay", "input": "y" } } }]),
+        json!({}),
+    );
+    document["agents"][1]["idempotent"] = json!(false);
+    let mut world = World::new(&document, json!({}));
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let Some(Command::Start(start)) = world.execution.decide(world.now).into_iter().next()
+        else {
+            panic!("a step starts");
+        };
+        world.record(start.event());
+        keys.push(start.idempotency_key.clone());
+        let (path, attempt) = (start.path.clone(), start.attempt);
+        let usage = StepUsage::default();
+        let failure = Failure::new(Code::Denied, "no");
+        world.record(if attempt == 1 {
+            EventKind::StepFailed {
+                path,
+                attempt,
+                failure,
+                usage,
+            }
+        } else {
+            EventKind::StepInterrupted { path, attempt }
+        });
+    }
+    assert!(keys[1].ends_with("/fallback") && keys[0] != keys[1]);
+    assert_eq!(world.execution.status(), ExecutionStatus::Paused);
+}
+
+#[test]
+fn a_step_that_waits_for_its_retry_ends_with_the_execution() {
+    let mut world = World::new(
+        &document(
+            &["a", "b"],
+            json!([{ "parallel": [step("a", "1"), step("b", "2")] }]),
+            json!({}),
+        ),
+        json!({}),
+    );
+    world.run(&BTreeMap::from([
+        ("a", vec![failure(Code::Unavailable)]),
+        ("b", vec![failure(Code::Denied)]),
+    ]));
+    let statuses: Vec<_> = world
+        .execution
+        .steps()
+        .iter()
+        .map(|step| step.status())
+        .collect();
+    assert_eq!(
+        statuses,
+        [crate::StepStatus::Cancelled, crate::StepStatus::Failed]
     );
 }

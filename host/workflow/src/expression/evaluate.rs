@@ -11,11 +11,18 @@ use super::{Argument, Expression};
 use crate::document::kind;
 use crate::failure::Code;
 use crate::fault::listed;
+use crate::template::size;
 
 /// What the names of an expression mean at this moment.
 pub(crate) trait Scope {
     /// The value of a name, whole.
     fn name(&self, name: &str) -> Result<Cow<'_, Value>, EvaluationError>;
+
+    /// Counts bytes that an expression makes.
+    ///
+    /// # Errors
+    /// It has made too many.
+    fn spend(&self, bytes: usize) -> Result<(), EvaluationError>;
 
     /// An accessor such as `X.output` or `X.status`, where `name` has one called `field`.
     fn accessor(&self, name: &str, field: &str) -> Option<Cow<'_, Value>>;
@@ -83,7 +90,12 @@ pub(crate) fn evaluate<'a>(expression: &'a Expression, scope: &'a dyn Scope) -> 
             symbol,
             left,
             right,
-        } => operate(symbol, &*evaluate(left, scope)?, &*evaluate(right, scope)?).map(Cow::Owned),
+        } => {
+            let (left, right) = (evaluate(left, scope)?, evaluate(right, scope)?);
+            // What the operator makes is at most about as large as both.
+            scope.spend(size(&left) + size(&right))?;
+            operate(symbol, &left, &right).map(Cow::Owned)
+        }
         Expression::If {
             test,
             then,
@@ -104,11 +116,13 @@ pub(crate) fn evaluate<'a>(expression: &'a Expression, scope: &'a dyn Scope) -> 
             arguments,
         } => test(name, of, arguments, scope).map(|truth| Cow::Owned(Value::Bool(truth))),
         Expression::List(items) => {
-            let values: Result<Vec<Value>, EvaluationError> = items
-                .iter()
-                .map(|item| evaluate(item, scope).map(Cow::into_owned))
-                .collect();
-            Ok(Cow::Owned(Value::Array(values?)))
+            let mut values = Vec::with_capacity(items.len());
+            for item in items {
+                let value = evaluate(item, scope)?;
+                scope.spend(size(&value))?;
+                values.push(value.into_owned());
+            }
+            Ok(Cow::Owned(Value::Array(values)))
         }
         Expression::Map(entries) => map(entries, scope).map(Cow::Owned),
     }
@@ -140,7 +154,9 @@ fn map(entries: &[(Expression, Expression)], scope: &dyn Scope) -> Result<Value,
                 return Err(EvaluationError::Other(message));
             }
         };
-        map.insert(key, evaluate(value, scope)?.into_owned());
+        let value = evaluate(value, scope)?;
+        scope.spend(size(&value))?;
+        map.insert(key, value.into_owned());
     }
     Ok(Value::Object(map))
 }
@@ -361,6 +377,7 @@ fn call_values(
     arguments: &[Argument],
     scope: &dyn Scope,
 ) -> Result<Vec<JinjaValue>, EvaluationError> {
+    scope.spend(size(&first))?;
     let mut values = vec![jinja(&first)];
     let mut keywords = Vec::new();
     for argument in arguments {

@@ -17,6 +17,10 @@ impl Scope for Names {
             .ok_or_else(|| EvaluationError::Missing(format!("no `{name}`")))
     }
 
+    fn spend(&self, _: usize) -> Result<(), EvaluationError> {
+        Ok(())
+    }
+
     fn accessor(&self, _: &str, _: &str) -> Option<Cow<'_, Value>> {
         None
     }

@@ -22,6 +22,7 @@ pub(crate) struct FieldUse {
     pub(crate) name: String,
     pub(crate) field: String,
     pub(crate) kind: UseKind,
+    pub(crate) presence: Presence,
 }
 
 /// The names that an expression reads, with the byte each stands at, and whether every use of it stands
@@ -52,8 +53,8 @@ fn collect_names(
     }
 }
 
-/// The fields that an expression needs; those under a default, or only asked for with `is defined`, are not
-/// needed. `kind` is what the whole expression is used as.
+/// The fields that an expression reads; those under a default, or only asked for with `is defined`, need not be
+/// there. `kind` is what the whole expression is used as.
 pub(crate) fn uses(expression: &Expression, kind: UseKind) -> Vec<FieldUse> {
     let mut found = Vec::new();
     collect_uses(expression, kind, Presence::Required, &mut found);
@@ -69,13 +70,12 @@ fn collect_uses(
     match expression {
         Expression::Field { of, name: field } => {
             if let Expression::Name { name, .. } = of.as_ref() {
-                if presence == Presence::Required {
-                    found.push(FieldUse {
-                        name: name.clone(),
-                        field: field.clone(),
-                        kind,
-                    });
-                }
+                found.push(FieldUse {
+                    name: name.clone(),
+                    field: field.clone(),
+                    kind,
+                    presence,
+                });
                 return;
             }
             collect_uses(of, UseKind::Any, presence, found);
