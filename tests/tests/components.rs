@@ -264,14 +264,9 @@ async fn a_component_sees_its_own_execution_only() {
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
     assert_eq!(seen, json!({ "found": [1, 2] }), "{ended}");
-    let ended = run(
-        &place,
-        "surroundings",
-        json!({}),
-        action("look", json!(0)),
-    )
-    .await
-    .expect_code(0);
+    let ended = run(&place, "surroundings", json!({}), action("look", json!(0)))
+        .await
+        .expect_code(0);
     let shown = ended.json();
     let seen = step(&shown, "last")["output"]
         .as_object()

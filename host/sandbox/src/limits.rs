@@ -12,7 +12,8 @@ pub struct Limits {
     /// Units of computation, about one for each WebAssembly instruction; host calls cost fuel too.
     /// Protects the host's processors, and is the same for the same work on every machine.
     pub fuel: u64,
-    /// Bytes of all linear memories and tables together. Protects the host's memory.
+    /// Bytes of all linear memories and tables together. Protects the host's memory. The guest's stack is not
+    /// in it: 32 MiB of addresses for each call, of which the host pays for the pages that were touched.
     pub memory_bytes_max: u64,
     /// How long the guest may compute or sleep. Waiting for the host (a model, a person) does not count.
     /// Protects the processors where fuel misjudges what an instruction costs.

@@ -132,16 +132,25 @@ impl Captured {
     pub(crate) fn new(kept: &[u8], bytes_total: u64) -> Self {
         let bytes_dropped =
             bytes_total.saturating_sub(u64::try_from(kept.len()).unwrap_or(u64::MAX));
-        let mut text = String::from_utf8_lossy(kept).into_owned();
-        if bytes_dropped > 0 {
-            // A character that was cut in two is not worth a replacement sign.
-            while text.ends_with(char::REPLACEMENT_CHARACTER) {
-                text.pop();
-            }
+        let room = kept.len();
+        let whole = if bytes_dropped > 0 {
+            without_cut_character(kept)
+        } else {
+            kept
+        };
+        let mut text = String::from_utf8_lossy(whole).into_owned();
+        // A byte that is not UTF-8 becomes a sign of three: the text may not outgrow what was allowed for it.
+        let replaced = text.len() > room;
+        text.truncate(text.floor_char_boundary(room));
+        if bytes_dropped > 0 || replaced {
             if !text.is_empty() && !text.ends_with('\n') {
                 text.push('\n');
             }
-            text.push_str(&format!("[… {bytes_dropped} more bytes were not kept]\n"));
+            text.push_str(&if bytes_dropped > 0 {
+                format!("[… {bytes_dropped} more bytes were not kept]\n")
+            } else {
+                "[… the rest is not shown: it is not UTF-8]\n".to_owned()
+            });
         }
         Captured {
             text,
@@ -156,6 +165,21 @@ impl Captured {
     }
 }
 
+/// The bytes without a character at their end that was cut in two, which is not worth a replacement sign.
+fn without_cut_character(bytes: &[u8]) -> &[u8] {
+    const CUT_BYTES_MAX: usize = 3;
+    for length in 1..=CUT_BYTES_MAX.min(bytes.len()) {
+        let (before, tail) = bytes.split_at(bytes.len() - length);
+        // An incomplete character, and nothing before it.
+        if std::str::from_utf8(tail)
+            .is_err_and(|error| error.error_len().is_none() && error.valid_up_to() == 0)
+        {
+            return before;
+        }
+    }
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,5 +192,21 @@ mod tests {
         let whole = Captured::new("é".as_bytes(), 2);
         assert_eq!(whole.text, "é");
         assert!(!whole.is_truncated());
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_do_not_make_a_larger_one() {
+        let noise = Captured::new(&[0xff; 300], 300);
+        assert!(noise.text.starts_with("\u{fffd}"));
+        assert!(noise.text.len() < 300 + 60, "{}", noise.text.len());
+        assert!(!noise.is_truncated());
+        assert_eq!(Captured::new(b"", 0).text, "");
+    }
+
+    #[test]
+    fn only_a_character_that_was_cut_is_left_out() {
+        let printed = "\u{fffd}\u{fffd}é".as_bytes();
+        let cut = Captured::new(&printed[..7], 8);
+        assert!(cut.text.starts_with("\u{fffd}\u{fffd}\n"), "{}", cut.text);
     }
 }

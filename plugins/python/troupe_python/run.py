@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import builtins
 import itertools
 import json
 import linecache
@@ -28,6 +29,8 @@ RECURSION_LIMIT = 1_000
 
 # What describing an error relies on, as it is before a program can replace it.
 _set_recursion_limit = sys.setrecursionlimit
+_builtins = vars(builtins)
+_builtins_as_they_were = dict(_builtins)
 _type = type
 _CLASS_NAME = type.__dict__["__name__"].__get__
 _TRACEBACK = BaseException.__dict__["__traceback__"].__get__
@@ -121,6 +124,7 @@ def _named_for_what_it_is(error):
 def _describe(error, filename):
     """What to tell the author. An exception of the author's own making may fail in every part that is looked at."""
     _set_recursion_limit(RECURSION_LIMIT)
+    _builtins.update(_builtins_as_they_were)
     try:
         return _described(_named_for_what_it_is(error), filename)
     except BaseException:

@@ -607,7 +607,10 @@ fn a_step_that_may_not_be_repeated_pauses_the_execution() {
     });
     assert_eq!(world.execution.status(), ExecutionStatus::Paused);
     assert_eq!(world.execution.decide(Timestamp::from_millis(i64::MAX)), []);
-    assert_eq!(world.execution.in_doubt(), std::slice::from_ref(&start.path));
+    assert_eq!(
+        world.execution.in_doubt(),
+        std::slice::from_ref(&start.path)
+    );
     // The time since then was nobody's work: it does not count.
     world.now = Timestamp::from_millis(86_400_000);
     world.record(EventKind::ExecutionRecovered);
