@@ -46,6 +46,10 @@ impl CompiledCache {
         for path in self.files(digest) {
             match self.load_file(engine, digest, &path) {
                 Ok(deserialized) => return Some(deserialized),
+                // No memory, no file handle: the file itself may be good.
+                Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+                    tracing::warn!(path = %path.display(), %error, "a compiled component cannot be read");
+                }
                 Err(error) => {
                     tracing::warn!(
                         path = %path.display(),
@@ -124,14 +128,23 @@ impl CompiledCache {
         digest: &ComponentDigest,
         path: &Path,
     ) -> io::Result<Deserialized> {
+        let mut file = fs::File::open(path)?;
+        let about = file.metadata()?;
+        let is_ours = about.is_file()
+            && about.uid() == fs::symlink_metadata(&self.folder)?.uid()
+            && about.permissions().mode() & 0o022 == 0;
+        if !is_ours {
+            let reason = "it is not a file that only we can write";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
         let mut hasher = Sha256::new();
-        io::copy(&mut fs::File::open(path)?, &mut hasher)?;
+        io::copy(&mut file, &mut hasher)?;
         if path != self.path(digest, &hex(&hasher.finalize())) {
             let reason = "the bytes do not match the digest in the file's name";
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
-        // SAFETY: the file holds what `Engine::precompile_component` returned. `prepare` made sure that no
-        // other user can write to the folder; only `write` puts files of this name there; and the digest
+        // SAFETY: the file holds what `Engine::precompile_component` returned. `prepare` refused a folder that
+        // others could write to, and the file is ours and written by nobody else; only `write` puts files of this name there; and the digest
         // in the name, just compared with the bytes, rules out a torn or rotten file. Who could change both
         // runs as this user already. That it fits this engine is checked by wasmtime itself.
         #[expect(unsafe_code, reason = "loading compiled code")]
@@ -154,7 +167,20 @@ fn prepare(folder: &Path) -> io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(folder)?;
-    let metadata = fs::metadata(folder)?;
+    let metadata = fs::symlink_metadata(folder)?;
+    if !metadata.is_dir() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            "it is no folder",
+        ));
+    }
+    // What lies in it could be anybody's, and would be run as ours: closing it now would be too late.
+    if metadata.permissions().mode() & 0o022 != 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "others can write to the folder; remove it, and it will be made anew",
+        ));
+    }
     // A file made here belongs to us: a folder of another owner is then told apart without a system call
     // that only `unsafe` code reaches.
     let probe = tempfile::NamedTempFile::new_in(folder)?;

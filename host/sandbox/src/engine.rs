@@ -34,12 +34,6 @@ const SNAPSHOT_BYTES_MAX: u64 = 128 << 20;
 /// it costs to fill a page.
 const FUEL_PER_GROWN_PAGE: u8 = 255;
 
-/// Memories of one instance that get a place in the pool; toolchains make one.
-const POOLED_MEMORIES_PER_CALL: u32 = 2;
-/// Tables of one instance that get a place in the pool.
-const POOLED_TABLES_PER_CALL: u32 = 8;
-/// Core instances of one component that get a place in the pool; a Python component has about thirty.
-const POOLED_CORE_INSTANCES_PER_CALL: u32 = 64;
 /// Elements of one pooled table. A Python component's has about ten thousand.
 const POOLED_TABLE_ELEMENTS: usize = 65_536;
 /// Bytes of metadata of one component instance.
@@ -119,12 +113,11 @@ fn operator_cost() -> OperatorCost {
 
 fn pool(calls_max: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    // However few calls: the most demanding component that is accepted must fit.
-    let places = |per_call: u32, max: u32| calls_max.saturating_mul(per_call).max(max);
+    // Every call has its places: one that takes all it may take takes nobody else's.
     pool.total_component_instances(calls_max)
-        .total_core_instances(places(POOLED_CORE_INSTANCES_PER_CALL, INSTANCES_MAX))
-        .total_memories(places(POOLED_MEMORIES_PER_CALL, MEMORIES_MAX))
-        .total_tables(places(POOLED_TABLES_PER_CALL, TABLES_MAX))
+        .total_core_instances(calls_max.saturating_mul(INSTANCES_MAX))
+        .total_memories(calls_max.saturating_mul(MEMORIES_MAX))
+        .total_tables(calls_max.saturating_mul(TABLES_MAX))
         .total_stacks(calls_max)
         .max_core_instances_per_component(INSTANCES_MAX)
         .max_memories_per_component(MEMORIES_MAX)

@@ -92,11 +92,11 @@ impl fmt::Display for Limit {
 
 /// Core instances of one component. A Python component has about thirty; the cap protects the host's memory
 /// from a component that is nothing but instances.
-pub(crate) const INSTANCES_MAX: u32 = 128;
+pub(crate) const INSTANCES_MAX: u32 = 64;
 /// Linear memories of one component; toolchains make one or two.
-pub(crate) const MEMORIES_MAX: u32 = 8;
+pub(crate) const MEMORIES_MAX: u32 = 2;
 /// Tables of one component; toolchains make a handful.
-pub(crate) const TABLES_MAX: u32 = 64;
+pub(crate) const TABLES_MAX: u32 = 8;
 /// What one table element costs the host.
 const TABLE_ELEMENT_BYTES: u64 = 8;
 

@@ -138,6 +138,16 @@ impl CallGateway {
         let slot = route.service.slots.acquire().await;
         let result = route.service.provider.complete(&request).await;
         drop(slot);
+        self.settle(route, &granted, result).await
+    }
+
+    /// Records how a model's call ended, and what it cost.
+    async fn settle(
+        &self,
+        route: &Route,
+        granted: &Granted,
+        result: Result<Completion, ProviderError>,
+    ) -> Result<Answer, Failure> {
         match result {
             Ok(completion) => {
                 let answer = answer_of(completion, route);

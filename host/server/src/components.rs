@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Mutex;
 use troupe_sandbox::{Component, ComponentDigest, ComponentKind, Sandbox};
 use troupe_workflow::Language;
@@ -81,15 +82,30 @@ impl Components {
                 "it is an interpreter, not an agent: it exports `troupe:agent/interpreter`, not `troupe:agent/guest`"
             );
         }
-        let kept = self.path_of(component.digest());
-        if !kept.is_file() {
-            tokio::fs::create_dir_all(&self.folder).await?;
-            // Whole or not at all, also when two processes add the same.
-            let unfinished = kept.with_extension(format!("{}.part", std::process::id()));
-            tokio::fs::write(&unfinished, &wasm).await?;
-            tokio::fs::rename(&unfinished, &kept).await?;
-        }
+        self.keep(component.digest(), &wasm)
+            .await
+            .context("the component cannot be kept")?;
         Ok(*component.digest())
+    }
+
+    /// Puts a component under its digest, whole or not at all, also when several tasks keep the same.
+    async fn keep(&self, digest: &ComponentDigest, wasm: &[u8]) -> std::io::Result<()> {
+        let kept = self.path_of(digest);
+        let is_there = tokio::fs::read(&kept)
+            .await
+            .is_ok_and(|there| ComponentDigest::of(&there) == *digest);
+        if is_there {
+            return Ok(());
+        }
+        tokio::fs::create_dir_all(&self.folder).await?;
+        let unfinished = kept.with_extension(format!(
+            "{:032x}",
+            u128::from_le_bytes(crate::clock::entropy())
+        ));
+        let mut file = tokio::fs::File::create_new(&unfinished).await?;
+        file.write_all(wasm).await?;
+        file.sync_all().await?;
+        tokio::fs::rename(&unfinished, &kept).await
     }
 
     /// Compiles a component of any kind, so that later loads are quick.
@@ -123,20 +139,30 @@ impl Components {
     }
 }
 
-/// Reads a component's file; the sandbox says how large one may be, this only keeps memory from filling.
+/// Reads a component's file: a regular one, for a document may come from a stranger and name a device. The
+/// sandbox says how large one may be, this only keeps memory from filling.
 async fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     const BYTES_MAX: u64 = 1 << 30;
-    let size = tokio::fs::metadata(path)
+    let cannot = || format!("the component {} cannot be read", path.display());
+    if !tokio::fs::metadata(path)
         .await
-        .with_context(|| format!("the component {} cannot be read", path.display()))?
-        .len();
-    if size > BYTES_MAX {
+        .with_context(cannot)?
+        .is_file()
+    {
+        bail!("the component {} is no regular file", path.display());
+    }
+    let file = tokio::fs::File::open(path).await.with_context(cannot)?;
+    let mut wasm = Vec::new();
+    let bytes = file
+        .take(BYTES_MAX + 1)
+        .read_to_end(&mut wasm)
+        .await
+        .with_context(cannot)?;
+    if u64::try_from(bytes).unwrap_or(u64::MAX) > BYTES_MAX {
         bail!(
-            "the component {} has {size} bytes; at most {BYTES_MAX} are read",
+            "the component {} has more than {BYTES_MAX} bytes",
             path.display()
         );
     }
-    tokio::fs::read(path)
-        .await
-        .with_context(|| format!("the component {} cannot be read", path.display()))
+    Ok(wasm)
 }

@@ -146,7 +146,7 @@ fn open(
                 name: name.to_owned(),
                 base_url: base_url.clone(),
                 api_key: api_key.as_ref().map(SecretSource::read).transpose()?,
-                category: parse_category(category.as_deref().unwrap_or(name), category.is_some())?,
+                category: parse_category(category.as_deref(), name)?,
             };
             Searxng::new(settings, client.clone())
                 .map(SearchSource::Searxng)
@@ -181,13 +181,14 @@ fn index_file(folder: &Path, data: &Path) -> Result<PathBuf, String> {
     Ok(indexes.join(format!("{name}.db")))
 }
 
-fn parse_category(name: &str, is_given: bool) -> Result<SearchCategory, String> {
-    match name {
+/// The category that is set, else that of the source's name, else the web.
+fn parse_category(set: Option<&str>, name: &str) -> Result<SearchCategory, String> {
+    match set.unwrap_or(name) {
         "web" => Ok(SearchCategory::Web),
         "news" => Ok(SearchCategory::News),
         "academic" => Ok(SearchCategory::Academic),
-        _ if is_given => Err(format!(
-            "`{name}` is no category; use \"web\", \"news\" or \"academic\""
+        word if set.is_some() => Err(format!(
+            "`{word}` is no category; use \"web\", \"news\" or \"academic\""
         )),
         _ => Ok(SearchCategory::Web),
     }

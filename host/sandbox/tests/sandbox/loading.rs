@@ -209,15 +209,21 @@ fn the_folder_of_native_code_is_closed_to_others() {
     config.calls_max = 1;
     fs::create_dir_all(&compiled).expect("a folder");
     fs::set_permissions(&compiled, fs::Permissions::from_mode(0o777)).expect("our own folder");
-    Sandbox::new(config.clone()).expect("a sandbox");
-    assert_eq!(
-        fs::metadata(&compiled)
+    let error = Sandbox::new(config.clone())
+        .err()
+        .expect("anybody could have put native code there");
+    assert!(error.to_string().contains("others can write"), "{error}");
+    // One that others can only read is closed; one that is not there is made closed.
+    fs::set_permissions(&compiled, fs::Permissions::from_mode(0o755)).expect("our own folder");
+    for folder in [compiled, folder.path().join("new")] {
+        config.cache_dir.clone_from(&folder);
+        Sandbox::new(config.clone()).expect("a sandbox");
+        let mode = fs::metadata(&folder)
             .expect("the folder")
             .permissions()
-            .mode()
-            & 0o777,
-        0o700
-    );
+            .mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
 
     config.cache_dir = folder.path().join("file");
     fs::write(&config.cache_dir, "").expect("a file");

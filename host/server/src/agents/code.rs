@@ -24,21 +24,7 @@ pub(super) async fn run(
 ) -> Result<Value, Failure> {
     let start = &attempt.start;
     let services = &attempt.services;
-    let call = Call {
-        agent: agent.id.as_str().to_owned(),
-        grants: grants(code),
-        limits: within(services.limits, &code.limits),
-        host: Arc::new(GuestHost {
-            gateway: CallGateway::new(start, attempt.driver.clone()),
-            services: Arc::clone(services),
-            idempotency_key: start.idempotency_key.clone(),
-            agent: agent.id.as_str().to_owned(),
-            execution: attempt.execution,
-        }),
-        seed: clock::entropy(),
-        started_at: clock::system_time(),
-        cancel: CancelFlag::new(),
-    };
+    let call = call(attempt, agent, code);
     let input = start.input.to_string();
     let unavailable =
         |error: anyhow::Error| Failure::new(Code::ComponentUnavailable, format!("{error:#}"));
@@ -94,6 +80,26 @@ pub(super) async fn run(
     *usage = usage_of(&report);
     log_output(attempt, agent, &report);
     value_of(report)
+}
+
+/// One call of the sandbox, with what it may use.
+fn call(attempt: &Attempt, agent: &Agent, code: &CodeAgent) -> Call {
+    let start = &attempt.start;
+    Call {
+        agent: agent.id.as_str().to_owned(),
+        grants: grants(code),
+        limits: within(attempt.services.limits, &code.limits),
+        host: Arc::new(GuestHost {
+            gateway: CallGateway::new(start, attempt.driver.clone()),
+            services: Arc::clone(&attempt.services),
+            idempotency_key: start.idempotency_key.clone(),
+            agent: agent.id.as_str().to_owned(),
+            execution: attempt.execution,
+        }),
+        seed: clock::entropy(),
+        started_at: clock::system_time(),
+        cancel: CancelFlag::new(),
+    }
 }
 
 fn extension(language: Language) -> &'static str {

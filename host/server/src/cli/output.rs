@@ -4,15 +4,47 @@ use std::io::{IsTerminal as _, Write as _};
 
 use serde_json::Value;
 
+/// How a command shows its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Text,
+    Json,
+}
+
+impl From<bool> for Format {
+    /// From the flag `--json`.
+    fn from(json: bool) -> Self {
+        if json { Self::Json } else { Self::Text }
+    }
+}
+
+/// Who reads what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Terminal,
+    Program,
+}
+
+impl From<bool> for Reader {
+    /// From whether the stream is a terminal.
+    fn from(is_terminal: bool) -> Self {
+        if is_terminal {
+            Self::Terminal
+        } else {
+            Self::Program
+        }
+    }
+}
+
 /// Writes a line to standard output. A reader that has gone (`troupe show | head`) is no error.
 pub(super) fn line(text: &str) {
-    let text = for_stream(text, std::io::stdout().is_terminal());
+    let text = for_stream(text, std::io::stdout().is_terminal().into());
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 /// Writes text to standard output as it is, without adding a line break.
 pub(super) fn text(text: &str) {
-    let text = for_stream(text, std::io::stdout().is_terminal());
+    let text = for_stream(text, std::io::stdout().is_terminal().into());
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes());
     let _ = stdout.flush();
@@ -20,13 +52,13 @@ pub(super) fn text(text: &str) {
 
 /// Writes a line to standard error.
 pub(super) fn note(text: &str) {
-    let text = for_stream(text, std::io::stderr().is_terminal());
+    let text = for_stream(text, std::io::stderr().is_terminal().into());
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Writes text to standard error as it is.
 pub(super) fn note_text(text: &str) {
-    let text = for_stream(text, std::io::stderr().is_terminal());
+    let text = for_stream(text, std::io::stderr().is_terminal().into());
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
@@ -50,9 +82,9 @@ pub(super) fn shown(value: &Value) -> String {
 
 /// Text of guests and models on its way to a terminal: control characters, which could move the cursor or set
 /// the clipboard, are shown instead of obeyed. Files and pipes get every byte.
-fn for_stream(text: &str, is_terminal: bool) -> std::borrow::Cow<'_, str> {
+fn for_stream(text: &str, reader: Reader) -> std::borrow::Cow<'_, str> {
     let is_harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if !is_terminal || !text.contains(is_harmful) {
+    if reader == Reader::Program || !text.contains(is_harmful) {
         return text.into();
     }
     text.chars()
@@ -69,11 +101,14 @@ fn for_stream(text: &str, is_terminal: bool) -> std::borrow::Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::for_stream;
+    use super::{Reader, for_stream};
 
     #[test]
     fn a_terminal_is_shown_control_characters_and_obeys_none() {
-        assert_eq!(for_stream("a\n\tb\u{1b}[2J", true), "a\n\tb\\u{1b}[2J");
-        assert_eq!(for_stream("a\u{1b}[2J", false), "a\u{1b}[2J");
+        assert_eq!(
+            for_stream("a\n\tb\u{1b}[2J", Reader::Terminal),
+            "a\n\tb\\u{1b}[2J"
+        );
+        assert_eq!(for_stream("a\u{1b}[2J", Reader::Program), "a\u{1b}[2J");
     }
 }

@@ -190,7 +190,7 @@ pub(super) fn step_line(step: &StepView<'_>) -> String {
                 parts.push(format!("attempt {} failed, tried again", state.attempts));
             }
             StepStatus::Running if state.attempts > 1 => {
-                parts.push(format!("attempt {}", state.attempts))
+                parts.push(format!("attempt {}", state.attempts));
             }
             _ => {}
         }

@@ -8,6 +8,7 @@ use clap::Args;
 use troupe_journal::{AppendError, ExecutionRow, Journal};
 use troupe_workflow::ExecutionId;
 
+use super::output::Format;
 use super::{CliError, Common, End, output, run};
 use crate::config::{Places, ServerConfig};
 use crate::driver::InDoubt;
@@ -53,7 +54,7 @@ pub(super) async fn run(common: &Common, args: RecoverArgs) -> Result<End, CliEr
     let mut end = End::Done;
     for row in rows {
         // One that cannot go on keeps no other from it.
-        let one = match recovery.recover(&row, args.json).await {
+        let one = match recovery.recover(&row, args.json.into()).await {
             Ok(end) => end,
             Err(error) => {
                 output::error(&error.context(format!("{} was left as it is", row.id)));
@@ -75,7 +76,7 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    async fn recover(&mut self, row: &ExecutionRow, json: bool) -> anyhow::Result<End> {
+    async fn recover(&mut self, row: &ExecutionRow, format: Format) -> anyhow::Result<End> {
         let services = self.services_of(row)?;
         // With another configuration than it began with it could only fail: it is not touched then.
         let execution = load(&self.journal, row).await?;
@@ -94,7 +95,7 @@ impl Recovery<'_> {
             Err(error) => return Err(error),
         };
         let execution = run::drive(owned, services).await?;
-        Ok(run::finish(&execution, json))
+        Ok(run::finish(&execution, format))
     }
 
     fn services_of(&mut self, row: &ExecutionRow) -> anyhow::Result<Arc<Services>> {

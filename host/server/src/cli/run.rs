@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use troupe_journal::Journal;
 use troupe_workflow::{Event, Execution, ExecutionStatus, Faults};
 
+use super::output::Format;
 use super::progress::Progress;
 use super::{CliError, Common, End, document, output};
 use crate::driver::Owned;
@@ -70,7 +71,7 @@ pub(super) async fn run(common: &Common, args: RunArgs) -> Result<End, CliError>
     })?;
     let owned = create(&services, definition, inputs, &settings).await?;
     let execution = drive(owned, Arc::new(services)).await?;
-    Ok(finish(&execution, args.json))
+    Ok(finish(&execution, args.json.into()))
 }
 
 /// Drives an execution with its progress on standard error.
@@ -100,8 +101,8 @@ pub(super) async fn drive(owned: Owned, services: Arc<Services>) -> anyhow::Resu
 }
 
 /// Prints the end of an execution.
-pub(super) fn finish(execution: &Execution, json: bool) -> End {
-    if json {
+pub(super) fn finish(execution: &Execution, format: Format) -> End {
+    if format == Format::Json {
         output::json(&execution.to_json());
     } else if let Some(outputs) = execution.outputs() {
         output::line(&answer(execution, outputs));
