@@ -91,6 +91,8 @@ pub(crate) fn precompile(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::workspace::ComponentPackage;
 
@@ -112,6 +114,43 @@ mod tests {
         assert_eq!(
             tested_packages(&workspace).join(" "),
             "--workspace --exclude guests --exclude xtask"
+        );
+    }
+
+    /// Every dependency of a selection of packages with the features it gets, one a line.
+    fn dependencies(
+        workspace: &Workspace,
+        edges: &str,
+        selection: Vec<String>,
+    ) -> BTreeSet<String> {
+        let mut cargo = workspace.cargo(&["tree", "--locked", "--prefix=none", "--no-dedupe"]);
+        cargo.args(["--edges", edges, "--format={p}|{f}"]);
+        // The tree knows no tests, only dependencies: what a selection leaves out is the same.
+        let output = cargo.args(selection).output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let lines = String::from_utf8(output.stdout).unwrap();
+        lines.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_tests_compile_no_dependency_a_second_time() {
+        let workspace = Workspace::load().unwrap();
+        let name = |line: &str| line.split('|').next().unwrap_or_default().to_owned();
+        let built = dependencies(&workspace, "normal,build", packages(&workspace));
+        let names: BTreeSet<String> = built.iter().map(|line| name(line)).collect();
+        let tested = dependencies(&workspace, "normal,build,dev", tested_packages(&workspace));
+        let twice: Vec<&String> = tested
+            .difference(&built)
+            .filter(|line| names.contains(&name(line)))
+            .collect();
+        assert!(
+            twice.is_empty(),
+            "these have other features in the tests than in the set-up; make the features the same in \
+             the manifests: {twice:#?}"
         );
     }
 }
