@@ -6,10 +6,14 @@ use serde_json::json;
 
 /// Validates a document of the folder `documents`, which has faults.
 async fn check(name: &str, expected: Expect) {
+    check_with("validate", name, expected).await;
+}
+
+async fn check_with(command: &str, name: &str, expected: Expect) {
     let place = Workplace::new();
     let path = root().join("tests/documents").join(name);
     let ended = place
-        .troupe(["validate", &text(&path)])
+        .troupe([command, &text(&path)])
         .end()
         .await
         .expect_code(2);
@@ -23,29 +27,29 @@ async fn a_document_of_the_wrong_shape() {
     check("shape.json", expect![[r#"
         error: the workflow has 24 faults:
         /: `name` is missing
+        /nam: the field `nam` is not known here; did you mean `name`?
         /agents/0: `model` is missing
-        /agents/0/temperature: the temperature lies between 0 and 2
         /agents/0/modle: the field `modle` is not known here; did you mean `model`?
+        /agents/0/temperature: the temperature lies between 0 and 2
         /agents/1/sources: a search agent needs at least one source
         /agents/2/id: `1st` is not an id: use letters, digits and `_`, and begin with a letter or `_`
         /agents/2/language: `ruby` is not known here; known are `python` and `javascript`
         /agents/3/id: `loop` is a reserved word; choose another id
         /agents/3/type: `lm` is no type of agent; known are `llm`, `code`, `search`, `tool` and `human`
         /agents/4/model: this is the number 7, it must be a text
-        /agents/4/max_tokens: a model needs at least 1 token to answer
+        /agents/4/max_tokens: this is the number 0, it must be a whole number from 1 to 4294967295
+        /agents/5: a code agent needs `language` and `code`, or `component`
         /agents/5/limits/memory_mb: this is the number 100000, it must be a whole number from 0 to 4096
         /agents/5/limits/disk_mb: the field `disk_mb` is not known here; known are `fuel`, `memory_mb`, `timeout_ms`, `output_kb` and `host_calls`
-        /agents/5: a code agent needs `language` and `code`, or `component`
         /steps/0: `action` is missing
         /steps/1/parallel: this list needs at least one step
-        /steps/2: a step needs `agent` (with `action` and `input`), `parallel` or `set`
+        /steps/2: a step needs one of `agent` (with `action` and `input`), `parallel`, `condition` with `then`, `loop`, `workflow`, `wait` or `set`
         /steps/3: this is a text, it must be an object
         /outputs: this is a list, it must be an object of templates
         /config/max_retries: this is the number -1, it must be a whole number from 0 to 100
-        /config/on_error: `continu` is not known here; did you mean `continue`?
         /config/budget_usd: this is a text, it must be a number
+        /config/on_error: `continu` is not known here; did you mean `continue`?
         /config/timeout: the field `timeout` is not known here; did you mean `timeout_ms`?
-        /nam: the field `nam` is not known here; did you mean `name`?
     "#]]).await;
 }
 
@@ -53,17 +57,17 @@ async fn a_document_of_the_wrong_shape() {
 async fn names_that_mean_nothing() {
     check("names.json", expect![[r#"
         error: the workflow has 12 faults:
-        /steps/3/id: the step id `three` is there already; give each step its own
-        /steps/4/id: this is also the id of another agent; a name must mean one thing
         /inputs/properties/finder: `finder` is also a step or an agent; a name must mean one thing
+        /agents/2/system_prompt (column 14): `audience` is no step, no agent and no input that `inputs` declares
         /steps/0/agent: there is no agent `planer`; did you mean `planner`?
         /steps/0/input (column 4): `topc` is no step, no agent and no input that `inputs` declares; did you mean `topic`?
         /steps/1/input (column 4): the step `three` has not ended here: it comes later, or runs at the same time in another branch
+        /steps/3/id: the step id `three` is there already; give each step its own
         /steps/3/input (column 4): `error` has a meaning only in a fallback's input
+        /steps/4/id: this is also the id of another agent; a name must mean one thing
         /steps/4/input (column 4): `secrets` has a meaning only in settings of tools and providers
-        /steps/4/input (column 22): there is no loop here
+        /steps/4/input (column 22): there is no loop around this
         /steps/5/parallel/1/input (column 4): the step `left` has not ended here: it comes later, or runs at the same time in another branch
-        /agents/2/system_prompt (column 14): `audience` is no step, no agent and no input that `inputs` declares
         /outputs/text (column 4): `rigth` is no step, no agent and no input that `inputs` declares; did you mean `right`?
     "#]]).await;
 }
@@ -81,21 +85,16 @@ async fn templates_that_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn what_this_version_does_not_have() {
-    check("later.json", expect![[r#"
-        error: the workflow has 12 faults:
-        /agents/2/cache: `cache` is not available in this version of Troupe
-        /agents/2/tools: `tools` is not available in this version of Troupe
-        /agents/3/grants/llm/budget_usd: `budget_usd` of a grant is not available in this version of Troupe
-        /agents/3/grants/hosts: the grant `hosts` is not available in this version of Troupe
-        /steps/0: `loop` is not available in this version of Troupe
-        /steps/1: `condition` with `then` and `else` is not available in this version of Troupe
-        /steps/2: `workflow` (a sub-workflow) is not available in this version of Troupe
-        /steps/3: `wait` is not available in this version of Troupe
-        /steps/4/on_error/fallback: this must be "continue" or an object with `agent`, `action` and `input`
-        /config/on_budget_exceeded: `pause` is not available in this version of Troupe; use `stop` or `continue`
-        /agents/0/type: `human` agents are not available in this version of Troupe
-        /agents/1/type: `tool` agents are not available in this version of Troupe
+async fn what_this_version_does_not_have_is_refused_before_it_runs() {
+    check_with("run", "later.json", expect![[r#"
+        error: the workflow has 7 faults:
+        /agents/0/tools: tools are not available in this version of Troupe
+        /agents/1/model: the model `gpt-5-mini` is answered by the provider `openai`, which cannot be used: the environment variable OPENAI_API_KEY is not set; or run with --offline, without any key
+        /agents/1/tools: tools are not available in this version of Troupe
+        /agents/1/cache: `cache` is not available in this version of Troupe
+        /agents/2/grants/hosts: the grant `hosts` is not available in this version of Troupe
+        /agents/2/grants/llm/models/0: the model `gpt-5-mini` is answered by the provider `openai`, which cannot be used: the environment variable OPENAI_API_KEY is not set; or run with --offline, without any key
+        /agents/2/grants/llm/budget_usd: the grant `llm.budget_usd` is not available in this version of Troupe
     "#]]).await;
 }
 

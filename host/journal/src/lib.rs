@@ -16,7 +16,7 @@ pub use fail_point::{FailPoint, FailSide};
 pub use node::Node;
 pub use read::{ExecutionRow, StoredWorkflow};
 pub use sqlite::Journal;
-pub use write::{Append, Epoch, NewExecution};
+pub use write::{Append, Epoch, NewExecution, Writer};
 
 #[cfg(test)]
 mod tests;

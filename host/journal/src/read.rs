@@ -79,7 +79,7 @@ pub(crate) fn unfinished(
     limit: u32,
 ) -> Result<Vec<ExecutionRow>, ReadError> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} WHERE e.status IN ('running', 'paused') ORDER BY e.id LIMIT ?1"
+        "SELECT {COLUMNS} WHERE e.status NOT IN ('completed', 'failed', 'cancelled') ORDER BY e.id LIMIT ?1"
     ))?;
     let rows = statement.query_map([limit], execution_row)?;
     rows.map(|row| row?).collect()

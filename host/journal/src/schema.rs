@@ -73,7 +73,29 @@ pub(crate) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Op
 /// Settings of a connection. `synchronous = FULL`: an answered append survives a power cut.
 pub(crate) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    write_ahead(connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")
+}
+
+/// Turns the write-ahead log on. While another process does the same to a new file SQLite answers at once that it is
+/// busy, whatever the time-out is (it would be a deadlock otherwise): so it is tried again here.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    const TRIES: u32 = 1_000;
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+    for _ in 1..TRIES {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error) if is_busy(&error) => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    connection.pragma_update(None, "journal_mode", "WAL")
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode;
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
 }

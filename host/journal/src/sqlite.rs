@@ -115,6 +115,18 @@ impl Journal {
             .await
     }
 
+    /// Gives an execution back that did not end, if nobody wrote after the `version` that the caller has seen.
+    /// False: somebody did, and the caller owns it still.
+    pub async fn release_at(
+        &self,
+        id: ExecutionId,
+        epoch: Epoch,
+        version: u64,
+    ) -> Result<bool, AppendError> {
+        self.write(move |transaction| write::release_at(transaction, id, epoch, version))
+            .await
+    }
+
     /// Gives an execution back that did not end, for another process to take.
     pub async fn release(&self, id: ExecutionId, epoch: Epoch) -> Result<(), AppendError> {
         self.write(move |transaction| write::release(transaction, id, epoch))

@@ -4,7 +4,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use troupe_workflow::{Event, EventKind, ExecutionId, ExecutionStatus, Timestamp, WorkflowDigest};
 
-use crate::{Append, AppendError, Epoch, Journal, NewExecution, OpenError, ReadError};
+use crate::{Append, AppendError, Epoch, Journal, NewExecution, OpenError, ReadError, Writer};
 
 fn id(number: u128) -> ExecutionId {
     ExecutionId::from_parts(1, number)
@@ -48,7 +48,7 @@ fn append(id: ExecutionId, expected: u64, epoch: Epoch, events: Vec<Event>) -> A
     Append {
         execution: id,
         expected,
-        epoch,
+        writer: Writer::Owner(epoch),
         status: ExecutionStatus::Running,
         events,
     }
@@ -186,6 +186,33 @@ async fn only_one_process_owns_an_execution_and_the_old_owner_is_fenced() {
 }
 
 #[tokio::test]
+async fn what_somebody_wrote_at_the_last_moment_stays_with_the_owner() {
+    let folder = TempDir::new().unwrap();
+    let owner = open(&folder, "owner");
+    let person = open(&folder, "person");
+    let epoch = owner.create(new(id(1))).await.unwrap();
+    let answer = Append {
+        writer: Writer::Outside,
+        ..append(id(1), 1, epoch, vec![skipped(2)])
+    };
+    person.append(answer).await.unwrap();
+    // The person sees a living owner, and leaves the rest to it.
+    let row = person.find(id(1)).await.unwrap();
+    assert!(matches!(
+        person.claim(&row).await,
+        Err(AppendError::Owned { .. })
+    ));
+    assert!(!owner.release_at(id(1), epoch, 1).await.unwrap());
+    assert!(owner.find(id(1)).await.unwrap().owner.is_some());
+    assert!(owner.release_at(id(1), epoch, 2).await.unwrap());
+    assert_eq!(owner.find(id(1)).await.unwrap().owner, None);
+    let row = person.find(id(1)).await.unwrap();
+    person.claim(&row).await.unwrap();
+    // Another's already: nothing is left to give back.
+    assert!(owner.release_at(id(1), epoch, 2).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_dead_owner_is_known_at_once() {
     let folder = TempDir::new().unwrap();
     let first = open(&folder, "first");
@@ -256,4 +283,21 @@ async fn damage_is_named_and_other_formats_are_refused() {
     file.pragma_update(None, "user_version", 99).unwrap();
     let refused = Journal::open(folder.path(), "b".to_owned(), None);
     assert!(matches!(refused, Err(OpenError::Format { found: 99, .. })));
+}
+
+#[test]
+fn a_new_file_that_another_process_holds_is_waited_for() {
+    for lock in ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"] {
+        let folder = TempDir::new().unwrap();
+        let other = rusqlite::Connection::open(folder.path().join("journal.db")).unwrap();
+        other.execute_batch(lock).unwrap();
+        std::thread::scope(|scope| {
+            let opening = scope.spawn(|| open(&folder, "a"));
+            // It cannot have opened the file yet, and has not given up when the lock ends.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert!(!opening.is_finished(), "{lock}");
+            other.execute_batch("COMMIT").unwrap();
+            opening.join().unwrap();
+        });
+    }
 }

@@ -29,11 +29,20 @@ pub struct Append {
     pub execution: ExecutionId,
     /// How many events the caller has seen.
     pub expected: u64,
-    /// The caller's ownership.
-    pub epoch: Epoch,
+    /// Who records them.
+    pub writer: Writer,
     pub events: Vec<Event>,
     /// How far the execution has come with them.
     pub status: ExecutionStatus,
+}
+
+/// Who records events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// The owner, with its ownership.
+    Owner(Epoch),
+    /// Somebody who brings what a person said: an answer, a budget that was raised, the wish that it ends.
+    Outside,
 }
 
 /// Creates an execution, owned by `node`.
@@ -56,7 +65,7 @@ pub(crate) fn create(
     let append = Append {
         execution: new.id,
         expected: 0,
-        epoch: Epoch(1),
+        writer: Writer::Owner(Epoch(1)),
         events: vec![new.created.clone()],
         status: ExecutionStatus::Running,
     };
@@ -75,8 +84,9 @@ pub(crate) fn append_events(
         .query_row([&id], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let (actual, epoch) = row.ok_or(AppendError::NotFound(append.execution))?;
-    if epoch != append.epoch.0 {
-        return Err(AppendError::Fenced);
+    match append.writer {
+        Writer::Owner(own) if own.0 != epoch => return Err(AppendError::Fenced),
+        Writer::Owner(_) | Writer::Outside => {}
     }
     if actual != append.expected {
         return Err(AppendError::Conflict {
@@ -132,6 +142,32 @@ pub(crate) fn claim(
             owner: "it was just taken over".to_owned(),
         }),
     }
+}
+
+/// Gives an execution back of which the caller has seen `version` events. False: somebody wrote more, and the caller
+/// owns it still; what was written is the caller's to act on, for whoever wrote it saw a living owner.
+pub(crate) fn release_at(
+    transaction: &Transaction<'_>,
+    id: ExecutionId,
+    epoch: Epoch,
+    version: u64,
+) -> Result<bool, AppendError> {
+    let changed = transaction.execute(
+        "UPDATE executions SET owner = NULL WHERE id = ?1 AND epoch = ?2 AND version = ?3",
+        params![id.to_string(), epoch.0, version],
+    )?;
+    if changed > 0 {
+        return Ok(true);
+    }
+    // Another's already: nothing is left to give back.
+    let epoch_now: Option<i64> = transaction
+        .query_row(
+            "SELECT epoch FROM executions WHERE id = ?1",
+            [id.to_string()],
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(epoch_now != Some(epoch.0))
 }
 
 /// Gives an execution back, so that another process may take it.

@@ -7,6 +7,7 @@ mod search;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use troupe_workflow::{
@@ -14,23 +15,50 @@ use troupe_workflow::{
     check_schema,
 };
 
-use crate::driver::{AttemptEnd, Output, StepMessage};
+use crate::driver::{self, AttemptEnd, Output, Performer, StepMessage};
 use crate::services::Services;
 
 /// How long an attempt may take where neither the step nor its agent says.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What an attempt needs.
-pub(crate) struct Attempt {
+/// Does attempts with the models, sources and components of this process.
+pub(crate) struct Agents {
     pub(crate) services: Arc<Services>,
-    pub(crate) definition: Arc<Definition>,
-    pub(crate) execution: ExecutionId,
-    pub(crate) driver: mpsc::Sender<StepMessage>,
-    pub(crate) start: StartStep,
+}
+
+impl Performer for Agents {
+    fn perform(&self, attempt: driver::Attempt) -> BoxFuture<'static, AttemptEnd> {
+        let driver::Attempt {
+            execution,
+            driver,
+            start,
+        } = attempt;
+        Box::pin(run(Attempt {
+            services: Arc::clone(&self.services),
+            execution,
+            driver,
+            start,
+        }))
+    }
+}
+
+/// What an attempt needs.
+struct Attempt {
+    services: Arc<Services>,
+    execution: ExecutionId,
+    driver: mpsc::Sender<StepMessage>,
+    start: StartStep,
+}
+
+impl Attempt {
+    /// The workflow that the step belongs to.
+    fn definition(&self) -> &Definition {
+        &self.start.definition
+    }
 }
 
 /// Runs an attempt to its end.
-pub(crate) async fn run(attempt: Attempt) -> AttemptEnd {
+async fn run(attempt: Attempt) -> AttemptEnd {
     let timeout = attempt.start.timeout.unwrap_or(TIMEOUT);
     let mut usage = StepUsage::default();
     let done = tokio::time::timeout(timeout, run_agent(&attempt, &mut usage)).await;
@@ -54,7 +82,7 @@ pub(crate) async fn run(attempt: Attempt) -> AttemptEnd {
 
 async fn run_agent(attempt: &Attempt, usage: &mut StepUsage) -> Result<Output, Failure> {
     let id = attempt.start.agent.as_str();
-    let Some(agent) = attempt.definition.agent(id) else {
+    let Some(agent) = attempt.definition().agent(id) else {
         return Err(Failure::new(
             Code::Internal,
             format!("there is no agent `{id}`"),

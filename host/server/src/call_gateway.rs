@@ -47,14 +47,15 @@ impl CallGateway {
         }
     }
 
-    /// Looks at the execution.
-    pub(crate) async fn inspect<T: Send + 'static>(
+    /// Looks at the execution from the attempt's step.
+    pub(crate) async fn inspect_step<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&troupe_workflow::Execution) -> T + Send + 'static,
+        look: impl FnOnce(&troupe_workflow::Execution, &StepPath) -> T + Send + 'static,
     ) -> Result<T, Failure> {
+        let path = self.path.clone();
         let (answer, answered) = oneshot::channel();
         let message = StepMessage::Inspect(Box::new(move |execution| {
-            let _ = answer.send(look(execution));
+            let _ = answer.send(look(execution, &path));
         }));
         self.driver
             .send(message)
@@ -117,18 +118,18 @@ impl CallGateway {
                 CallOutcome::Failed(failure) => Err(failure),
             };
         }
-        let worst = route.price.clone().map(|price| WorstCase {
-            price,
+        let worst = WorstCase::Model {
+            price: route.price.clone(),
             input_tokens: request.input_tokens_max(),
             max_tokens: request.max_tokens,
-        });
+        };
         let call = StartCall {
             path: self.path.clone(),
             attempt: self.attempt,
             kind: CallKind::Model,
             target: name.to_owned(),
             request: hash,
-            worst,
+            worst: Some(worst),
         };
         let granted = self.start(call).await?;
         request.max_tokens = granted.max_tokens.or(request.max_tokens);
@@ -191,7 +192,8 @@ impl CallGateway {
             "search",
             question.text,
             question.sources,
-            question.max_results
+            question.max_results,
+            question.max_results_of,
         ]));
         if let Some(outcome) = self.take_recorded(&hash) {
             return match outcome {

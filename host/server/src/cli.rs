@@ -1,12 +1,17 @@
 //! The command line: reads it, runs the command, turns the end into an exit code.
 
+mod answer;
 mod component;
+mod convert;
 mod document;
 mod exec;
+mod graph;
 mod output;
 mod progress;
 mod recover;
+mod resume;
 mod run;
+mod schema;
 mod show;
 mod validate;
 
@@ -65,6 +70,18 @@ enum Command {
     Validate(validate::ValidateArgs),
     /// Go on with executions whose process ended before they did
     Recover(recover::RecoverArgs),
+    /// Answer an approval that an execution waits for
+    Approve(answer::ApproveArgs),
+    /// Go on with an execution that is paused; its budgets may be raised
+    Resume(resume::ResumeArgs),
+    /// End an execution
+    Cancel(resume::CancelArgs),
+    /// Print the JSON schema of workflow documents, for editors
+    Schema,
+    /// Turn a workflow document from YAML into JSON, or from JSON into YAML
+    Convert(convert::ConvertArgs),
+    /// Draw a workflow document
+    Graph(graph::GraphArgs),
     /// Show an execution, or list them
     Show(show::ShowArgs),
     /// Work with components
@@ -98,7 +115,8 @@ impl From<anyhow::Error> for CliError {
     }
 }
 
-pub(crate) fn main() -> ExitCode {
+/// Runs the command that the command line names.
+pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -136,6 +154,12 @@ async fn dispatch(cli: Cli) -> Result<End, CliError> {
         Command::Exec(args) => exec::run(&common, args).await,
         Command::Validate(args) => validate::run(&args),
         Command::Recover(args) => recover::run(&common, args).await,
+        Command::Approve(args) => answer::run(&common, args).await,
+        Command::Resume(args) => resume::run(&common, args).await,
+        Command::Cancel(args) => resume::cancel(&common, args).await,
+        Command::Schema => Ok(schema::run()),
+        Command::Convert(args) => convert::run(&args),
+        Command::Graph(args) => graph::run(&args),
         Command::Show(args) => show::run(&common, args).await,
         Command::Component(command) => component::run(&common, command).await,
     }

@@ -1,8 +1,31 @@
 //! The one place that reads clocks and draws entropy.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::future::BoxFuture;
 use troupe_workflow::{ExecutionId, Timestamp};
+
+/// What drivers take their time from.
+pub trait Clock: Send + Sync {
+    fn now(&self) -> Timestamp;
+
+    /// Ends after this long.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        now()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
 
 /// The time now.
 pub(crate) fn now() -> Timestamp {

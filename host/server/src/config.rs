@@ -256,6 +256,11 @@ pub(crate) fn fail_point() -> anyhow::Result<Option<troupe_journal::FailPoint>> 
         .transpose()
 }
 
+/// The name of the user at this machine, who answers approvals.
+pub(crate) fn user_name() -> Option<String> {
+    environment("USER").or_else(|| environment("LOGNAME"))
+}
+
 /// The filter for log lines, in the syntax of `RUST_LOG`.
 pub(crate) fn log_filter() -> String {
     environment("TROUPE_LOG").unwrap_or_else(|| "warn".to_owned())

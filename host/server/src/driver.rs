@@ -3,134 +3,88 @@
 //! Only this task starts work and writes to the execution. What follows from an event is `decide`'s; here is no
 //! rule of the language.
 
+mod message;
+mod reserve;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use tokio::sync::{mpsc, oneshot};
+use futures::future::BoxFuture;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
-use troupe_journal::{Append, AppendError, Epoch};
-use troupe_providers::ModelPrice;
+use troupe_journal::{Append, AppendError, Epoch, Journal, ReadError, Writer};
 use troupe_workflow::{
-    BudgetPolicy, CallKind, CallOutcome, Code, Command, Event, EventKind, Execution, Failure,
-    MicroUsd, StartStep, StepPath, StepUsage, Usage,
+    BudgetVerdict, Code, Command, Event, EventKind, Execution, Failure, StartStep, StepPath,
+    StepUsage,
 };
 
-use crate::agents::{self, Attempt};
-use crate::clock;
-use crate::services::Services;
+use crate::clock::Clock;
+use reserve::{Reserve, reserve};
+
+pub use message::{
+    Attempt, AttemptEnd, EndCall, Granted, Output, StartCall, StepMessage, WorstCase,
+};
 
 /// Messages of steps that wait for the driver: further ones wait at the sender.
 const MESSAGES_MAX: usize = 256;
 /// Tries of an append while the disk is full or the file is locked, each a second after the last.
 const APPEND_TRIES: u32 = 60;
-/// Tokens that are reserved for an answer whose length nothing bounds.
-const MAX_TOKENS_DEFAULT: u32 = 4096;
-/// An answer shorter than this is not worth its question.
-const MAX_TOKENS_LEAST: u32 = 256;
+/// Appends of others that one append gives way to, before something must be wrong.
+const CONFLICTS_MAX: u32 = 100;
 
-/// What a step that runs asks of its driver.
-pub(crate) enum StepMessage {
-    /// Record that a call begins; answered with its number once it is on disk, or with why it may not begin.
-    StartCall(StartCall, oneshot::Sender<Result<Granted, Failure>>),
-    EndCall(EndCall, oneshot::Sender<()>),
-    /// Look at the execution.
-    Inspect(Box<dyn FnOnce(&Execution) + Send>),
+/// Events that one append takes: what needs nothing from outside could go on without end, and neither be stopped nor
+/// end on disk meanwhile.
+const EVENTS_MAX: usize = 1_000;
+
+/// Does the attempts of steps.
+pub trait Performer: Send + Sync {
+    /// Does one attempt to its end. Dropping the future ends it.
+    fn perform(&self, attempt: Attempt) -> BoxFuture<'static, AttemptEnd>;
 }
 
-pub(crate) struct StartCall {
-    pub(crate) path: StepPath,
-    pub(crate) attempt: u32,
-    pub(crate) kind: CallKind,
-    pub(crate) target: String,
-    pub(crate) request: String,
-    /// What bounds its cost; none: it costs nothing.
-    pub(crate) worst: Option<WorstCase>,
-}
-
-/// What bounds the cost of a model call.
-pub(crate) struct WorstCase {
-    pub(crate) price: ModelPrice,
-    /// The input's tokens, from above.
-    pub(crate) input_tokens: u64,
-    /// The answer's limit, where the caller set one.
-    pub(crate) max_tokens: Option<u32>,
-}
-
-/// A call that may be made: it is on disk.
-pub(crate) struct Granted {
-    /// Its number among the calls of its step.
-    pub(crate) call: u32,
-    /// What the answer is limited to; none: the model's own limit.
-    pub(crate) max_tokens: Option<u32>,
-    pub(crate) reserved: MicroUsd,
-}
-
-pub(crate) struct EndCall {
-    pub(crate) path: StepPath,
-    pub(crate) attempt: u32,
-    pub(crate) call: u32,
-    pub(crate) outcome: CallOutcome,
-    pub(crate) usage: Usage,
-    pub(crate) cost: MicroUsd,
-}
-
-/// How one attempt ended.
-pub(crate) struct AttemptEnd {
-    pub(crate) path: StepPath,
-    pub(crate) attempt: u32,
-    pub(crate) result: Result<Output, Failure>,
-    pub(crate) usage: StepUsage,
-}
-
-/// What an attempt gave.
-pub(crate) struct Output {
-    pub(crate) value: serde_json::Value,
-    /// An LLM's text, where the value is not just that.
-    pub(crate) text: Option<String>,
+/// What a driver works with.
+#[derive(Clone)]
+pub struct Works {
+    pub journal: Journal,
+    pub clock: Arc<dyn Clock>,
+    pub performer: Arc<dyn Performer>,
 }
 
 /// Why an execution is no longer driven, though it has not ended.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DriveError {
+pub enum DriveError {
     #[error(transparent)]
     Journal(#[from] AppendError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
     #[error("this is a fault of Troupe or a damaged journal, please report it")]
     Illegal(#[from] troupe_workflow::IllegalEvent),
 }
 
 /// An execution that this process owns.
-pub(crate) struct Owned {
-    pub(crate) execution: Execution,
-    pub(crate) epoch: Epoch,
-    pub(crate) origin: Origin,
+pub struct Owned {
+    pub execution: Execution,
+    pub epoch: Epoch,
+    pub origin: Origin,
 }
 
 /// How this process came to own an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub enum Origin {
     /// It began it.
     Created,
     /// Another process began it and ended before it did.
-    Recovered(InDoubt),
-}
-
-/// What becomes of steps with `idempotent: false` whose end nobody knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum InDoubt {
-    /// They wait for a person.
-    Wait,
-    /// A person said that they run again.
-    RunAgain,
+    Recovered,
 }
 
 /// Drives one execution.
-pub(crate) struct Driver {
+pub struct Driver {
     execution: Execution,
     epoch: Epoch,
     origin: Origin,
-    services: Arc<Services>,
+    works: Works,
     /// Told every event after it is on disk.
     observer: Option<mpsc::Sender<Event>>,
     running: JoinSet<AttemptEnd>,
@@ -139,14 +93,22 @@ pub(crate) struct Driver {
     sender: mpsc::Sender<StepMessage>,
     /// Calls that wait until others give back what they reserved.
     parked: Vec<(StartCall, oneshot::Sender<Result<Granted, Failure>>)>,
+    /// Says: look into the journal, others may have written there.
+    wake: Arc<Notify>,
+    patience: Patience,
+}
+
+/// What a driver waits for when nothing runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Timers, however long.
+    ForTimers,
+    /// Nothing: it returns.
+    None,
 }
 
 impl Driver {
-    pub(crate) fn new(
-        owned: Owned,
-        services: Arc<Services>,
-        observer: Option<mpsc::Sender<Event>>,
-    ) -> Self {
+    pub fn new(owned: Owned, works: Works, observer: Option<mpsc::Sender<Event>>) -> Self {
         let Owned {
             execution,
             epoch,
@@ -157,14 +119,28 @@ impl Driver {
             execution,
             epoch,
             origin,
-            services,
+            works,
             observer,
             running: JoinSet::new(),
             handles: BTreeMap::new(),
             messages,
             sender,
             parked: Vec::new(),
+            wake: Arc::new(Notify::new()),
+            patience: Patience::ForTimers,
         }
+    }
+
+    /// What it waits for when nothing runs; timers, where this is not called.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Wakes the driver: it reads what others have written to its execution.
+    pub fn waker(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
     }
 
     /// Drives until the execution has ended or waits for a person; returns it as it is then.
@@ -172,10 +148,14 @@ impl Driver {
     /// # Errors
     /// The journal cannot be written, or another process took the execution over. Nothing is lost: it can be
     /// recovered.
-    pub(crate) async fn drive(mut self) -> Result<Execution, DriveError> {
+    pub async fn drive(mut self) -> Result<Execution, DriveError> {
         self.advance(self.taken_up()).await?;
         while !self.is_idle() {
             self.wait().await?;
+            // What held the money back may have been cancelled.
+            if !self.parked.is_empty() && !self.execution.holds_reservations() {
+                self.unpark().await?;
+            }
         }
         Ok(self.execution)
     }
@@ -183,38 +163,41 @@ impl Driver {
     /// What happened to an execution that this process did not begin: the steps that its journal shows started
     /// and not ended were interrupted.
     fn taken_up(&self) -> Vec<EventKind> {
-        let Origin::Recovered(in_doubt) = self.origin else {
+        if self.origin == Origin::Created {
             return Vec::new();
-        };
-        let mut kinds = vec![EventKind::ExecutionRecovered];
-        let interrupted = self.execution.running();
-        kinds.extend(
-            interrupted
-                .into_iter()
-                .map(|(path, attempt)| EventKind::StepInterrupted { path, attempt }),
-        );
-        if in_doubt == InDoubt::RunAgain {
-            let resumed = self.execution.in_doubt().into_iter();
-            kinds.extend(resumed.map(|path| EventKind::StepResumed { path }));
         }
-        kinds
+        // Time in which it only waited is nobody's work anyway.
+        if self.execution.is_at_rest() {
+            return Vec::new();
+        }
+        let interrupted = self.execution.running().into_iter();
+        let interrupted =
+            interrupted.map(|(path, attempt)| EventKind::StepInterrupted { path, attempt });
+        std::iter::once(EventKind::ExecutionRecovered)
+            .chain(interrupted)
+            .collect()
     }
 
-    /// Nothing runs and nothing will happen by itself.
+    /// Nothing runs, and nothing will happen but by people, or by timers that nobody here waits for.
     fn is_idle(&self) -> bool {
-        self.running.is_empty() && self.execution.decide(clock::now()).is_empty()
+        let is_left = match self.patience {
+            Patience::ForTimers => self.execution.waits_for_people(),
+            Patience::None => self.execution.is_at_rest(),
+        };
+        self.running.is_empty() && (is_left || self.execution.status().is_terminal())
     }
 
     /// Waits for something to happen, and records it with all that follows.
     async fn wait(&mut self) -> Result<(), DriveError> {
-        let wake = self.wake_after();
+        let wake = self.works.clock.sleep(self.wake_after());
         tokio::select! {
             ended = self.running.join_next(), if !self.running.is_empty() => {
                 match ended {
                     // One that was cancelled may have ended before it could be stopped.
                     Some(Ok(end)) if self.execution.runs(&end.path, end.attempt) => {
                         self.handles.remove(&end.path);
-                        self.advance(vec![event_of(end)]).await?;
+                        let kind = self.event_of(end);
+                        self.advance(vec![kind]).await?;
                         self.unpark().await
                     }
                     // Cancelled, and recorded as such where it was cancelled. Panics are caught in the task.
@@ -225,14 +208,18 @@ impl Driver {
                 Some(message) => self.answer(message).await,
                 None => Ok(()),
             },
-            () = tokio::time::sleep(wake) => self.advance(Vec::new()).await,
+            () = self.wake.notified() => {
+                self.read_others().await?;
+                self.advance(Vec::new()).await
+            }
+            () = wake => self.advance(Vec::new()).await,
         }
     }
 
     fn wake_after(&self) -> Duration {
         /// No wake-up is further away: clocks are set, and laptops sleep.
         const LONGEST: Duration = Duration::from_secs(60);
-        let now = clock::now();
+        let now = self.works.clock.now();
         self.execution
             .decide(now)
             .into_iter()
@@ -247,16 +234,57 @@ impl Driver {
     }
 
     /// Applies events and everything that follows from them, records all in one append, then starts what is to
-    /// be started: the intent is on disk before the effect.
+    /// be started: the intent is on disk before the effect. Where others wrote meanwhile, it is all done again on
+    /// what they wrote.
     async fn advance(&mut self, kinds: Vec<EventKind>) -> Result<(), DriveError> {
-        let before = self.execution.version();
+        let mut kinds = kinds;
+        let mut conflicts = 0;
+        while conflicts < CONFLICTS_MAX {
+            let before = self.execution.version();
+            let given = kinds.len();
+            let (events, starts, left) = self.follow(kinds)?;
+            match self.record(before, &events).await {
+                Ok(()) => {
+                    for start in starts {
+                        self.start(start);
+                    }
+                    if left == Left::Nothing {
+                        return Ok(());
+                    }
+                    kinds = Vec::new();
+                }
+                Err(AppendError::Conflict { .. }) => {
+                    conflicts += 1;
+                    kinds = events
+                        .into_iter()
+                        .take(given)
+                        .map(|event| event.kind)
+                        .collect();
+                    self.reload(before).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let actual = self.execution.version();
+        Err(AppendError::Conflict {
+            expected: actual,
+            actual,
+        }
+        .into())
+    }
+
+    /// Applies events and what is decided after them, as much as one append takes.
+    fn follow(
+        &mut self,
+        kinds: Vec<EventKind>,
+    ) -> Result<(Vec<Event>, Vec<StartStep>, Left), DriveError> {
         let mut events = Vec::new();
         let mut starts: Vec<StartStep> = Vec::new();
         for kind in kinds {
             self.apply(kind, &mut events)?;
         }
         loop {
-            let commands = self.execution.decide(clock::now());
+            let commands = self.execution.decide(self.works.clock.now());
             let mut has_acted = false;
             for command in commands {
                 match command {
@@ -275,33 +303,23 @@ impl Driver {
                     Command::WakeAt(_) => continue,
                 }
                 has_acted = true;
-                // Every event may change what is to be done with the others.
-                if self.execution.status().is_terminal() || self.is_failing(&events) {
+                // A failure may end what the other commands are about.
+                if self.execution.status().is_terminal() || is_failure(&events) {
                     break;
                 }
             }
             if !has_acted {
-                break;
+                return Ok((events, starts, Left::Nothing));
+            }
+            if events.len() >= EVENTS_MAX {
+                return Ok((events, starts, Left::More));
             }
         }
-        self.record(before, events).await?;
-        for start in starts {
-            self.start(start);
-        }
-        Ok(())
-    }
-
-    /// Whether the last event was a failure, which may end everything.
-    fn is_failing(&self, events: &[Event]) -> bool {
-        matches!(
-            events.last().map(|event| &event.kind),
-            Some(EventKind::StepFailed { .. })
-        )
     }
 
     fn apply(&mut self, kind: EventKind, events: &mut Vec<Event>) -> Result<(), DriveError> {
         let event = Event {
-            at: clock::now(),
+            at: self.works.clock.now(),
             kind,
         };
         self.execution.apply(&event)?;
@@ -309,52 +327,75 @@ impl Driver {
         Ok(())
     }
 
-    async fn record(&mut self, expected: u64, events: Vec<Event>) -> Result<(), DriveError> {
-        if events.is_empty() {
-            return Ok(());
+    /// Reads what others wrote after what is known here.
+    async fn read_others(&mut self) -> Result<(), DriveError> {
+        let (id, version) = (self.execution.id(), self.execution.version());
+        let events = self.works.journal.events(id, version).await?;
+        for event in &events {
+            self.execution.apply(event)?;
         }
-        let append = Append {
-            execution: self.execution.id(),
-            expected,
-            epoch: self.epoch,
-            status: self.execution.status(),
-            events: events.clone(),
-        };
-        let mut tries = 0;
-        loop {
-            match self.services.journal.append(append.clone()).await {
-                Ok(_) => break,
-                Err(error) if error.is_retryable() && tries < APPEND_TRIES => {
-                    tries += 1;
-                    tracing::warn!(execution.id = %self.execution.id(), %error, tries, "the journal cannot be written; trying again");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        self.tell(events).await;
+        Ok(())
+    }
+
+    /// Forgets what could not be recorded, and reads the execution anew; events after `known` are others'.
+    async fn reload(&mut self, known: u64) -> Result<(), DriveError> {
+        let id = self.execution.id();
+        let events = self.works.journal.events(id, 0).await?;
+        let definition = Arc::clone(self.execution.definition());
+        self.execution = Execution::replay(id, definition, &events)?;
+        let known = usize::try_from(known).unwrap_or(usize::MAX);
+        self.tell(events.into_iter().skip(known).collect()).await;
+        Ok(())
+    }
+
+    async fn tell(&self, events: Vec<Event>) {
         if let Some(observer) = &self.observer {
             for event in events {
                 // Whoever watched may have gone.
                 let _ = observer.send(event).await;
             }
         }
+    }
+
+    async fn record(&mut self, expected: u64, events: &[Event]) -> Result<(), AppendError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let append = Append {
+            execution: self.execution.id(),
+            expected,
+            writer: Writer::Owner(self.epoch),
+            status: self.execution.status(),
+            events: events.to_vec(),
+        };
+        let mut tries = 0;
+        loop {
+            match self.works.journal.append(append.clone()).await {
+                Ok(_) => break,
+                Err(error) if error.is_retryable() && tries < APPEND_TRIES => {
+                    tries += 1;
+                    tracing::warn!(execution.id = %self.execution.id(), %error, tries, "the journal cannot be written; trying again");
+                    self.works.clock.sleep(Duration::from_secs(1)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.tell(append.events).await;
         Ok(())
     }
 
     fn start(&mut self, start: StartStep) {
         let path = start.path.clone();
         let attempt = Attempt {
-            services: Arc::clone(&self.services),
-            definition: Arc::clone(self.execution.definition()),
             execution: self.execution.id(),
             driver: self.sender.clone(),
             start,
         };
         let (end_path, end_attempt) = (attempt.start.path.clone(), attempt.start.attempt);
+        let doing = self.works.performer.perform(attempt);
         let task = async move {
-            let end = std::panic::AssertUnwindSafe(agents::run(attempt))
-                .catch_unwind()
-                .await;
+            let end = std::panic::AssertUnwindSafe(doing).catch_unwind().await;
             end.unwrap_or_else(|_| AttemptEnd {
                 path: end_path,
                 attempt: end_attempt,
@@ -404,15 +445,32 @@ impl Driver {
             let _ = answer.send(Err(Failure::new(Code::Cancelled, "the attempt has ended")));
             return Ok(());
         }
-        let (reserved, max_tokens) = reserve(&self.execution, call.worst.as_ref());
-        if let Err(error) = self.execution.check_reserve(reserved) {
-            if self.execution.holds_reservations() {
+        let reserve = reserve(&self.execution, &call.path, call.worst.as_ref());
+        let verdict = self
+            .execution
+            .check_reserve(&call.path, reserve.usd, reserve.tokens);
+        match verdict {
+            BudgetVerdict::Allowed => self.grant(call, reserve, answer).await,
+            BudgetVerdict::Refused(_) | BudgetVerdict::Paused(_)
+                if self.execution.holds_reservations() =>
+            {
                 self.parked.push((call, answer));
-            } else {
-                let _ = answer.send(Err(Failure::new(Code::BudgetExceeded, error.to_string())));
+                Ok(())
             }
-            return Ok(());
+            BudgetVerdict::Refused(failure) => {
+                let _ = answer.send(Err(failure));
+                Ok(())
+            }
+            BudgetVerdict::Paused(reason) => self.pause(call, reason).await,
         }
+    }
+
+    async fn grant(
+        &mut self,
+        call: StartCall,
+        reserve: Reserve,
+        answer: oneshot::Sender<Result<Granted, Failure>>,
+    ) -> Result<(), DriveError> {
         let number = self.execution.next_call(&call.path, &call.request);
         let kind = EventKind::CallStarted {
             path: call.path,
@@ -421,16 +479,65 @@ impl Driver {
             kind: call.kind,
             target: call.target,
             request: call.request,
-            reserved,
+            reserved: reserve.usd,
+            reserved_tokens: reserve.tokens,
         };
         self.advance(vec![kind]).await?;
         // The step may have been cancelled meanwhile.
         let _ = answer.send(Ok(Granted {
             call: number,
-            max_tokens,
-            reserved,
+            max_tokens: reserve.max_tokens,
+            reserved: reserve.usd,
         }));
         Ok(())
+    }
+
+    /// Ends an attempt for which a budget has nothing left; it goes on, with the answers it got, when somebody
+    /// raises it.
+    async fn pause(&mut self, call: StartCall, reason: Failure) -> Result<(), DriveError> {
+        if let Some(handle) = self.handles.remove(&call.path) {
+            handle.abort();
+        }
+        let kind = EventKind::StepPaused {
+            path: call.path,
+            attempt: call.attempt,
+            reason,
+            usage: None,
+            raises: self.execution.budget_raises(),
+        };
+        self.advance(vec![kind]).await
+    }
+
+    /// What the end of an attempt is.
+    fn event_of(&self, end: AttemptEnd) -> EventKind {
+        let AttemptEnd {
+            path,
+            attempt,
+            result,
+            usage,
+        } = end;
+        match result {
+            Ok(Output { value, text }) => EventKind::StepCompleted {
+                path,
+                attempt,
+                output: value,
+                text,
+                usage,
+            },
+            Err(reason) if self.execution.pauses_for(&reason) => EventKind::StepPaused {
+                path,
+                attempt,
+                reason,
+                usage: Some(usage),
+                raises: self.execution.budget_raises(),
+            },
+            Err(failure) => EventKind::StepFailed {
+                path,
+                attempt,
+                failure,
+                usage,
+            },
+        }
     }
 
     async fn end_call(&mut self, call: EndCall) -> Result<(), DriveError> {
@@ -450,52 +557,17 @@ impl Driver {
     }
 }
 
-/// The worst case of a call, and the limit of its answer. Where a budget is kept and the caller set no limit,
-/// the answer gets what the budget affords.
-fn reserve(execution: &Execution, worst: Option<&WorstCase>) -> (MicroUsd, Option<u32>) {
-    let Some(worst) = worst else {
-        return (MicroUsd::ZERO, None);
-    };
-    let most = worst.price.max_output_tokens.unwrap_or(MAX_TOKENS_DEFAULT);
-    let is_kept = execution.definition().config().on_budget_exceeded == BudgetPolicy::Stop;
-    let max_tokens = match (worst.max_tokens, execution.money_left()) {
-        (None, Some(left)) if is_kept => {
-            let left = troupe_providers::MicroUsd(left.as_micro_usd());
-            let affordable = worst
-                .price
-                .max_tokens_within(left, worst.input_tokens)
-                .unwrap_or(0);
-            Some(affordable.min(most).max(MAX_TOKENS_LEAST))
-        }
-        (asked, _) => asked,
-    };
-    let output = max_tokens.unwrap_or(most);
-    (
-        MicroUsd::new(worst.price.worst_case(worst.input_tokens, output).0),
-        max_tokens,
-    )
+/// Whether there is more to be decided at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    More,
 }
 
-fn event_of(end: AttemptEnd) -> EventKind {
-    let AttemptEnd {
-        path,
-        attempt,
-        result,
-        usage,
-    } = end;
-    match result {
-        Ok(Output { value, text }) => EventKind::StepCompleted {
-            path,
-            attempt,
-            output: value,
-            text,
-            usage,
-        },
-        Err(failure) => EventKind::StepFailed {
-            path,
-            attempt,
-            failure,
-            usage,
-        },
-    }
+/// Whether the last event was a failure.
+fn is_failure(events: &[Event]) -> bool {
+    matches!(
+        events.last().map(|event| &event.kind),
+        Some(EventKind::StepFailed { .. })
+    )
 }

@@ -1,5 +1,6 @@
 //! What a guest asks of the world, answered with the workflow's models, sources and earlier outputs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,7 @@ impl HostCalls for GuestHost {
                 text: query.text,
                 sources: query.sources,
                 max_results: query.max_results.unwrap_or(RESULTS_DEFAULT),
+                max_results_of: BTreeMap::new(),
             };
             let answer = self
                 .gateway
@@ -84,7 +86,7 @@ impl HostCalls for GuestHost {
         Box::pin(async {
             let inputs = self
                 .gateway
-                .inspect(|execution| execution.inputs().to_string())
+                .inspect_step(|execution, path| execution.inputs_of(path).to_string())
                 .await;
             inputs.unwrap_or_else(|_gone| "{}".to_owned())
         })
@@ -95,7 +97,7 @@ impl HostCalls for GuestHost {
             let name = step.clone();
             let output = self
                 .gateway
-                .inspect(move |execution| execution.output_of(&name))
+                .inspect_step(move |execution, path| execution.output_of(path, &name))
                 .await;
             match output.map_err(|failure| error_of(&failure))? {
                 Some(output) => Ok(output.to_string()),
@@ -108,7 +110,7 @@ impl HostCalls for GuestHost {
         Box::pin(async {
             let names = self
                 .gateway
-                .inspect(troupe_workflow::Execution::output_names)
+                .inspect_step(troupe_workflow::Execution::output_names)
                 .await;
             names.unwrap_or_default()
         })
@@ -118,7 +120,7 @@ impl HostCalls for GuestHost {
         Box::pin(async {
             let left = self
                 .gateway
-                .inspect(troupe_workflow::Execution::money_left)
+                .inspect_step(troupe_workflow::Execution::money_left)
                 .await;
             left.ok()
                 .flatten()
@@ -277,6 +279,9 @@ fn error_of(failure: &Failure) -> Error {
         | Code::LimitHostCalls
         | Code::ConditionType
         | Code::TemplateFailed
+        | Code::MaxIterations
+        | Code::LoopItemsType
+        | Code::ApprovalTimeout
         | Code::ComponentUnavailable
         | Code::Internal => Error::Unavailable(message()),
     }

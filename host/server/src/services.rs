@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use troupe_journal::Journal;
 use troupe_providers::{HttpClient, HttpSettings};
 use troupe_sandbox::{ComponentDigest, Limits, Sandbox, SandboxConfig};
-use troupe_workflow::{AgentKind, CodeSource, Definition, Faults};
+use troupe_workflow::{Agent, AgentKind, CodeSource, Definition, Faults};
 
 use crate::components::Components;
 use crate::config::{LimitsConfig, Places, ServerConfig};
@@ -22,6 +22,13 @@ pub(crate) struct Services {
     pub(crate) components: Components,
     /// Ceilings for every agent.
     pub(crate) limits: Limits,
+}
+
+/// Whether a model must have a price, so that a budget can be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Priced {
+    Needed,
+    NotNeeded,
 }
 
 /// How this process reaches the outside.
@@ -66,47 +73,89 @@ impl Services {
     /// Each model, source and component that is not there, with its place and what to add.
     pub(crate) async fn check(&self, definition: &Definition) -> Result<(), Faults> {
         let mut faults = Faults::default();
-        for agent in definition.agents() {
-            let at = |field: &str| format!("{}/{field}", agent.pointer());
-            match &agent.kind {
-                AgentKind::Llm(llm) => {
-                    self.check_model(&llm.model, &at("model"), definition, &mut faults);
-                    for (index, model) in llm.fallback_models.iter().enumerate() {
-                        let place = at(&format!("fallback_models/{index}"));
-                        self.check_model(model, &place, definition, &mut faults);
-                    }
-                }
-                AgentKind::Search(search) => {
-                    self.check_sources(&search.sources, &at("sources"), &mut faults);
-                }
-                AgentKind::Code(code) => {
-                    if let Some(models) = &code.grants.llm_models {
-                        for (index, model) in models.iter().enumerate() {
-                            let place = at(&format!("grants/llm/models/{index}"));
-                            self.check_model(model, &place, definition, &mut faults);
-                        }
-                    }
-                    if let Some(sources) = &code.grants.search {
-                        self.check_sources(sources, &at("grants/search"), &mut faults);
-                    }
-                    if let Err(error) = self.check_code(&code.source).await {
-                        faults.add(at("component"), format!("{error:#}"));
-                    }
-                }
-                AgentKind::Tool(_) | AgentKind::Human(_) => {}
+        let subs = definition
+            .workflows()
+            .map(|(_, workflow)| workflow.as_ref());
+        for workflow in std::iter::once(definition).chain(subs) {
+            // A sub-workflow draws on the budget around it too.
+            let is_capped =
+                definition.config().budget.is_some() || workflow.config().budget.is_some();
+            let priced = if is_capped {
+                Priced::Needed
+            } else {
+                Priced::NotNeeded
+            };
+            for agent in workflow.agents() {
+                self.check_agent(agent, priced, &mut faults).await;
             }
         }
         if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(faults)
+            return Ok(());
+        }
+        faults.sort_along(definition.document());
+        Err(faults)
+    }
+
+    async fn check_agent(&self, agent: &Agent, priced: Priced, faults: &mut Faults) {
+        let at = |field: &str| format!("{}/{field}", agent.pointer());
+        if agent.cache.is_some() {
+            faults.add(
+                at("cache"),
+                "`cache` is not available in this version of Troupe",
+            );
+        }
+        match &agent.kind {
+            AgentKind::Llm(llm) => {
+                self.check_model(&llm.model, &at("model"), priced, faults);
+                for (index, model) in llm.fallback_models.iter().enumerate() {
+                    let place = at(&format!("fallback_models/{index}"));
+                    self.check_model(model, &place, priced, faults);
+                }
+                if !llm.tools.is_empty() {
+                    faults.add(
+                        at("tools"),
+                        "tools are not available in this version of Troupe",
+                    );
+                }
+            }
+            AgentKind::Search(search) => {
+                self.check_sources(&search.sources, &at("sources"), faults);
+            }
+            AgentKind::Code(code) => {
+                if let Some(models) = &code.grants.llm_models {
+                    for (index, model) in models.iter().enumerate() {
+                        let place = at(&format!("grants/llm/models/{index}"));
+                        self.check_model(model, &place, priced, faults);
+                    }
+                }
+                if let Some(sources) = &code.grants.search {
+                    self.check_sources(sources, &at("grants/search"), faults);
+                }
+                let later = |name: &str| {
+                    format!("the grant `{name}` is not available in this version of Troupe")
+                };
+                for name in &code.grants.others {
+                    faults.add(at(&format!("grants/{name}")), later(name));
+                }
+                if code.grants.llm_budget.is_some() {
+                    faults.add(at("grants/llm/budget_usd"), later("llm.budget_usd"));
+                }
+                if let Err(error) = self.check_code(&code.source).await {
+                    faults.add(at("component"), format!("{error:#}"));
+                }
+            }
+            AgentKind::Tool(_) => faults.add(
+                at("tools"),
+                "tools are not available in this version of Troupe",
+            ),
+            AgentKind::Human(_) => {}
         }
     }
 
-    fn check_model(&self, name: &str, pointer: &str, definition: &Definition, faults: &mut Faults) {
+    fn check_model(&self, name: &str, pointer: &str, priced: Priced, faults: &mut Faults) {
         match self.models.resolve(name) {
             Err(message) => faults.add(pointer, message),
-            Ok(routes) if definition.config().budget.is_some() => {
+            Ok(routes) if priced == Priced::Needed => {
                 for route in routes
                     .iter()
                     .filter(|route| route.price.is_none() && !route.is_free)

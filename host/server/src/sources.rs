@@ -32,6 +32,8 @@ pub(crate) struct Question {
     pub(crate) text: String,
     pub(crate) sources: Vec<String>,
     pub(crate) max_results: u32,
+    /// Sources that are asked for another number of results.
+    pub(crate) max_results_of: BTreeMap<String, u32>,
 }
 
 impl Sources {
@@ -101,29 +103,29 @@ impl Sources {
     /// # Errors
     /// The first source's error, where every source failed.
     pub(crate) async fn search(&self, question: &Question) -> Result<SearchAnswer, ProviderError> {
-        let mut asked: Vec<Arc<SearchSource>> = Vec::new();
+        let mut asked: Vec<(Arc<SearchSource>, u32)> = Vec::new();
         for name in &question.sources {
             let source = self.find(name).map_err(|message| ProviderError::Denied {
                 provider: name.clone(),
                 message,
             })?;
             // Offline several names are one index; it is asked once.
-            if !asked.iter().any(|known| Arc::ptr_eq(known, &source)) {
-                asked.push(source);
+            if !asked.iter().any(|(known, _)| Arc::ptr_eq(known, &source)) {
+                let most = question.max_results_of.get(name);
+                asked.push((source, most.copied().unwrap_or(question.max_results)));
             }
         }
-        let query = SearchQuery {
-            text: question.text.clone(),
-            max_results: question.max_results,
-            language: None,
-            time_range: None,
-            timeout: SEARCH_TIMEOUT,
-        };
-        let query = &query;
-        let answers = asked.iter().map(|source| async move {
+        let answers = asked.iter().map(|(source, max_results)| async move {
+            let query = SearchQuery {
+                text: question.text.clone(),
+                max_results: *max_results,
+                language: None,
+                time_range: None,
+                timeout: SEARCH_TIMEOUT,
+            };
             SourceAnswer {
                 source: source.name().to_owned(),
-                outcome: source.search(query).await,
+                outcome: source.search(&query).await,
             }
         });
         merge(join_all(answers).await)

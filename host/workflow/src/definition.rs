@@ -2,28 +2,25 @@
 
 mod build;
 mod inputs;
+mod node;
 mod required;
 mod scope;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::document::{Agent, Config, Document};
-use crate::expression::Expression;
+use crate::document::{Agent, Config, Document, Rank};
 use crate::fault::Faults;
-use crate::ids::{Name, StepPath, WorkflowDigest};
-use crate::retry::RetryPolicy;
-use crate::template::Template;
+use crate::ids::{Name, WorkflowDigest};
 
-pub(crate) use build::{ACCESSORS, is_accessor};
 pub(crate) use inputs::Inputs;
+pub(crate) use node::{
+    Compiled, CompiledCondition, Fallback, IdOrigin, List, LoopNode, LoopNodeKind, Node, NodeIndex,
+    NodeKind, Reference, StepNode, Then, WaitNode, WorkflowNode,
+};
 pub use required::{FieldKind, RequiredFields};
-
-/// The place of a step or block in the document's order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct NodeIndex(pub(crate) usize);
 
 /// A workflow that can be run.
 #[derive(Debug)]
@@ -37,116 +34,28 @@ pub struct Definition {
     by_id: BTreeMap<Name, NodeIndex>,
     inputs: Inputs,
     outputs: Option<Vec<(String, Compiled)>>,
+    /// The workflows that its steps, and theirs, may name.
+    workflows: BTreeMap<String, Arc<Definition>>,
 }
 
-/// A step or a block, with what comes after it.
-#[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) id: Name,
-    /// Whether the author gave the id.
-    pub(crate) id_origin: IdOrigin,
-    /// The next one in the same list.
-    pub(crate) next: Option<NodeIndex>,
-    /// The block around it.
-    pub(crate) parent: Option<NodeIndex>,
-    pub(crate) kind: NodeKind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IdOrigin {
-    Author,
-    Numbered,
-}
-
-#[derive(Debug)]
-pub(crate) enum NodeKind {
-    Step(Box<StepNode>),
-    Parallel {
-        /// The first node of each branch.
-        branches: Vec<NodeIndex>,
-        max_concurrency: usize,
-    },
-    Set(Compiled),
-}
-
-/// A step of an agent.
-#[derive(Debug)]
-pub(crate) struct StepNode {
-    pub(crate) agent: Name,
-    pub(crate) action: String,
-    pub(crate) input: Compiled,
-    pub(crate) condition: Option<CompiledCondition>,
-    pub(crate) system_prompt: Option<Compiled>,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) retry: RetryPolicy,
-    pub(crate) then: Then,
-    /// The fields of an LLM's output that later steps read.
-    pub(crate) required: RequiredFields,
-}
-
-/// What happens when a step's tries are used up.
-#[derive(Debug)]
-pub(crate) enum Then {
-    Fail,
-    Continue,
-    Fallback(Box<Fallback>),
-}
-
-#[derive(Debug)]
-pub(crate) struct Fallback {
-    pub(crate) agent: Name,
-    pub(crate) action: String,
-    pub(crate) input: Compiled,
-    pub(crate) system_prompt: Option<Compiled>,
-    pub(crate) retry: RetryPolicy,
-}
-
-/// A template with the meaning of its names.
-#[derive(Debug)]
-pub(crate) struct Compiled {
-    pub(crate) template: Template,
-    pub(crate) names: BTreeMap<String, Reference>,
-}
-
-/// A condition with the meaning of its names.
-#[derive(Debug)]
-pub(crate) struct CompiledCondition {
-    pub(crate) expression: Expression,
-    pub(crate) names: BTreeMap<String, Reference>,
-}
-
-/// What a name in a template means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reference {
-    Step(NodeIndex),
-    /// The last of these steps, in document order, that finished.
-    Agent(Vec<NodeIndex>),
-    Input(String),
-    /// `inputs`
-    Inputs,
-    /// `steps`
-    Steps,
-    /// `execution`
-    Execution,
-    /// `error`, in a fallback's input.
-    Error,
-}
+/// Accessors that every step and block has; they win over a field of that name unless a schema declares it.
+pub(crate) const ACCESSORS: [&str; 3] = ["output", "status", "error"];
 
 impl Definition {
     /// Reads and checks a whole document.
     ///
     /// # Errors
-    /// All its faults at once, each with its JSON pointer.
+    /// All its faults at once, in the document's order, each with its JSON pointer.
     pub fn compile(document: &Value) -> Result<Self, Faults> {
         let mut faults = Faults::default();
-        let Some(read) = Document::read(document, &mut faults) else {
-            return Err(faults);
-        };
-        let compiled = build::build(read, document, &mut faults);
-        if faults.is_empty() {
-            Ok(compiled)
-        } else {
-            Err(faults)
+        let compiled = Document::read(document, "", Rank::Root, &mut faults)
+            .map(|read| build::build_all(read, document, &mut faults));
+        match compiled {
+            Some(definition) if faults.is_empty() => Ok(definition),
+            _ => {
+                faults.sort_along(document);
+                Err(faults)
+            }
         }
     }
 
@@ -182,6 +91,11 @@ impl Definition {
         self.inputs.inferred().map(|(name, _)| name).collect()
     }
 
+    /// The inputs that a run must be given.
+    pub(crate) fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
     /// Checks the inputs of a run.
     ///
     /// # Errors
@@ -190,62 +104,53 @@ impl Definition {
         self.inputs.check(inputs)
     }
 
-    /// How many steps there are; blocks count by their steps.
-    pub fn steps_total(&self) -> usize {
-        self.nodes
-            .iter()
-            .filter(|node| !matches!(node.kind, NodeKind::Parallel { .. }))
-            .count()
+    /// The workflow that a step of the form `workflow` names.
+    pub(crate) fn workflow(&self, name: &str) -> Option<&Arc<Definition>> {
+        self.workflows.get(name)
     }
 
-    /// The steps and blocks in the document's order, with how deep they lie: for showing a tree.
-    pub fn outline(&self) -> Vec<Outline<'_>> {
-        self.nodes
+    /// The workflows that its steps, and theirs, may name.
+    pub fn workflows(&self) -> impl Iterator<Item = (&str, &Arc<Definition>)> {
+        self.workflows
             .iter()
-            .map(|node| Outline {
-                id: node.id.as_str(),
-                agent: match &node.kind {
-                    NodeKind::Step(step) => Some(step.agent.as_str()),
-                    NodeKind::Parallel { .. } | NodeKind::Set(_) => None,
-                },
-                depth: self.depth(node),
-                is_block: matches!(node.kind, NodeKind::Parallel { .. }),
-            })
-            .collect()
+            .map(|(name, workflow)| (name.as_str(), workflow))
     }
 
-    fn depth(&self, node: &Node) -> usize {
-        let mut depth = 0;
-        let mut parent = node.parent;
-        while let Some(index) = parent {
-            depth += 1;
-            parent = self.nodes[index.0].parent;
-        }
-        depth
+    /// How many steps are known before anything runs; blocks count by their steps, loops by one round.
+    pub fn weight(&self) -> usize {
+        self.nodes
+            .iter()
+            .filter(|node| node.parent.is_none())
+            .map(|node| node.weight)
+            .sum()
     }
 
     pub(crate) fn node(&self, index: NodeIndex) -> &Node {
         &self.nodes[index.0]
     }
 
-    pub(crate) fn nodes(&self) -> impl Iterator<Item = (NodeIndex, &Node)> {
-        self.nodes
-            .iter()
-            .enumerate()
-            .map(|(index, node)| (NodeIndex(index), node))
-    }
-
     pub(crate) fn find(&self, id: &str) -> Option<NodeIndex> {
         self.by_id.get(id).copied()
     }
 
-    /// The node of a path that an event names.
-    pub(crate) fn find_path(&self, path: &StepPath) -> Option<NodeIndex> {
-        self.find(path.as_str())
-    }
-
     pub(crate) fn outputs(&self) -> Option<&[(String, Compiled)]> {
         self.outputs.as_deref()
+    }
+
+    /// Whether `X.field` is an accessor, for a node X, and no field of its value.
+    pub(crate) fn is_accessor(&self, index: NodeIndex, field: &str) -> bool {
+        match &self.node(index).kind {
+            NodeKind::Step(step) => self
+                .agents
+                .get(&step.agent)
+                .is_some_and(|agent| is_accessor(agent, field)),
+            NodeKind::Loop(_) => field == "results" || ACCESSORS.contains(&field),
+            NodeKind::Parallel { .. }
+            | NodeKind::Branch { .. }
+            | NodeKind::Workflow(_)
+            | NodeKind::Wait(_)
+            | NodeKind::Set(_) => ACCESSORS.contains(&field),
+        }
     }
 
     /// The name under which people know a step: its id, or its agent's where it was given none.
@@ -258,14 +163,14 @@ impl Definition {
     }
 }
 
-/// One line of a workflow's outline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outline<'a> {
-    pub id: &'a str,
-    /// None for blocks and `set` steps.
-    pub agent: Option<&'a str>,
-    pub depth: usize,
-    pub is_block: bool,
+/// Whether `X.field` is an accessor of this agent's steps, and no field that its schema declares.
+pub(crate) fn is_accessor(agent: &Agent, field: &str) -> bool {
+    let declared = agent
+        .output_schema
+        .as_ref()
+        .and_then(|schema| schema.get("properties"))
+        .is_some_and(|properties| properties.get(field).is_some());
+    ACCESSORS.contains(&field) && !declared
 }
 
 #[cfg(test)]

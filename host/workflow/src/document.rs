@@ -5,6 +5,8 @@
 mod agent;
 mod config;
 mod fields;
+mod on_error;
+mod schema;
 mod step;
 
 use std::collections::BTreeSet;
@@ -13,11 +15,16 @@ use serde_json::Value;
 
 pub use agent::{
     Agent, AgentKind, CodeAgent, CodeSource, Grants, HumanAgent, Language, Limits, LlmAgent,
-    OnTimeout, SearchAgent, ToolAgent,
+    OnTimeout, ResponseFormat, SearchAgent, SourceSettings, ToolAgent,
 };
 pub use config::{BudgetPolicy, Config};
 pub(crate) use fields::{Fields, escape, kind};
-pub(crate) use step::{AgentStepSpec, FallbackSpec, OnError, OnErrorRule, StepForm, StepSpec};
+pub(crate) use on_error::{FallbackSpec, OnError, OnErrorRule};
+pub use schema::document_schema;
+pub(crate) use step::{
+    AgentStepSpec, BranchSpec, LoopKind, LoopSpec, ParallelSpec, StepForm, StepSpec,
+    WAIT_SECONDS_MAX, WaitSpec, WorkflowSpec,
+};
 
 use crate::fault::Faults;
 
@@ -40,12 +47,31 @@ pub struct Document {
     /// Templates by output name, in the author's order.
     pub(crate) outputs: Option<Vec<(String, Value)>>,
     pub config: Config,
+    /// Documents that steps of the form `workflow` may name, with their pointers.
+    pub(crate) workflows: Vec<(String, Document)>,
+    pub(crate) pointer: String,
 }
+
+/// Which document it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rank {
+    Root,
+    /// One of the root's `workflows`.
+    Sub,
+}
+
+/// Protects the host from a document of documents.
+const WORKFLOWS_MAX: usize = 100;
 
 impl Document {
     /// Reads a document; what is wrong with it is added to `faults`. None where nothing could be made of it.
-    pub(crate) fn read(value: &Value, faults: &mut Faults) -> Option<Self> {
-        let mut fields = Fields::of(value, "", faults)?;
+    pub(crate) fn read(
+        value: &Value,
+        pointer: &str,
+        rank: Rank,
+        faults: &mut Faults,
+    ) -> Option<Self> {
+        let mut fields = Fields::of(value, pointer, faults)?;
         let name = fields.required_text("name", faults).unwrap_or_default();
         if fields.has("name") && name.trim().is_empty() {
             faults.add(fields.at("name"), "a workflow needs a name");
@@ -81,6 +107,7 @@ impl Document {
             Some(value) => Config::read(value, &fields.at("config"), faults),
             None => Config::default(),
         };
+        let workflows = read_workflows(&mut fields, rank, faults);
         fields.finish(faults);
         Some(Self {
             name,
@@ -91,8 +118,47 @@ impl Document {
             steps,
             outputs,
             config,
+            workflows,
+            pointer: pointer.to_owned(),
         })
     }
+}
+
+fn read_workflows(
+    fields: &mut Fields<'_>,
+    rank: Rank,
+    faults: &mut Faults,
+) -> Vec<(String, Document)> {
+    let Some(value) = fields.value("workflows") else {
+        return Vec::new();
+    };
+    let place = fields.at("workflows");
+    if rank == Rank::Sub {
+        let message =
+            "a workflow inside `workflows` has none itself; put them all into the outer one";
+        faults.add(place, message);
+        return Vec::new();
+    }
+    let Some(map) = value.as_object() else {
+        fields.expected("workflows", value, "an object of workflows by name", faults);
+        return Vec::new();
+    };
+    if map.len() > WORKFLOWS_MAX {
+        faults.add(
+            place,
+            format!("a document holds at most {WORKFLOWS_MAX} workflows"),
+        );
+        return Vec::new();
+    }
+    map.iter()
+        .filter_map(|(name, value)| {
+            let place = format!("{place}/{}", escape(name));
+            Some((
+                name.clone(),
+                Document::read(value, &place, Rank::Sub, faults)?,
+            ))
+        })
+        .collect()
 }
 
 /// Notes a JSON schema that is none.

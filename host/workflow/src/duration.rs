@@ -21,6 +21,12 @@ impl Timestamp {
         self.0
     }
 
+    /// Reads an RFC 3339 time with its offset, for example `2026-11-22T14:04:59+01:00`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let time: jiff::Timestamp = text.trim().parse().ok()?;
+        Some(Self(time.as_millisecond()))
+    }
+
     /// This much later; the end of time where that is past it.
     pub fn plus(self, duration: Duration) -> Self {
         Self(

@@ -34,6 +34,9 @@ pub enum EventKind {
         attempt: u32,
         agent: String,
         input: Value,
+        /// Units of computation taken from the budget until the attempt ends.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fuel: Option<u64>,
     },
     /// The intent of one call of an attempt to a model or a search, before its effect. `call` counts from 0.
     CallStarted {
@@ -47,6 +50,8 @@ pub enum EventKind {
         request: String,
         /// The worst case, taken from the budget until the call ends.
         reserved: MicroUsd,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        reserved_tokens: u64,
     },
     CallEnded {
         path: StepPath,
@@ -87,6 +92,84 @@ pub enum EventKind {
     StepCancelled {
         path: StepPath,
     },
+    /// A parallel block with a condition begins.
+    ParallelStarted {
+        path: StepPath,
+    },
+    /// The outcome of a block's condition.
+    BranchTaken {
+        path: StepPath,
+        taken: Side,
+    },
+    /// A loop begins; `items` are what it goes through, none where it repeats.
+    LoopStarted {
+        path: StepPath,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        items: Option<Vec<Value>>,
+    },
+    /// Whether a loop that repeats goes on with another round.
+    LoopDecided {
+        path: StepPath,
+        again: bool,
+    },
+    /// A sub-workflow begins.
+    WorkflowStarted {
+        path: StepPath,
+        inputs: Value,
+    },
+    WaitStarted {
+        path: StepPath,
+        until: Timestamp,
+    },
+    /// People are asked.
+    ApprovalRequested {
+        path: StepPath,
+        attempt: u32,
+        agent: String,
+        input: Value,
+        assignees: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Timestamp>,
+    },
+    /// One person's answer.
+    ApprovalGiven {
+        path: StepPath,
+        #[serde(flatten)]
+        answer: Answer,
+    },
+    /// Nobody answered in time: others are asked too.
+    ApprovalEscalated {
+        path: StepPath,
+        assignees: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Timestamp>,
+    },
+    /// A budget has nothing left for the attempt; it goes on when somebody raises it.
+    StepPaused {
+        path: StepPath,
+        attempt: u32,
+        reason: Failure,
+        /// What the attempt used; none: it was broken off, and nobody knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<StepUsage>,
+        /// How often budgets had been raised when it was decided: one that was raised meanwhile is tried at once.
+        #[serde(default)]
+        raises: u32,
+    },
+    /// Somebody raised budgets of the execution; those that are none stay as they are.
+    BudgetRaised {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usd: Option<MicroUsd>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tokens: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fuel: Option<u64>,
+    },
+    /// The time of the whole execution is up; what runs is stopped first.
+    TimeLimitReached,
+    /// Somebody wants the execution to end; what runs is stopped first.
+    CancelRequested,
+    ExecutionCancelled,
     /// Another process took the execution up. The time since the event before it was nobody's work.
     ExecutionRecovered,
     /// A person said that a step which was interrupted, and may not be repeated unasked, is to run again.
@@ -101,6 +184,45 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         step: Option<StepPath>,
     },
+}
+
+impl EventKind {
+    /// Whether a person's wish is recorded, which needs no owner.
+    pub(crate) fn is_from_outside(&self) -> bool {
+        matches!(
+            self,
+            Self::ApprovalGiven { .. }
+                | Self::BudgetRaised { .. }
+                | Self::StepResumed { .. }
+                | Self::CancelRequested
+        )
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// The steps of a block that are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    Then,
+    /// Its steps are taken where the condition is false and there are any.
+    Else,
+}
+
+/// One person's answer to an approval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Who answered.
+    pub by: String,
+    pub approved: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
+    /// What the form was filled with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Value>,
 }
 
 /// What a call asks of the outside.

@@ -4,8 +4,13 @@
 //! testing all go through these two.
 
 mod apply;
+mod approval;
+mod budget;
 mod decide;
+mod frame;
+mod lookup;
 mod scope;
+mod step_state;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,15 +19,20 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::definition::{Definition, NodeIndex, RequiredFields};
-use crate::document::BudgetPolicy;
+use crate::definition::{Definition, RequiredFields};
+use crate::document::Config;
 use crate::duration::Timestamp;
-use crate::event::{CallKind, CallOutcome, Event, StepUsage, Usage};
+use crate::event::Event;
 use crate::failure::Failure;
 use crate::ids::{ExecutionId, Name, StepPath};
-use crate::money::MicroUsd;
 
-pub use view::{Progress, StepView};
+use self::budget::Budgets;
+use self::frame::{Frame, FrameId, Instance};
+pub use approval::AnswerError;
+pub use budget::{BudgetKind, BudgetVerdict, GivenFuel, RaisedBudgets, ReserveError};
+pub(crate) use step_state::Role;
+pub use step_state::{Approval, CallRecord, StepState, StepStatus, WaitsFor};
+pub use view::{Progress, StepView, WaitingApproval};
 
 /// An event that does not fit the state: our bug, or a journal that is damaged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,10 +47,15 @@ pub struct IllegalEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecutionStatus {
     Running,
-    /// A step that may not be repeated was interrupted; a person must say how it goes on.
+    /// All that is left waits for people.
+    WaitingApproval,
+    /// All that is left waits for timers.
+    Waiting,
+    /// A person must say how it goes on: a step in doubt, or a budget that has nothing left.
     Paused,
     Completed,
     Failed,
+    Cancelled,
 }
 
 impl ExecutionStatus {
@@ -48,126 +63,22 @@ impl ExecutionStatus {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::WaitingApproval => "waiting_approval",
+            Self::Waiting => "waiting",
             Self::Paused => "paused",
             Self::Completed => "completed",
             Self::Failed => "failed",
-        }
-    }
-
-    pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed)
-    }
-}
-
-/// How far a step has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StepStatus {
-    Pending,
-    Running,
-    /// It failed and is tried again later.
-    Waiting,
-    Completed,
-    Failed,
-    Skipped,
-    Cancelled,
-}
-
-impl StepStatus {
-    /// The word in the API and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Running => "running",
-            Self::Waiting => "waiting",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
             Self::Cancelled => "cancelled",
         }
     }
 
-    pub(crate) fn has_ended(self) -> bool {
-        matches!(
-            self,
-            Self::Completed | Self::Failed | Self::Skipped | Self::Cancelled
-        )
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
-}
-
-/// Who does the step now: its own agent, or the fallback's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    Primary,
-    Fallback,
-}
-
-/// A step of this execution.
-#[derive(Debug, Clone)]
-pub struct StepState {
-    pub status: StepStatus,
-    /// Attempts that were started, of the step's own agent and of its fallback.
-    pub attempts: u32,
-    /// How many of the present agent's attempts failed.
-    pub(crate) failures: u32,
-    /// Attempts that a crash ended; they do not count as failures.
-    pub(crate) interruptions: u32,
-    pub(crate) role: Role,
-    /// When the next try is due, where it waits.
-    pub(crate) due: Option<Timestamp>,
-    pub output: Option<Value>,
-    pub(crate) text: Option<String>,
-    pub failure: Option<Failure>,
-    pub started_at: Option<Timestamp>,
-    pub ended_at: Option<Timestamp>,
-    pub usage: StepUsage,
-    pub tokens: Usage,
-    pub cost: MicroUsd,
-    /// The calls of the attempt that runs, or that a crash interrupted.
-    pub(crate) calls: Vec<CallRecord>,
-}
-
-impl StepState {
-    /// Whether it was interrupted, may not be repeated unasked, and waits for a person to say.
-    pub fn is_in_doubt(&self) -> bool {
-        self.status == StepStatus::Waiting && self.due.is_none()
-    }
-
-    fn new() -> Self {
-        Self {
-            status: StepStatus::Pending,
-            attempts: 0,
-            failures: 0,
-            interruptions: 0,
-            role: Role::Primary,
-            due: None,
-            output: None,
-            text: None,
-            failure: None,
-            started_at: None,
-            ended_at: None,
-            usage: StepUsage::default(),
-            tokens: Usage::default(),
-            cost: MicroUsd::ZERO,
-            calls: Vec::new(),
-        }
-    }
-}
-
-/// A call that an attempt made, as far as the journal knows it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CallRecord {
-    pub kind: CallKind,
-    /// SHA-256 of the request, in hex.
-    pub request: String,
-    pub(crate) reserved: MicroUsd,
-    /// The attempt that began it.
-    pub(crate) attempt: u32,
-    /// None: it is under way, or nobody knows how it ended.
-    pub outcome: Option<CallOutcome>,
 }
 
 /// What is to be done next.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Command {
     /// Record this: nothing outside has to happen.
     Record(crate::event::EventKind),
@@ -180,10 +91,12 @@ pub enum Command {
 }
 
 /// One attempt of a step that is to be started.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct StartStep {
     pub path: StepPath,
     pub attempt: u32,
+    /// The workflow that the step belongs to: its agents are meant.
+    pub definition: Arc<Definition>,
     pub agent: Name,
     pub action: String,
     pub input: Value,
@@ -194,71 +107,89 @@ pub struct StartStep {
     /// The same at every attempt.
     pub idempotency_key: String,
     pub timeout: Option<Duration>,
+    /// What the budget leaves it of units of computation; none: there is no budget.
+    pub fuel: Option<GivenFuel>,
     /// The calls that an interrupted attempt made before: their answers are not asked for twice.
     pub recorded: Vec<CallRecord>,
-}
-
-/// A call that the budget does not allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ReserveError {
-    #[error(
-        "the call may cost {asked}, and {left} of the budget of {budget} is left; raise `config.budget_usd`, or set `max_tokens` lower"
-    )]
-    Money {
-        asked: MicroUsd,
-        left: MicroUsd,
-        budget: MicroUsd,
-    },
-    #[error("{used} of {budget} tokens are used; raise `config.budget_tokens`")]
-    Tokens { used: u64, budget: u64 },
 }
 
 /// An execution in memory.
 #[derive(Debug, Clone)]
 pub struct Execution {
-    pub(crate) id: ExecutionId,
-    pub(crate) definition: Arc<Definition>,
+    id: ExecutionId,
+    definition: Arc<Definition>,
     /// How many events led here.
     version: u64,
-    pub(crate) created_at: Timestamp,
-    pub(crate) last_event_at: Timestamp,
-    /// Time in which no process drove the execution; it does not count for its time limit.
-    pub(crate) idle: Duration,
-    pub(crate) inputs: Value,
-    pub(crate) steps: BTreeMap<NodeIndex, StepState>,
-    /// Blocks that were entered and have not ended.
-    pub(crate) blocks: BTreeMap<NodeIndex, BlockState>,
-    /// Steps that may be started now.
-    pub(crate) ready: BTreeSet<NodeIndex>,
+    created_at: Timestamp,
+    last_event_at: Timestamp,
+    /// Time that does not count for the time limit: nobody drove it, or it only waited.
+    idle: Duration,
+    /// Since when all that is left waits.
+    at_rest_since: Option<Timestamp>,
+    /// Until when its time is accounted for: the last event that its owner recorded, or the end of a rest. What
+    /// people bring may be recorded while nobody drives it.
+    driven_until: Timestamp,
+    frames: Vec<Frame>,
+    budgets: Budgets,
+    /// Steps for which something can be decided now.
+    ready: BTreeSet<Instance>,
+    running: BTreeSet<Instance>,
     /// Steps that are tried again at a time.
-    pub(crate) timers: BTreeSet<(Timestamp, NodeIndex)>,
-    pub(crate) running: BTreeSet<NodeIndex>,
+    retries: BTreeSet<(Timestamp, Instance)>,
+    /// Steps that wait for a moment.
+    timers: BTreeSet<(Timestamp, Instance)>,
+    /// Steps that people are asked about, and when those with a deadline have it.
+    approvals: BTreeSet<Instance>,
+    deadlines: BTreeSet<(Timestamp, Instance)>,
     /// Steps with `idempotent: false` that a crash interrupted.
-    pub(crate) in_doubt: BTreeSet<NodeIndex>,
-    pub(crate) has_reached_end: bool,
-    /// The failure that ends the execution once nothing runs any more.
-    pub(crate) failing: Option<(Failure, Option<StepPath>)>,
-    pub(crate) end: Option<End>,
-    /// What calls that have ended cost.
-    pub(crate) settled: MicroUsd,
-    /// What calls that have not ended, or whose end is unknown, may cost.
-    pub(crate) reserved: MicroUsd,
-    pub(crate) tokens: Usage,
+    in_doubt: BTreeSet<Instance>,
+    /// Steps for which a budget has nothing left.
+    unpaid: BTreeSet<Instance>,
+    /// Workflows of which a step failed, and which end once nothing in them runs any more.
+    failing: BTreeMap<FrameId, (Failure, Option<StepPath>)>,
+    is_cancelling: bool,
+    has_reached_end: bool,
+    end: Option<End>,
 }
 
-/// A parallel block that is entered.
-#[derive(Debug, Clone)]
-pub(crate) struct BlockState {
-    /// Branches that have not ended.
-    pub(crate) open: usize,
-    /// The next branch to enter.
-    pub(crate) next_branch: usize,
+/// Two executions of one definition are equal where their states are.
+impl PartialEq for Execution {
+    fn eq(&self, other: &Self) -> bool {
+        let state = |execution: &Self| {
+            let sets = (
+                execution.ready.clone(),
+                execution.running.clone(),
+                execution.retries.clone(),
+                execution.timers.clone(),
+                execution.approvals.clone(),
+                execution.deadlines.clone(),
+                execution.in_doubt.clone(),
+                execution.unpaid.clone(),
+                execution.failing.clone(),
+            );
+            let times = (
+                execution.created_at,
+                execution.last_event_at,
+                execution.idle,
+                execution.at_rest_since,
+                execution.driven_until,
+            );
+            let flags = (
+                execution.version,
+                execution.is_cancelling,
+                execution.has_reached_end,
+            );
+            (execution.id, sets, times, flags, execution.budgets.clone())
+        };
+        state(self) == state(other) && self.frames == other.frames && self.end == other.end
+    }
 }
 
-#[derive(Debug, Clone)]
-pub(crate) enum End {
+#[derive(Debug, Clone, PartialEq)]
+enum End {
     Completed(Value),
     Failed(Failure, Option<StepPath>),
+    Cancelled,
 }
 
 impl Execution {
@@ -281,24 +212,27 @@ impl Execution {
     fn empty(id: ExecutionId, definition: Arc<Definition>) -> Self {
         Self {
             id,
+            budgets: Budgets::of(definition.config()),
             definition,
             version: 0,
             created_at: Timestamp::default(),
             last_event_at: Timestamp::default(),
             idle: Duration::ZERO,
-            inputs: Value::Null,
-            steps: BTreeMap::new(),
-            blocks: BTreeMap::new(),
+            at_rest_since: None,
+            driven_until: Timestamp::default(),
+            frames: Vec::new(),
             ready: BTreeSet::new(),
-            timers: BTreeSet::new(),
             running: BTreeSet::new(),
+            retries: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            approvals: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
             in_doubt: BTreeSet::new(),
+            unpaid: BTreeSet::new(),
+            failing: BTreeMap::new(),
+            is_cancelling: false,
             has_reached_end: false,
-            failing: None,
             end: None,
-            settled: MicroUsd::ZERO,
-            reserved: MicroUsd::ZERO,
-            tokens: Usage::default(),
         }
     }
 
@@ -315,97 +249,70 @@ impl Execution {
         self.version
     }
 
-    pub fn inputs(&self) -> &Value {
-        &self.inputs
+    fn config(&self) -> &Config {
+        self.definition.config()
     }
 
     /// The steps that a journal shows started and not ended: after a restart, the interrupted ones.
     pub fn running(&self) -> Vec<(StepPath, u32)> {
         self.running
             .iter()
-            .map(|index| (self.path(*index), self.steps[index].attempts))
+            .filter_map(|at| Some((self.path(*at), self.step(*at)?.attempts)))
             .collect()
     }
 
     /// The steps that were interrupted, may not be repeated unasked, and wait for a person to say.
     pub fn in_doubt(&self) -> Vec<StepPath> {
-        self.in_doubt
+        self.in_doubt.iter().map(|at| self.path(*at)).collect()
+    }
+
+    /// The steps that wait for a budget, with what is missing.
+    pub fn unpaid(&self) -> Vec<(StepPath, Failure)> {
+        self.unpaid
             .iter()
-            .map(|index| self.path(*index))
+            .filter_map(|at| Some((self.path(*at), self.step(*at)?.failure.clone()?)))
             .collect()
     }
 
     /// Whether this attempt runs: only then may it begin and end calls.
     pub fn runs(&self, path: &StepPath, attempt: u32) -> bool {
-        self.definition.find_path(path).is_some_and(|index| {
-            self.running.contains(&index) && self.steps[&index].attempts == attempt
+        self.find(path).is_some_and(|at| {
+            self.running.contains(&at) && self.step(at).is_some_and(|step| step.attempts == attempt)
         })
     }
 
     /// The number of the next call of a step that runs: that of its earlier try, where `request` was begun and
     /// nobody knows how it ended.
     pub fn next_call(&self, path: &StepPath, request: &str) -> u32 {
-        let step = self
-            .definition
-            .find_path(path)
-            .and_then(|index| self.steps.get(&index));
-        let Some(step) = step else { return 0 };
+        let Some(step) = self.find(path).and_then(|at| self.step(at)) else {
+            return 0;
+        };
         let begun = step.calls.iter().position(|call| {
             call.outcome.is_none() && call.attempt < step.attempts && call.request == request
         });
         u32::try_from(begun.unwrap_or(step.calls.len())).unwrap_or(u32::MAX)
     }
 
-    /// Whether calls are under way that may give back a part of what they reserved.
-    pub fn holds_reservations(&self) -> bool {
-        self.running
-            .iter()
-            .map(|index| &self.steps[index])
-            .any(|step| {
-                step.calls.iter().any(|call| {
-                    call.outcome.is_none()
-                        && call.attempt == step.attempts
-                        && call.reserved > MicroUsd::ZERO
-                })
-            })
+    /// Whether somebody wants it to end.
+    pub fn is_cancelling(&self) -> bool {
+        self.is_cancelling
     }
 
-    /// Whether the budget allows a call that may cost so much.
-    ///
-    /// # Errors
-    /// Which budget does not, and what is left of it.
-    pub fn check_reserve(&self, asked: MicroUsd) -> Result<(), ReserveError> {
-        let config = self.definition.config();
-        if config.on_budget_exceeded != BudgetPolicy::Stop {
-            return Ok(());
-        }
-        if let Some(budget) = config.budget_tokens {
-            let used = self
-                .tokens
-                .input_tokens
-                .saturating_add(self.tokens.output_tokens);
-            if used >= budget {
-                return Err(ReserveError::Tokens { used, budget });
-            }
-        }
-        match (config.budget, self.money_left()) {
-            (Some(budget), Some(left)) if asked > left => Err(ReserveError::Money {
-                asked,
-                left,
-                budget,
-            }),
-            _ => Ok(()),
-        }
+    /// Whether nothing will happen but by people, whom nobody here can wait for.
+    pub fn waits_for_people(&self) -> bool {
+        self.is_at_rest() && self.timers.is_empty()
     }
 
-    /// What is left of the money budget; none: there is no budget.
-    pub fn money_left(&self) -> Option<MicroUsd> {
-        let budget = self.definition.config().budget?;
-        Some(budget.saturating_sub(self.settled + self.reserved))
-    }
-
-    pub(crate) fn path(&self, index: NodeIndex) -> StepPath {
-        StepPath::of(&self.definition.node(index).id)
+    /// Whether all that is left waits for people, timers or a pause's end.
+    pub fn is_at_rest(&self) -> bool {
+        self.version > 0
+            && self.end.is_none()
+            && !self.has_reached_end
+            && !self.is_cancelling
+            && self.failing.is_empty()
+            && self.running.is_empty()
+            && self.ready.is_empty()
+            && self.retries.is_empty()
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::StepPath;
+
 /// The closed list of reasons. Clients see them as `snake_case`; none is ever renamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -38,6 +40,12 @@ pub enum Code {
     TemplateFailed,
     /// A step's input is not what its agent takes.
     InputInvalid,
+    /// A loop went on for as many rounds as it may.
+    MaxIterations,
+    /// What a loop should go through is no list.
+    LoopItemsType,
+    /// Nobody answered in time.
+    ApprovalTimeout,
     /// A capability is not granted, or a service rejected the key.
     Denied,
     /// The execution's own budget has nothing left.
@@ -69,6 +77,9 @@ impl Code {
             Self::ConditionType => "condition_type",
             Self::TemplateFailed => "template_failed",
             Self::InputInvalid => "input_invalid",
+            Self::MaxIterations => "max_iterations",
+            Self::LoopItemsType => "loop_items_type",
+            Self::ApprovalTimeout => "approval_timeout",
             Self::Denied => "denied",
             Self::BudgetExceeded => "budget_exceeded",
             Self::Cancelled => "cancelled",
@@ -112,6 +123,10 @@ pub struct Failure {
     /// How long a service asked to wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// The sub-workflow whose own budget has nothing left, by the path of its step; none: it is no budget's, or the
+    /// execution's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap_of: Option<StepPath>,
 }
 
 impl Failure {
@@ -131,6 +146,7 @@ impl Failure {
             message,
             transient: false,
             retry_after_ms: None,
+            cap_of: None,
         }
     }
 
@@ -139,6 +155,14 @@ impl Failure {
     pub fn transient(mut self) -> Self {
         self.transient = true;
         self
+    }
+
+    /// A budget that has nothing left: that of the sub-workflow at `cap_of`, else the execution's own.
+    pub(crate) fn of_budget(message: impl Into<String>, cap_of: Option<StepPath>) -> Self {
+        Self {
+            cap_of,
+            ..Self::new(Code::BudgetExceeded, message)
+        }
     }
 
     /// The same, with the time a service asked to wait.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use serde_json::Value;
 
 /// One thing that is wrong with a document.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -59,6 +60,12 @@ impl Faults {
         self.0.push(fault);
     }
 
+    /// Puts them into the order in which their places stand in the document.
+    pub fn sort_along(&mut self, document: &Value) {
+        self.0
+            .sort_by_cached_key(|fault| (position(document, &fault.pointer), fault.column));
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -85,6 +92,27 @@ impl fmt::Display for Faults {
 }
 
 impl std::error::Error for Faults {}
+
+/// Where a pointer leads, as the positions of its parts among their siblings.
+fn position(document: &Value, pointer: &str) -> Vec<usize> {
+    let mut at = Some(document);
+    let mut positions = Vec::new();
+    for part in pointer.split('/').skip(1) {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        let position = match at {
+            Some(Value::Object(map)) => map.keys().position(|key| *key == part),
+            Some(Value::Array(_)) => part.parse().ok(),
+            _ => None,
+        };
+        positions.push(position.unwrap_or(usize::MAX));
+        at = match at {
+            Some(Value::Object(map)) => map.get(&part),
+            Some(Value::Array(items)) => position.and_then(|index| items.get(index)),
+            _ => None,
+        };
+    }
+    positions
+}
 
 /// The known name that a misspelt one most likely means, if any is near.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

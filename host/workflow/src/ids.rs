@@ -170,11 +170,6 @@ impl std::borrow::Borrow<str> for Name {
 pub struct StepPath(String);
 
 impl StepPath {
-    /// The path of a step outside loops.
-    pub fn of(step: &Name) -> Self {
-        Self(step.as_str().to_owned())
-    }
-
     /// A path from text that a person or the journal gives; whether such a step exists is the
     /// definition's to say.
     pub fn new(text: impl Into<String>) -> Self {

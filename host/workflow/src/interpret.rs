@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::definition::RequiredFields;
-use crate::document::kind;
+use crate::document::{ResponseFormat, kind};
 use crate::fault::listed;
 
 /// A text, understood.
@@ -31,12 +31,17 @@ pub fn interpret_text(
     text: String,
     required: &RequiredFields,
     schema: Option<&Value>,
+    format: ResponseFormat,
 ) -> Result<LlmAnswer, AnswerProblem> {
-    let wants_text = schema.is_some_and(|schema| schema["type"] == "string");
+    let wants_text = format == ResponseFormat::Text
+        || (format == ResponseFormat::Auto
+            && schema.is_some_and(|schema| schema["type"] == "string"));
     let parsed = if wants_text { None } else { json_of(&text) };
     let mut value = match parsed {
         Some(value) => value,
-        None if required.is_empty() && schema.is_none_or(|schema| schema["type"] == "string") => {
+        None if wants_text
+            || (format == ResponseFormat::Auto && required.is_empty() && schema.is_none()) =>
+        {
             Value::String(text.clone())
         }
         None => {

@@ -14,28 +14,33 @@ mod execution;
 mod expression;
 mod failure;
 mod fault;
+pub mod graph;
 mod ids;
 mod interpret;
 mod money;
 mod retry;
 mod template;
+mod yaml;
 
 mod definition;
 
-pub use definition::{Definition, FieldKind, Outline, RequiredFields};
+pub use definition::{Definition, FieldKind, RequiredFields};
 pub use depth::check_depth;
 pub use document::{
     Agent, AgentKind, BudgetPolicy, CodeAgent, CodeSource, Config, Document, Grants, HumanAgent,
-    Language, Limits, LlmAgent, OnTimeout, SearchAgent, ToolAgent,
+    Language, Limits, LlmAgent, OnTimeout, ResponseFormat, SearchAgent, SourceSettings, ToolAgent,
+    document_schema,
 };
 pub use duration::Timestamp;
-pub use event::{CallKind, CallOutcome, Event, EventKind, StepUsage, Usage};
+pub use event::{Answer, CallKind, CallOutcome, Event, EventKind, Side, StepUsage, Usage};
 pub use execution::{
-    CallRecord, Command, Execution, ExecutionStatus, IllegalEvent, Progress, ReserveError,
-    StartStep, StepState, StepStatus, StepView,
+    AnswerError, Approval, BudgetKind, BudgetVerdict, CallRecord, Command, Execution,
+    ExecutionStatus, GivenFuel, IllegalEvent, Progress, RaisedBudgets, ReserveError, StartStep,
+    StepState, StepStatus, StepView, WaitingApproval, WaitsFor,
 };
 pub use failure::{Code, Failure};
 pub use fault::{Fault, Faults, nearest};
 pub use ids::{ExecutionId, IdError, Name, StepPath, WorkflowDigest};
 pub use interpret::{AnswerProblem, LlmAnswer, check_schema, interpret_text, json_of};
 pub use money::{MicroUsd, MoneyError};
+pub use yaml::{YamlFault, parse_yaml, to_yaml};

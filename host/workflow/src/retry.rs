@@ -51,6 +51,9 @@ impl RetryPolicy {
             | Code::ConditionType
             | Code::TemplateFailed
             | Code::InputInvalid
+            | Code::MaxIterations
+            | Code::LoopItemsType
+            | Code::ApprovalTimeout
             | Code::Denied
             | Code::BudgetExceeded
             | Code::Cancelled => false,

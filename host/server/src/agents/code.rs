@@ -63,7 +63,7 @@ pub(super) async fn run(
                 action: start.action.clone(),
                 input,
                 execution: attempt.execution.to_string(),
-                workflow: attempt.definition.name().to_owned(),
+                workflow: attempt.definition().name().to_owned(),
                 step: start.path.to_string(),
                 attempt: start.attempt,
                 idempotency_key: start.idempotency_key.clone(),
@@ -79,7 +79,7 @@ pub(super) async fn run(
         .map_err(|error| Failure::new(Code::Internal, format!("the sandbox failed: {error}")))?;
     *usage = usage_of(&report);
     log_output(attempt, agent, &report);
-    value_of(report)
+    value_of(report).map_err(|failure| of_budget(attempt, code, failure))
 }
 
 /// One call of the sandbox, with what it may use.
@@ -88,7 +88,7 @@ fn call(attempt: &Attempt, agent: &Agent, code: &CodeAgent) -> Call {
     Call {
         agent: agent.id.as_str().to_owned(),
         grants: grants(code),
-        limits: within(attempt.services.limits, &code.limits),
+        limits: limits(attempt, code),
         host: Arc::new(GuestHost {
             gateway: CallGateway::new(start, attempt.driver.clone()),
             services: Arc::clone(&attempt.services),
@@ -127,6 +127,20 @@ fn grants(code: &CodeAgent) -> Grants {
     }
 }
 
+/// What the agent may use: what it asks for, the operator's ceilings, and what the budget has left.
+fn limits(attempt: &Attempt, code: &CodeAgent) -> Limits {
+    let limits = within(attempt.services.limits, &code.limits);
+    Limits {
+        fuel: attempt
+            .start
+            .fuel
+            .as_ref()
+            .map_or(u64::MAX, |fuel| fuel.units)
+            .min(limits.fuel),
+        ..limits
+    }
+}
+
 /// What the workflow asks for, as far as the operator's ceilings allow.
 fn within(ceiling: Limits, asked: &AskedLimits) -> Limits {
     let megabytes = |count: u64| count.saturating_mul(1 << 20);
@@ -151,6 +165,15 @@ fn within(ceiling: Limits, asked: &AskedLimits) -> Limits {
             .unwrap_or(u32::MAX)
             .min(ceiling.host_calls_max),
         ..ceiling
+    }
+}
+
+/// A component that used all that the budget had left, and less than its own limit, ended for the budget.
+fn of_budget(attempt: &Attempt, code: &CodeAgent, failure: Failure) -> Failure {
+    let own = within(attempt.services.limits, &code.limits).fuel;
+    match &attempt.start.fuel {
+        Some(left) if left.units < own && failure.code == Code::LimitFuel => left.used_up(),
+        _ => failure,
     }
 }
 

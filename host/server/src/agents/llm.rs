@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 use troupe_providers::{Finish, Message, ModelRequest, Schema, Strictness, Temperature};
-use troupe_workflow::{Agent, Code, Failure, LlmAgent, RequiredFields, interpret_text};
+use troupe_workflow::{
+    Agent, Code, Failure, LlmAgent, RequiredFields, ResponseFormat, StartStep, interpret_text,
+};
 
 use super::Attempt;
 use crate::call_gateway::{Answer, CallGateway};
@@ -43,7 +45,7 @@ async fn ask(
     let required = &attempt.start.required;
     let schema = agent.output_schema.as_ref();
     let answer = gateway.complete(model, &routes, request.clone()).await?;
-    let problem = match interpret_text(answer.text.clone(), required, schema) {
+    let problem = match interpret_text(answer.text.clone(), required, schema, llm.response_format) {
         Ok(meaning) => return Ok(output(meaning.value, meaning.text)),
         Err(problem) => problem,
     };
@@ -52,17 +54,16 @@ async fn ask(
         text: answer.text,
         tool_calls: Vec::new(),
     });
-    let shown = request
-        .schema
-        .as_ref()
-        .map_or(String::new(), |schema| schema.json.to_string());
-    request.messages.push(Message::User {
-        text: format!(
-            "{problem} Answer again, with nothing but JSON that satisfies this schema:\n{shown}"
+    let again = match &request.schema {
+        Some(schema) => format!(
+            "{problem} Answer again, with nothing but JSON that satisfies this schema:\n{}",
+            schema.json
         ),
-    });
+        None => format!("{problem} Answer again."),
+    };
+    request.messages.push(Message::User { text: again });
     let answer = gateway.complete(model, &routes, request).await?;
-    match interpret_text(answer.text.clone(), required, schema) {
+    match interpret_text(answer.text.clone(), required, schema, llm.response_format) {
         Ok(meaning) => Ok(output(meaning.value, meaning.text)),
         Err(problem) => Err(Failure::new(
             Code::OutputInvalid,
@@ -92,11 +93,7 @@ fn request(attempt: &Attempt, agent: &Agent, llm: &LlmAgent) -> ModelRequest {
         });
     ModelRequest {
         model: llm.model.clone(),
-        system: Some(system(
-            start.system_prompt.as_deref(),
-            &start.action,
-            schema.as_ref().map(|(json, _)| json),
-        )),
+        system: Some(system(start, llm, schema.as_ref().map(|(json, _)| json))),
         messages: vec![Message::User { text }],
         max_tokens: llm.max_tokens,
         temperature: llm.temperature.and_then(Temperature::from_f64),
@@ -113,17 +110,19 @@ fn request(attempt: &Attempt, agent: &Agent, llm: &LlmAgent) -> ModelRequest {
 }
 
 /// The instructions: the author's own, the step's action, and what the answer must be.
-fn system(prompt: Option<&str>, action: &str, schema: Option<&Value>) -> String {
+fn system(start: &StartStep, llm: &LlmAgent, schema: Option<&Value>) -> String {
     let mut text = String::new();
-    if let Some(prompt) = prompt {
+    if let Some(prompt) = &start.system_prompt {
         text.push_str(prompt);
         text.push_str("\n\n");
     }
-    text.push_str(&format!("Your task in this step: {action}."));
-    if let Some(schema) = schema {
-        text.push_str(&format!(
+    text.push_str(&format!("Your task in this step: {}.", start.action));
+    match (schema, llm.response_format) {
+        (Some(schema), ResponseFormat::Auto | ResponseFormat::Json) => text.push_str(&format!(
             "\nAnswer with nothing but JSON that satisfies this schema: {schema}"
-        ));
+        )),
+        (None, ResponseFormat::Json) => text.push_str("\nAnswer with nothing but JSON."),
+        (_, ResponseFormat::Text) | (None, ResponseFormat::Auto) => {}
     }
     text
 }

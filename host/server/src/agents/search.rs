@@ -70,6 +70,11 @@ fn question(item: &Value, agent: &SearchAgent) -> Result<Question, Failure> {
         text: text.to_owned(),
         sources: agent.sources.clone(),
         max_results,
+        max_results_of: agent
+            .settings
+            .iter()
+            .filter_map(|(source, settings)| Some((source.clone(), settings.max_results?)))
+            .collect(),
     })
 }
 
@@ -131,12 +136,15 @@ fn result(hit: &SearchHit) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn agent() -> SearchAgent {
         SearchAgent {
             sources: vec!["web".to_owned()],
             max_results: 10,
+            settings: BTreeMap::new(),
         }
     }
 

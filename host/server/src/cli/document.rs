@@ -1,5 +1,6 @@
 //! Reads a workflow document from a file, and puts into it what its files name: a stored document names no path.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
@@ -14,30 +15,243 @@ const BYTES_MAX: u64 = 64 << 20;
 /// Protects memory and the journal; a program of this size is no agent.
 const SOURCE_BYTES_MAX: u64 = 16 << 20;
 
-/// Reads a document as it stands in its file.
+/// A document with the workflows that its steps name by their files, each with the file it came from.
+pub(super) struct Gathered {
+    pub(super) document: Value,
+    parts: Vec<Part>,
+}
+
+/// One workflow of a document: itself, or one of its `workflows`.
+struct Part {
+    /// JSON pointer to it.
+    pointer: String,
+    path: PathBuf,
+}
+
+/// Whether a file's name says that it is YAML.
+pub(super) fn is_yaml(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| ["yaml", "yml"].contains(&ending))
+}
+
+/// Reads a document as it stands in its file, JSON or YAML.
 pub(super) fn read(path: &Path) -> Result<Value, CliError> {
-    let read = || -> anyhow::Result<Value> {
-        let size = std::fs::metadata(path)?.len();
-        if size > BYTES_MAX {
-            return Err(anyhow!(
-                "it has {size} bytes; a document has at most {BYTES_MAX}"
-            ));
-        }
-        let text = std::fs::read_to_string(path)?;
-        serde_json::from_str(&text).map_err(|error| anyhow!("it is no JSON: {error}"))
-    };
-    read()
+    read_value(path)
         .with_context(|| format!("the workflow {} cannot be read", path.display()))
         .map_err(CliError::Caller)
 }
 
+fn read_value(path: &Path) -> anyhow::Result<Value> {
+    let about = std::fs::metadata(path)?;
+    if about.len() > BYTES_MAX {
+        return Err(anyhow!(
+            "it has {} bytes; a document has at most {BYTES_MAX}",
+            about.len()
+        ));
+    }
+    let text = std::fs::read_to_string(path)?;
+    if is_yaml(path) {
+        return troupe_workflow::parse_yaml(&text)
+            .map_err(|error| anyhow!("it is no YAML of a workflow: {error}"));
+    }
+    serde_json::from_str(&text).map_err(|error| anyhow!("it is no JSON: {error}"))
+}
+
+/// Reads a document and puts the workflows into it that its steps name by their files, and the text of files that
+/// agents name.
+pub(super) fn gather(path: &Path, faults: &mut Faults) -> Result<Gathered, CliError> {
+    let mut gathered = Gathered {
+        document: read(path)?,
+        parts: vec![Part {
+            pointer: String::new(),
+            path: path.to_owned(),
+        }],
+    };
+    let held = gathered
+        .document
+        .get("workflows")
+        .and_then(Value::as_object);
+    let held = held.into_iter().flat_map(|map| map.keys().cloned());
+    let parts: Vec<Part> = held.map(|name| Part::held(&name, path)).collect();
+    gathered.parts.extend(parts);
+    // Those that are added may name others.
+    let mut files = BTreeMap::new();
+    let mut next = 0;
+    while let Some(part) = gathered.parts.get(next) {
+        let (pointer, path) = (part.pointer.clone(), part.path.clone());
+        gathered.add_workflows(&pointer, &path, (&mut files, faults));
+        next += 1;
+    }
+    for part in &gathered.parts {
+        if let Some(document) = gathered.document.pointer_mut(&part.pointer) {
+            inline_files(document, part, faults);
+        }
+    }
+    Ok(gathered)
+}
+
+impl Part {
+    fn held(name: &str, path: &Path) -> Self {
+        let name = name.replace('~', "~0").replace('/', "~1");
+        Self {
+            pointer: format!("/workflows/{name}"),
+            path: path.to_owned(),
+        }
+    }
+}
+
+impl Gathered {
+    /// Puts the workflows that the steps of a part name by their files into the document, under their names.
+    fn add_workflows(
+        &mut self,
+        pointer: &str,
+        path: &Path,
+        (files, faults): (&mut BTreeMap<PathBuf, String>, &mut Faults),
+    ) {
+        let mut named = Vec::new();
+        if let Some(steps) = self.document.pointer(&format!("{pointer}/steps")) {
+            workflow_files(steps, &format!("{pointer}/steps"), &mut named);
+        }
+        for (place, file) in named {
+            let found = beside(path, &file);
+            let known = found.canonicalize().unwrap_or_else(|_| found.clone());
+            let name = match files.get(&known) {
+                Some(name) => name.clone(),
+                None => match read_value(&found) {
+                    Ok(document) => {
+                        let name = self.hold(document, &found);
+                        files.insert(known, name.clone());
+                        name
+                    }
+                    Err(error) => {
+                        faults.add(
+                            place,
+                            format!("the workflow {file} cannot be read: {error:#}"),
+                        );
+                        continue;
+                    }
+                },
+            };
+            if let Some(reference) = self.document.pointer_mut(&place) {
+                *reference = Value::String(name);
+            }
+        }
+    }
+
+    /// Puts a workflow into the document under its name, or the nearest that is free.
+    fn hold(&mut self, document: Value, path: &Path) -> String {
+        let own = document.get("name").and_then(Value::as_str);
+        let own = own.unwrap_or("workflow").to_owned();
+        let Some(root) = self.document.as_object_mut() else {
+            return own;
+        };
+        let held = root
+            .entry("workflows")
+            .or_insert_with(|| Value::Object(serde_json::Map::new()));
+        let Some(held) = held.as_object_mut() else {
+            return own;
+        };
+        let numbered = (2..).map(|number| format!("{own} ({number})"));
+        let name = std::iter::once(own.clone())
+            .chain(numbered)
+            .find(|name| !held.contains_key(name))
+            .unwrap_or(own);
+        held.insert(name.clone(), document);
+        self.parts.push(Part::held(&name, path));
+        name
+    }
+
+    /// Adds each agent's component file to this machine's components, and puts its digest in its place.
+    pub(super) async fn add_components(&mut self, components: &Components, faults: &mut Faults) {
+        for part in &self.parts {
+            let Some(document) = self.document.pointer_mut(&part.pointer) else {
+                continue;
+            };
+            for (index, agent) in agents(document) {
+                let Some(file) = component_file(agent) else {
+                    continue;
+                };
+                match components.add(&beside(&part.path, &file)).await {
+                    Ok(digest) => {
+                        agent.insert("component".to_owned(), Value::String(digest.to_string()));
+                    }
+                    Err(error) => {
+                        let place = format!("{}/agents/{index}/component", part.pointer);
+                        faults.add(place, format!("{error:#}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes component files that are not there.
+    fn check_components(&mut self, faults: &mut Faults) {
+        for part in &self.parts {
+            let Some(document) = self.document.pointer_mut(&part.pointer) else {
+                continue;
+            };
+            for (index, agent) in agents(document) {
+                let Some(file) = component_file(agent) else {
+                    continue;
+                };
+                let found = beside(&part.path, &file);
+                if !found.is_file() {
+                    faults.add(
+                        format!("{}/agents/{index}/component", part.pointer),
+                        format!("there is no file {}", found.display()),
+                    );
+                }
+                // A stored document names the digest; which one does not matter here.
+                agent.insert("component".to_owned(), "sha256:".into());
+            }
+        }
+    }
+}
+
+/// Reads and checks a document with everything it names, without adding anything to this machine.
+pub(super) fn checked(path: &Path) -> Result<(Value, Definition), CliError> {
+    let mut faults = Faults::default();
+    let mut gathered = gather(path, &mut faults)?;
+    gathered.check_components(&mut faults);
+    let definition = compile(&gathered.document, faults)?;
+    Ok((gathered.document, definition))
+}
+
+/// The places of steps that name a workflow by its file.
+fn workflow_files(value: &Value, pointer: &str, found: &mut Vec<(String, String)>) {
+    match value {
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                workflow_files(item, &format!("{pointer}/{index}"), found);
+            }
+        }
+        Value::Object(step) => {
+            let file = step.get("workflow").and_then(Value::as_str);
+            if let Some(file) = file.filter(|file| names_a_file(file)) {
+                found.push((format!("{pointer}/workflow"), file.to_owned()));
+            }
+            for name in ["parallel", "then", "else", "loop", "steps"] {
+                if let Some(inside) = step.get(name) {
+                    workflow_files(inside, &format!("{pointer}/{name}"), found);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn names_a_file(reference: &str) -> bool {
+    let path = Path::new(reference);
+    is_yaml(path) || path.extension().is_some_and(|ending| ending == "json")
+}
+
 /// Puts the text of each agent's `file` into its `code`, with the language of the file's name.
-pub(super) fn inline_files(document: &mut Value, path: &Path, faults: &mut Faults) {
+fn inline_files(document: &mut Value, part: &Part, faults: &mut Faults) {
     for (index, agent) in agents(document) {
         let Some(file) = agent.get("file").and_then(Value::as_str).map(str::to_owned) else {
             continue;
         };
-        let place = format!("/agents/{index}/file");
+        let place = format!("{}/agents/{index}/file", part.pointer);
         if agent.contains_key("code") {
             faults.add(place, "give either `code` or `file`, not both");
             agent.remove("file");
@@ -51,7 +265,7 @@ pub(super) fn inline_files(document: &mut Value, path: &Path, faults: &mut Fault
             Some("js" | "mjs") => Some("javascript"),
             _ => None,
         };
-        match read_source(&beside(path, &file)) {
+        match read_source(&beside(&part.path, &file)) {
             Ok(code) => {
                 agent.remove("file");
                 agent.insert("code".to_owned(), Value::String(code));
@@ -84,42 +298,6 @@ fn read_source(path: &Path) -> std::io::Result<String> {
         return Err(std::io::Error::other(message));
     }
     std::fs::read_to_string(path)
-}
-
-/// Adds each agent's component file to this machine's components, and puts its digest in its place.
-pub(super) async fn add_components(
-    document: &mut Value,
-    path: &Path,
-    components: &Components,
-    faults: &mut Faults,
-) {
-    for (index, agent) in agents(document) {
-        let Some(file) = component_file(agent) else {
-            continue;
-        };
-        match components.add(&beside(path, &file)).await {
-            Ok(digest) => {
-                agent.insert("component".to_owned(), Value::String(digest.to_string()));
-            }
-            Err(error) => faults.add(format!("/agents/{index}/component"), format!("{error:#}")),
-        }
-    }
-}
-
-/// Notes component files that are not there.
-pub(super) fn check_components(document: &mut Value, path: &Path, faults: &mut Faults) {
-    for (index, agent) in agents(document) {
-        let Some(file) = component_file(agent) else {
-            continue;
-        };
-        let found = beside(path, &file);
-        if !found.is_file() {
-            faults.add(
-                format!("/agents/{index}/component"),
-                format!("there is no file {}", found.display()),
-            );
-        }
-    }
 }
 
 /// Compiles a document; faults found before are added to its own.

@@ -6,7 +6,9 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use troupe_workflow::{Event, EventKind, Execution, StepPath, StepStatus, StepView};
+use troupe_workflow::{
+    Event, EventKind, Execution, StepPath, StepState, StepStatus, StepView, WaitsFor,
+};
 
 use super::output;
 
@@ -18,7 +20,7 @@ pub(super) struct Progress {
 }
 
 struct Tree {
-    _bars: MultiProgress,
+    bars: MultiProgress,
     steps: BTreeMap<StepPath, ProgressBar>,
     summary: ProgressBar,
 }
@@ -56,51 +58,68 @@ impl Progress {
     }
 }
 
+/// Lines of steps on a screen: more than this scroll by unread.
+const LINES_MAX: usize = 200;
+
 impl Tree {
     fn new(execution: &Execution) -> Self {
         let bars = MultiProgress::new();
-        let depths: BTreeMap<&str, usize> = execution
-            .definition()
-            .outline()
-            .iter()
-            .map(|line| (line.id, line.depth))
-            .collect();
-        let steps = execution
-            .steps()
-            .iter()
-            .map(|step| {
-                let bar = bars.add(ProgressBar::no_length());
-                bar.set_prefix("  ".repeat(depths.get(step.id).copied().unwrap_or(0) + 1));
-                bar.set_style(style("{prefix}{msg}"));
-                bar.set_message(step_line(step));
-                (step.path.clone(), bar)
-            })
-            .collect();
         let summary = bars.add(ProgressBar::no_length());
         summary.set_style(style("  {msg}"));
-        Self {
-            _bars: bars,
-            steps,
+        let mut tree = Self {
+            bars,
+            steps: BTreeMap::new(),
             summary,
+        };
+        tree.add_lines(execution);
+        tree
+    }
+
+    /// Adds lines for steps that became known, each after the step before it.
+    fn add_lines(&mut self, execution: &Execution) {
+        let mut before: Option<ProgressBar> = None;
+        for step in execution.steps() {
+            if self.steps.len() >= LINES_MAX {
+                return;
+            }
+            let bar = match self.steps.get(&step.path) {
+                Some(bar) => bar.clone(),
+                None => {
+                    let bar = ProgressBar::no_length();
+                    let bar = match &before {
+                        Some(before) => self.bars.insert_after(before, bar),
+                        None => self.bars.insert(0, bar),
+                    };
+                    bar.set_prefix("  ".repeat(step.depth + 1));
+                    bar.set_style(style("{prefix}{msg}"));
+                    bar.set_message(step_line(&step));
+                    self.steps.insert(step.path.clone(), bar.clone());
+                    bar
+                }
+            };
+            before = Some(bar);
         }
     }
 
     fn show(&mut self, execution: &Execution, event: &Event) {
+        if opens_steps(&event.kind) && self.steps.len() < LINES_MAX {
+            self.add_lines(execution);
+        }
         if let Some(path) = path_of(&event.kind)
             && let Some(bar) = self.steps.get(path)
-            && let Some(step) = execution.steps().iter().find(|step| step.path == *path)
+            && let Some(step) = execution.step_at(path)
         {
-            if step.status() == StepStatus::Running {
+            if step.status == StepStatus::Running {
                 bar.set_style(style("{prefix}{spinner} {msg}  {elapsed}"));
                 if matches!(event.kind, EventKind::StepStarted { .. }) {
                     bar.reset_elapsed();
                 }
                 bar.enable_steady_tick(Duration::from_millis(100));
-                bar.set_message(step_line(step).trim_start_matches("… ").to_owned());
+                bar.set_message(step_line(&step).trim_start_matches("… ").to_owned());
             } else {
                 bar.disable_steady_tick();
                 bar.set_style(style("{prefix}{msg}"));
-                bar.set_message(step_line(step));
+                bar.set_message(step_line(&step));
             }
         }
         self.summary.set_message(summary(execution));
@@ -117,10 +136,24 @@ impl Tree {
     }
 }
 
+/// Whether steps become known with an event.
+fn opens_steps(kind: &EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::LoopStarted { .. }
+            | EventKind::LoopDecided { .. }
+            | EventKind::WorkflowStarted { .. }
+            | EventKind::StepCompleted { .. }
+            | EventKind::StepFailed { .. }
+            | EventKind::StepSkipped { .. }
+    )
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_fault| ProgressStyle::default_spinner())
 }
 
+/// The step that an event is about.
 fn path_of(kind: &EventKind) -> Option<&StepPath> {
     match kind {
         EventKind::StepStarted { path, .. }
@@ -129,11 +162,25 @@ fn path_of(kind: &EventKind) -> Option<&StepPath> {
         | EventKind::StepCompleted { path, .. }
         | EventKind::StepFailed { path, .. }
         | EventKind::StepInterrupted { path, .. }
+        | EventKind::StepPaused { path, .. }
         | EventKind::StepResumed { path }
         | EventKind::StepSkipped { path }
-        | EventKind::StepCancelled { path } => Some(path),
+        | EventKind::StepCancelled { path }
+        | EventKind::ParallelStarted { path }
+        | EventKind::BranchTaken { path, .. }
+        | EventKind::LoopStarted { path, .. }
+        | EventKind::LoopDecided { path, .. }
+        | EventKind::WorkflowStarted { path, .. }
+        | EventKind::WaitStarted { path, .. }
+        | EventKind::ApprovalRequested { path, .. }
+        | EventKind::ApprovalGiven { path, .. }
+        | EventKind::ApprovalEscalated { path, .. } => Some(path),
         EventKind::ExecutionCreated { .. }
         | EventKind::ExecutionRecovered
+        | EventKind::BudgetRaised { .. }
+        | EventKind::CancelRequested
+        | EventKind::TimeLimitReached
+        | EventKind::ExecutionCancelled
         | EventKind::ExecutionCompleted { .. }
         | EventKind::ExecutionFailed { .. } => None,
     }
@@ -150,11 +197,10 @@ fn show_line(execution: &Execution, event: &Event) {
     ) {
         return;
     }
-    let steps = execution.steps();
-    let Some(step) = steps.iter().find(|step| step.path == *path) else {
+    let Some(step) = execution.step_at(path) else {
         return;
     };
-    let mut line = format!("  {}", step_line(step));
+    let mut line = format!("  {}", step_line(&step));
     match &event.kind {
         EventKind::StepFailed { failure, .. } => {
             let first = failure.message.lines().next().unwrap_or_default();
@@ -168,7 +214,7 @@ fn show_line(execution: &Execution, event: &Event) {
 
 /// A step with its state, time, tokens and cost: `✓ plan (planner)  1.2 s  312 → 45 tokens  $0.000168`.
 pub(super) fn step_line(step: &StepView<'_>) -> String {
-    let mark = match step.status() {
+    let mark = match step.status {
         StepStatus::Pending => "○",
         StepStatus::Running => "…",
         StepStatus::Waiting => "↻",
@@ -178,17 +224,12 @@ pub(super) fn step_line(step: &StepView<'_>) -> String {
         StepStatus::Cancelled => "⊘",
     };
     let mut parts = vec![match step.agent {
-        Some(agent) if agent != step.id => format!("{mark} {} ({agent})", step.id),
-        _ => format!("{mark} {}", step.id),
+        Some(agent) if agent != step.path.as_str() => format!("{mark} {} ({agent})", step.path),
+        _ => format!("{mark} {}", step.path),
     }];
     if let Some(state) = step.state {
-        match step.status() {
-            StepStatus::Waiting if state.is_in_doubt() => {
-                parts.push(format!("attempt {} was interrupted", state.attempts));
-            }
-            StepStatus::Waiting => {
-                parts.push(format!("attempt {} failed, tried again", state.attempts));
-            }
+        match step.status {
+            StepStatus::Waiting => parts.push(waiting(state)),
             StepStatus::Running if state.attempts > 1 => {
                 parts.push(format!("attempt {}", state.attempts));
             }
@@ -214,6 +255,19 @@ pub(super) fn step_line(step: &StepView<'_>) -> String {
         }
     }
     parts.join("  ")
+}
+
+/// What a step waits for.
+fn waiting(state: &StepState) -> String {
+    match state.waits_for {
+        Some(WaitsFor::Doubt) => format!("attempt {} was interrupted", state.attempts),
+        Some(WaitsFor::Approval) => "waits for an answer".to_owned(),
+        Some(WaitsFor::Timer) => "waits".to_owned(),
+        Some(WaitsFor::Budget) => "waits for a higher budget".to_owned(),
+        Some(WaitsFor::Retry) | None => {
+            format!("attempt {} failed, tried again", state.attempts)
+        }
+    }
 }
 
 fn summary(execution: &Execution) -> String {

@@ -11,7 +11,7 @@ use troupe_workflow::ExecutionId;
 use super::output::Format;
 use super::{CliError, Common, End, output, run};
 use crate::config::{Places, ServerConfig};
-use crate::driver::InDoubt;
+use crate::driver::{Owned, Patience};
 use crate::run::{RunSettings, load, take_over};
 use crate::services::Services;
 
@@ -22,9 +22,6 @@ const LIMIT: u32 = 1_000;
 pub(super) struct RecoverArgs {
     /// Only this execution
     execution: Option<ExecutionId>,
-    /// Run steps with `idempotent: false` again that were interrupted
-    #[arg(long, requires = "execution")]
-    again: bool,
     /// Print each execution as JSON at the end
     #[arg(long)]
     json: bool,
@@ -39,16 +36,15 @@ pub(super) async fn run(common: &Common, args: RecoverArgs) -> Result<End, CliEr
         output::note("there is nothing to recover");
         return Ok(End::Done);
     }
-    let in_doubt = if args.again {
-        InDoubt::RunAgain
-    } else {
-        InDoubt::Wait
-    };
     let mut recovery = Recovery {
         config: &config,
         places: &places,
         journal,
-        in_doubt,
+        // One that waits for a timer keeps no other from going on.
+        patience: match args.execution {
+            Some(_) => Patience::ForTimers,
+            None => Patience::None,
+        },
         services: BTreeMap::new(),
     };
     let mut end = End::Done;
@@ -66,36 +62,75 @@ pub(super) async fn run(common: &Common, args: RecoverArgs) -> Result<End, CliEr
     Ok(end)
 }
 
+/// Goes on with an execution to which somebody has brought something, unless a living process does.
+pub(super) async fn go_on(
+    (common, journal): (&Common, Journal),
+    id: ExecutionId,
+    format: Format,
+) -> Result<End, CliError> {
+    let config = common.config()?;
+    let places = common.places()?;
+    let row = journal.find(id).await.map_err(anyhow::Error::from)?;
+    let mut recovery = Recovery {
+        config: &config,
+        places: &places,
+        journal,
+        patience: Patience::ForTimers,
+        services: BTreeMap::new(),
+    };
+    match recovery.take_up(&row).await? {
+        Some((owned, services)) => {
+            let execution = run::drive(owned, services, Patience::ForTimers).await?;
+            Ok(run::finish(&execution, format))
+        }
+        // What was brought is recorded, and the process that works on it goes on with it.
+        None => Ok(End::Done),
+    }
+}
+
 struct Recovery<'a> {
     config: &'a ServerConfig,
     places: &'a Places,
     journal: Journal,
-    in_doubt: InDoubt,
+    patience: Patience,
     /// For each way in which executions were started.
     services: BTreeMap<RunSettings, Arc<Services>>,
 }
 
 impl Recovery<'_> {
     async fn recover(&mut self, row: &ExecutionRow, format: Format) -> anyhow::Result<End> {
+        let Some((owned, services)) = self.take_up(row).await? else {
+            return Ok(End::Waiting);
+        };
+        let execution = run::drive(owned, services, self.patience).await?;
+        Ok(run::finish(&execution, format))
+    }
+
+    /// Takes an execution over with what it needs; none: a living process works on it.
+    async fn take_up(
+        &mut self,
+        row: &ExecutionRow,
+    ) -> anyhow::Result<Option<(Owned, Arc<Services>)>> {
         let services = self.services_of(row)?;
         // With another configuration than it began with it could only fail: it is not touched then.
         let execution = load(&self.journal, row).await?;
-        services
-            .check(execution.definition())
-            .await
-            .map_err(|faults| {
-                anyhow::anyhow!("this machine's configuration lacks what it needs:\n{faults}")
-            })?;
-        let owned = match take_over(&self.journal, row, self.in_doubt).await {
-            Ok(owned) => owned,
+        // To end, it needs nothing.
+        if !execution.is_cancelling() {
+            services
+                .check(execution.definition())
+                .await
+                .map_err(|faults| {
+                    anyhow::anyhow!("this machine's configuration lacks what it needs:\n{faults}")
+                })?;
+        }
+        match take_over(&self.journal, row).await {
+            Ok(owned) => Ok(Some((owned, services))),
             Err(error) if is_anothers(&error) => {
                 output::note(&format!("{}: {error}", row.id));
-                return Ok(End::Waiting);
+                Ok(None)
             }
-            Err(error) => return Err(error),
-        };
-        let execution = run::drive(owned, services).await?;
-        Ok(run::finish(&execution, format))
+            Err(error) => Err(error),
+        }
     }
 
     fn services_of(&mut self, row: &ExecutionRow) -> anyhow::Result<Arc<Services>> {
@@ -123,11 +158,11 @@ async fn rows(journal: &Journal, only: Option<ExecutionId>) -> Result<Vec<Execut
         .find(id)
         .await
         .map_err(|error| CliError::Caller(error.into()))?;
-    if matches!(row.status.as_str(), "running" | "paused") {
-        return Ok(vec![row]);
+    if matches!(row.status.as_str(), "completed" | "failed" | "cancelled") {
+        output::note(&format!("{id} is {}", row.status));
+        return Ok(Vec::new());
     }
-    output::note(&format!("{id} is {}", row.status));
-    Ok(Vec::new())
+    Ok(vec![row])
 }
 
 /// A living process works on it, which is no error.

@@ -8,13 +8,13 @@ use clap::Args;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use troupe_journal::Journal;
-use troupe_workflow::{Event, Execution, ExecutionStatus, Faults};
+use troupe_workflow::{Event, Execution, ExecutionStatus, Faults, StepView, WaitingApproval};
 
 use super::output::Format;
 use super::progress::Progress;
 use super::{CliError, Common, End, document, output};
-use crate::driver::Owned;
-use crate::run::{RunSettings, create};
+use crate::driver::{Owned, Patience};
+use crate::run::{self, RunSettings, create};
 use crate::services::Services;
 use crate::tasks;
 
@@ -52,13 +52,14 @@ pub(super) async fn run(common: &Common, args: RunArgs) -> Result<End, CliError>
             .transpose()
             .context("--docs")?,
     };
-    let mut document = document::read(&args.file)?;
     let mut faults = Faults::default();
-    document::inline_files(&mut document, &args.file, &mut faults);
+    let mut gathered = document::gather(&args.file, &mut faults)?;
     let journal = Services::open_journal(&places)?;
     let services = Services::new(journal, &config, &places, &settings.outside())?;
-    document::add_components(&mut document, &args.file, &services.components, &mut faults).await;
-    let definition = Arc::new(document::compile(&document, faults)?);
+    gathered
+        .add_components(&services.components, &mut faults)
+        .await;
+    let definition = Arc::new(document::compile(&gathered.document, faults)?);
     services
         .check(&definition)
         .await
@@ -70,12 +71,16 @@ pub(super) async fn run(common: &Common, args: RunArgs) -> Result<End, CliError>
         ))
     })?;
     let owned = create(&services, definition, inputs, &settings).await?;
-    let execution = drive(owned, Arc::new(services)).await?;
+    let execution = drive(owned, Arc::new(services), Patience::ForTimers).await?;
     Ok(finish(&execution, args.json.into()))
 }
 
 /// Drives an execution with its progress on standard error.
-pub(super) async fn drive(owned: Owned, services: Arc<Services>) -> anyhow::Result<Execution> {
+pub(super) async fn drive(
+    owned: Owned,
+    services: Arc<Services>,
+    patience: Patience,
+) -> anyhow::Result<Execution> {
     let id = owned.execution.id();
     let (sender, mut events) = mpsc::channel::<Event>(EVENTS_MAX);
     let mut progress = Progress::new(&owned.execution);
@@ -88,7 +93,7 @@ pub(super) async fn drive(owned: Owned, services: Arc<Services>) -> anyhow::Resu
     let journal: Journal = services.journal.clone();
     let epoch = owned.epoch;
     tokio::select! {
-        driven = owned.drive(services, Some(sender)) => {
+        driven = run::drive(owned, services, Some(sender), patience) => {
             let _ = shown.await;
             driven
         }
@@ -125,19 +130,65 @@ pub(super) fn finish(execution: &Execution, format: Format) -> End {
             }
             End::Failed
         }
-        ExecutionStatus::Paused | ExecutionStatus::Running => {
-            let steps: Vec<String> = execution
-                .in_doubt()
-                .iter()
-                .map(|path| format!("`{path}`"))
-                .collect();
-            output::note(&format!(
-                "\n{id} is paused: {} has `idempotent: false`, was interrupted, and may or may not have had its effect; once you know that it may run again: `troupe recover {id} --again`",
-                steps.join(", ")
-            ));
+        ExecutionStatus::Cancelled => {
+            output::note(&format!("\n{id} was cancelled"));
+            End::Failed
+        }
+        ExecutionStatus::WaitingApproval => {
+            for waiting in execution.waiting_approvals() {
+                output::note(&waiting_note(execution, &waiting));
+            }
+            End::Waiting
+        }
+        ExecutionStatus::Paused | ExecutionStatus::Running | ExecutionStatus::Waiting => {
+            if execution.status() == ExecutionStatus::Waiting {
+                output::note(&format!(
+                    "\n{id} waits for a timer; `troupe recover {id}` waits with it"
+                ));
+            }
+            for path in execution.in_doubt() {
+                output::note(&format!(
+                    "\n{id} is paused: `{path}` has `idempotent: false`, was interrupted, and may or may not have had its effect; once you know that it may run again: `troupe resume {id}`"
+                ));
+            }
+            for (path, reason) in execution.unpaid() {
+                output::note(&format!(
+                    "\n{id} is paused at `{path}`: {reason}\nto go on: `troupe resume {id} --budget-usd …` (or `--budget-tokens`, `--budget-fuel`)"
+                ));
+            }
             End::Waiting
         }
     }
+}
+
+/// Who is asked what, and how to answer.
+fn waiting_note(execution: &Execution, waiting: &WaitingApproval<'_>) -> String {
+    let id = execution.id();
+    let approval = waiting.approval;
+    let mut text = format!(
+        "\n{id} waits for {} at `{}`:\n{}\n",
+        approval.assignees.join(", "),
+        waiting.path,
+        output::shown(&approval.input)
+    );
+    if waiting.required > 1 {
+        text.push_str(&format!(
+            "{} of {} approvals are given\n",
+            approval.answers.len(),
+            waiting.required
+        ));
+    }
+    if let Some(form) = waiting.form {
+        text.push_str(&format!("with --form as this schema says: {form}\n"));
+    }
+    if let Some(deadline) = approval.deadline {
+        text.push_str(&format!("until {deadline}\n"));
+    }
+    text.push_str(&format!(
+        "answer with `troupe approve {id} --step '{}'` or the same with `--reject`",
+        waiting.path
+    ));
+    text
 }
 
 /// What a person wants to read: the one output, or that of the last step, or all that were asked for.
@@ -147,9 +198,10 @@ fn answer(execution: &Execution, outputs: &Value) -> String {
         let steps = execution.steps();
         let last = steps
             .iter()
+            .filter(|step| step.depth == 0 || !step.path.as_str().contains(['[', '.']))
             .rev()
-            .find_map(|step| step.state?.output.as_ref());
-        return last.map_or_else(String::new, output::shown);
+            .find_map(StepView::output);
+        return last.map_or_else(String::new, |value| output::shown(&value));
     }
     match map.map(|map| map.values().collect::<Vec<_>>()).as_deref() {
         Some([only]) => output::shown(only),

@@ -91,8 +91,8 @@ fn show_step(step: &StepView<'_>) {
     if let Some(failure) = &state.failure {
         output::line(&indented(&format!("{}: {failure}", failure.code)));
     }
-    if let Some(value) = &state.output {
-        output::line(&indented(&output::shown(value)));
+    if let Some(value) = step.output() {
+        output::line(&indented(&output::shown(&value)));
     }
 }
 

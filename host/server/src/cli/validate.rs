@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use troupe_workflow::Faults;
 
 use super::{CliError, End, document, output};
 
@@ -14,16 +13,12 @@ pub(super) struct ValidateArgs {
 }
 
 pub(super) fn run(args: &ValidateArgs) -> Result<End, CliError> {
-    let mut document = document::read(&args.file)?;
-    let mut faults = Faults::default();
-    document::inline_files(&mut document, &args.file, &mut faults);
-    document::check_components(&mut document, &args.file, &mut faults);
-    let definition = document::compile(&document, faults)?;
+    let (_, definition) = document::checked(&args.file)?;
     output::line(&format!(
         "{}: no faults; {} agents, {} steps",
         definition.name(),
         definition.agents().count(),
-        definition.steps_total()
+        definition.weight()
     ));
     let inputs = definition.inferred_inputs();
     if !inputs.is_empty() {

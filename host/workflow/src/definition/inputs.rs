@@ -13,6 +13,8 @@ use crate::fault::{Faults, suggestion};
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
     schema: Option<jsonschema::Validator>,
+    /// What the schema declares, each with whether it requires it.
+    declared: BTreeMap<String, bool>,
     inferred: BTreeMap<String, Presence>,
 }
 
@@ -21,6 +23,7 @@ impl Inputs {
         Self {
             // A schema that is none was reported where it stands.
             schema: schema.and_then(|schema| jsonschema::validator_for(schema).ok()),
+            declared: schema.map(declared).unwrap_or_default(),
             inferred: BTreeMap::new(),
         }
     }
@@ -31,6 +34,25 @@ impl Inputs {
         if presence == Presence::Required {
             *known = Presence::Required;
         }
+    }
+
+    /// Whether a template reads an input of this name.
+    pub(crate) fn reads(&self, name: &str) -> bool {
+        self.inferred.contains_key(name)
+    }
+
+    /// All inputs that can be given, each with whether it must be.
+    pub(crate) fn known(&self) -> BTreeMap<&str, bool> {
+        let mut known: BTreeMap<&str, bool> = self
+            .declared
+            .iter()
+            .map(|(name, is_required)| (name.as_str(), *is_required))
+            .collect();
+        for (name, presence) in &self.inferred {
+            let is_required = *presence == Presence::Required;
+            *known.entry(name).or_insert(false) |= is_required;
+        }
+        known
     }
 
     /// The inputs that are known only from their use.
@@ -104,4 +126,22 @@ impl Inputs {
             Err(faults)
         }
     }
+}
+
+/// The properties of a schema, each with whether it is required.
+fn declared(schema: &Value) -> BTreeMap<String, bool> {
+    let required = schema.get("required").and_then(Value::as_array);
+    let is_required = |name: &str| {
+        required
+            .into_iter()
+            .flatten()
+            .any(|required| required == name)
+    };
+    schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flat_map(|map| map.keys())
+        .map(|name| (name.clone(), is_required(name)))
+        .collect()
 }

@@ -13,6 +13,8 @@ pub enum FieldKind {
     Boolean,
     Number,
     Text,
+    /// A list of anything.
+    List,
     /// A list of texts.
     Texts,
 }
@@ -21,6 +23,7 @@ impl FieldKind {
     pub(crate) fn of(kind: &UseKind) -> Self {
         match kind {
             UseKind::Boolean => Self::Boolean,
+            UseKind::List => Self::List,
             UseKind::ComparedWith(Value::Bool(_)) => Self::Boolean,
             UseKind::ComparedWith(Value::Number(_)) => Self::Number,
             UseKind::ComparedWith(Value::String(_)) => Self::Text,
@@ -34,6 +37,7 @@ impl FieldKind {
             Self::Boolean => json!({ "type": "boolean" }),
             Self::Number => json!({ "type": "number" }),
             Self::Text => json!({ "type": "string" }),
+            Self::List => json!({ "type": "array" }),
             Self::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         }
     }
@@ -49,8 +53,11 @@ impl RequiredFields {
         self.0
             .entry(field.to_owned())
             .and_modify(|known| {
-                if *known == FieldKind::Any {
+                if *known == FieldKind::Any || (*known, kind) == (FieldKind::List, FieldKind::Texts)
+                {
                     *known = kind;
+                } else if (*known, kind) == (FieldKind::Texts, FieldKind::List) {
+                    // Texts are a list already.
                 } else if kind != FieldKind::Any && kind != *known {
                     *known = FieldKind::Any;
                 }
@@ -77,7 +84,9 @@ impl RequiredFields {
 
     /// Whether the type of every field is known, so that a provider's strict mode can hold it.
     pub fn is_strict(&self) -> bool {
-        self.0.values().all(|kind| *kind != FieldKind::Any)
+        self.0
+            .values()
+            .all(|kind| !matches!(kind, FieldKind::Any | FieldKind::List))
     }
 
     /// JSON schema of an object with these fields.

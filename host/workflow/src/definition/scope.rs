@@ -2,21 +2,47 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{NodeIndex, Reference};
+use super::build::Visible;
+use super::{Node, NodeIndex, NodeKind, Reference, Then};
 use crate::fault::{Faults, nearest};
+use crate::ids::Name;
 
 /// Names that are known everywhere in a document.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Names {
     /// Every step and block by its id.
     pub(super) steps: BTreeMap<String, NodeIndex>,
-    /// Those of them that are blocks: they have no value.
-    pub(super) blocks: BTreeSet<NodeIndex>,
     pub(super) agents: BTreeSet<String>,
     /// The steps of each agent, in the document's order.
     pub(super) steps_of_agents: BTreeMap<String, Vec<NodeIndex>>,
+    pub(super) agent_of: BTreeMap<NodeIndex, String>,
+    /// The loop around each step, by its place.
+    pub(super) owners: Vec<Option<NodeIndex>>,
+    /// The loops with `until` or `while`.
+    pub(super) repeats: BTreeSet<NodeIndex>,
     /// The properties of the `inputs` schema; none: inputs are inferred.
     pub(super) declared_inputs: Option<BTreeSet<String>>,
+    /// Where the builder stands: the step, and the loops around it with their variables.
+    pub(super) at: NodeIndex,
+    pub(super) loops: Vec<NodeIndex>,
+    pub(super) variables: Vec<(Name, NodeIndex)>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            steps: BTreeMap::new(),
+            agents: BTreeSet::new(),
+            steps_of_agents: BTreeMap::new(),
+            agent_of: BTreeMap::new(),
+            owners: Vec::new(),
+            repeats: BTreeSet::new(),
+            declared_inputs: None,
+            at: NodeIndex(0),
+            loops: Vec::new(),
+            variables: Vec::new(),
+        }
+    }
 }
 
 /// Whether `error` has a meaning at this place.
@@ -31,7 +57,9 @@ pub(super) enum ErrorName {
 pub(super) struct Place<'a> {
     pub(super) names: &'a Names,
     /// The nodes that have ended when this place is reached.
-    pub(super) visible: &'a BTreeSet<NodeIndex>,
+    pub(super) visible: &'a Visible,
+    /// The nodes that are built so far.
+    pub(super) nodes: &'a [Node],
     pub(super) error: ErrorName,
 }
 
@@ -44,88 +72,167 @@ impl Place<'_> {
         column: usize,
         faults: &mut Faults,
     ) -> Option<Reference> {
-        let fault = |message: String, faults: &mut Faults| {
-            faults.add_at(pointer, column, message);
-            None
+        let found = match self
+            .names
+            .variables
+            .iter()
+            .find(|(known, _)| known.as_str() == name)
+        {
+            Some((_, index)) => Ok(Reference::Variable(*index)),
+            None => self
+                .step(name)
+                .or_else(|| self.agent(name))
+                .or_else(|| self.reserved(name))
+                .unwrap_or_else(|| self.input(name)),
         };
-        if let Some(index) = self.names.steps.get(name) {
-            if self.names.blocks.contains(index) {
-                let message =
-                    format!("`{name}` is a parallel block, which has no value; name a step in it");
-                return fault(message, faults);
-            }
-            if self.visible.contains(index) {
-                return Some(Reference::Step(*index));
-            }
-            return fault(
-                format!(
-                    "the step `{name}` has not ended here: it comes later, or runs at the same time in another branch"
-                ),
-                faults,
-            );
+        found
+            .map_err(|message| faults.add_at(pointer, column, message))
+            .ok()
+    }
+
+    fn step(&self, name: &str) -> Option<Result<Reference, String>> {
+        let index = *self.names.steps.get(name)?;
+        if self.visible.contains(index) {
+            return Some(Ok(Reference::Step(index)));
         }
-        if self.names.agents.contains(name) {
-            let steps = self
-                .names
-                .steps_of_agents
-                .get(name)
-                .map(Vec::as_slice)
-                .unwrap_or_default();
-            let before: Vec<NodeIndex> = steps
-                .iter()
-                .copied()
-                .filter(|index| self.visible.contains(index))
-                .collect();
-            if before.is_empty() {
-                return fault(
-                    format!("no step of the agent `{name}` has ended here"),
-                    faults,
-                );
+        if self.is_of_round_before(index) {
+            return Some(Ok(Reference::Previous(index)));
+        }
+        // An agent whose id an unreachable step bears may have other steps.
+        let bears_own_agents_id = self
+            .names
+            .agent_of
+            .get(&index)
+            .is_some_and(|agent| agent == name);
+        if bears_own_agents_id && self.latest_of(name).next().is_some() {
+            return None;
+        }
+        let inside = self.names.owners.get(index.0).copied().flatten();
+        let why = match inside {
+            Some(owner) if !self.names.loops.contains(&owner) => {
+                "it is inside a loop, whose names end with it; use the loop's `results`"
             }
-            return Some(Reference::Agent(before));
+            _ => "it comes later, or runs at the same time in another branch",
+        };
+        Some(Err(format!("the step `{name}` has not ended here: {why}")))
+    }
+
+    /// Whether a step comes later in a repeated body around this place: then its name means the round before.
+    fn is_of_round_before(&self, index: NodeIndex) -> bool {
+        let owner = self.names.owners.get(index.0).copied().flatten();
+        owner.is_some_and(|owner| {
+            index >= self.names.at
+                && self.names.repeats.contains(&owner)
+                && self.names.loops.contains(&owner)
+        })
+    }
+
+    fn agent(&self, name: &str) -> Option<Result<Reference, String>> {
+        if !self.names.agents.contains(name) {
+            return None;
         }
-        match self.reserved(name) {
-            Some(Ok(reference)) => return Some(reference),
-            Some(Err(message)) => return fault(message.to_owned(), faults),
-            None => {}
-        }
-        match &self.names.declared_inputs {
-            Some(declared) if !declared.contains(name) => {
-                let known = self
-                    .names
-                    .steps
-                    .keys()
-                    .chain(&self.names.agents)
-                    .chain(declared)
-                    .map(String::as_str);
-                let hint = nearest(name, known)
-                    .map_or_else(String::new, |known| format!("; did you mean `{known}`?"));
-                fault(
-                    format!(
-                        "`{name}` is no step, no agent and no input that `inputs` declares{hint}"
-                    ),
-                    faults,
-                )
+        let mut before: Vec<NodeIndex> = Vec::new();
+        for index in self.latest_of(name) {
+            before.push(index);
+            if self.surely_finishes(index) {
+                break;
             }
-            _ => Some(Reference::Input(name.to_owned())),
         }
+        if !before.is_empty() {
+            before.reverse();
+            return Some(Ok(Reference::Agent(before)));
+        }
+        let steps = self.names.steps_of_agents.get(name);
+        let previous = steps
+            .into_iter()
+            .flatten()
+            .rev()
+            .find(|index| self.is_of_round_before(**index));
+        Some(match previous {
+            Some(index) => Ok(Reference::Previous(*index)),
+            None => Err(format!("no step of the agent `{name}` has ended here")),
+        })
+    }
+
+    /// The steps of an agent that can be seen, the latest first.
+    fn latest_of(&self, agent: &str) -> impl Iterator<Item = NodeIndex> {
+        self.names
+            .steps_of_agents
+            .get(agent)
+            .into_iter()
+            .flatten()
+            .rev()
+            .copied()
+            .filter(|index| self.visible.contains(*index))
+    }
+
+    /// Whether a step that can be seen has finished for certain, so that none before it can be meant.
+    fn surely_finishes(&self, index: NodeIndex) -> bool {
+        let is_certain = |node: &Node| node.guard.is_none() && !matches!(node.then, Then::Continue);
+        let mut at = Some(index);
+        while let Some(index) = at {
+            let Some(node) = self.nodes.get(index.0) else {
+                return false;
+            };
+            // A block that has not ended is one around this place: it is being run.
+            let is_around = !self.visible.contains(index);
+            let is_branch = matches!(node.kind, NodeKind::Branch { .. });
+            if !is_around && (!is_certain(node) || is_branch) {
+                return false;
+            }
+            at = node.parent;
+        }
+        true
+    }
+
+    fn input(&self, name: &str) -> Result<Reference, String> {
+        let Some(declared) = &self.names.declared_inputs else {
+            return Ok(Reference::Input(name.to_owned()));
+        };
+        if declared.contains(name) {
+            return Ok(Reference::Input(name.to_owned()));
+        }
+        let known = self
+            .names
+            .steps
+            .keys()
+            .chain(&self.names.agents)
+            .chain(declared)
+            .map(String::as_str);
+        let hint = nearest(name, known)
+            .map_or_else(String::new, |known| format!("; did you mean `{known}`?"));
+        Err(format!(
+            "`{name}` is no step, no agent and no input that `inputs` declares{hint}"
+        ))
     }
 
     /// The words with a meaning of their own.
-    fn reserved(&self, name: &str) -> Option<Result<Reference, &'static str>> {
+    fn reserved(&self, name: &str) -> Option<Result<Reference, String>> {
         Some(match (name, self.error) {
             ("inputs", _) => Ok(Reference::Inputs),
             ("steps", _) => Ok(Reference::Steps),
             ("execution", _) => Ok(Reference::Execution),
             ("error", ErrorName::Known) => Ok(Reference::Error),
             ("error", ErrorName::Unknown) => {
-                Err("`error` has a meaning only in a fallback's input")
+                Err("`error` has a meaning only in a fallback's input".to_owned())
             }
-            ("loop", _) => Err("there is no loop here"),
+            ("loop", _) => Ok(Reference::Loop {
+                around: self.names.loops.last().copied(),
+                before: self.loop_before(),
+            }),
             ("secrets", _) => {
-                Err("`secrets` has a meaning only in settings of tools and providers")
+                Err("`secrets` has a meaning only in settings of tools and providers".to_owned())
             }
             _ => return None,
+        })
+    }
+
+    /// The last loop before this place that has ended here.
+    fn loop_before(&self) -> Option<NodeIndex> {
+        self.visible.latest().find(|index| {
+            self.nodes
+                .get(index.0)
+                .is_some_and(|node| matches!(node.kind, NodeKind::Loop(_)))
         })
     }
 }

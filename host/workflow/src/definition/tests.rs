@@ -45,35 +45,36 @@ fn every_fault_is_named_at_once() {
         }),
         expect![[r#"
             /: `name` is missing
+            /nam: the field `nam` is not known here; did you mean `name`?
             /agents/0: `model` is missing
-            /agents/0/temperature: the temperature lies between 0 and 2
             /agents/0/modle: the field `modle` is not known here; did you mean `model`?
+            /agents/0/temperature: the temperature lies between 0 and 2
             /agents/1/sources: a search agent needs at least one source
             /agents/2/id: `1x` is not an id: use letters, digits and `_`, and begin with a letter or `_`
             /agents/2/type: `lm` is no type of agent; known are `llm`, `code`, `search`, `tool` and `human`
             /agents/3/id: `loop` is a reserved word; choose another id
             /agents/4/language: `ruby` is not known here; known are `python` and `javascript`
             /agents/5: a code agent needs `language` and `code`, or `component`
-            /agents/6/output_schema/type: this is no valid JSON schema: "strin" is not valid under any of the schemas listed in the 'anyOf' keyword
             /agents/6/model: this is the number 7, it must be a text
-            /steps/1: `action` is missing
-            /steps/2/max_concurrency: at least 1 branch must be able to run
-            /steps/2/parallel: this list needs at least one step
-            /steps/4/on_error: `retyr` is not known here; did you mean `retry`?
-            /steps/6: `loop` is not available in this version of Troupe
-            /steps/7: a step needs `agent` (with `action` and `input`), `parallel` or `set`
-            /steps/8: this is a text, it must be an object
-            /config/max_retries: this is the number -1, it must be a whole number from 0 to 100
-            /config/on_error: `continu` is not known here; did you mean `continue`?
-            /config/budget_usd: this is a text, it must be a number
-            /config/timeout: the field `timeout` is not known here; did you mean `timeout_ms`?
-            /nam: the field `nam` is not known here; did you mean `name`?
-            /steps/5/id: the step id `r` is there already; give each step its own
+            /agents/6/output_schema/type: this is no valid JSON schema: "strin" is not valid under any of the schemas listed in the 'anyOf' keyword
             /steps/0/agent: there is no agent `b`; known are `1x`, `a`, `c`, `d`, `e` and `loop`
             /steps/0/input (column 1): this `{{` has no `}}`
+            /steps/1: `action` is missing
+            /steps/1/condition (column 9): unexpected end of input, expected expression
+            /steps/2/parallel: this list needs at least one step
+            /steps/2/max_concurrency: this is the number 0, it must be a whole number from 1 to 4294967295
             /steps/3/input (column 18): there is no filter `nosuch`; known are `abs`, `attr`, `batch`, `bool`, `capitalize`, `chain`, `count`, `d`, `default`, `dictsort`, `first`, `float`, `format`, `groupby`, `indent`, `int`, `items`, `join`, `keys`, `last` and 25 more
             /steps/4/input (column 1): `{%` is not available: there are no statements and comments, only `{{ expressions }}`; write `{{ '{%' }}` for the characters themselves
-            /steps/5/input (column 4): `error` has a meaning only in a fallback's input"#]],
+            /steps/4/on_error: `retyr` is not known here; did you mean `retry`?
+            /steps/5/id: the step id `r` is there already; give each step its own
+            /steps/5/input (column 4): `error` has a meaning only in a fallback's input
+            /steps/6/loop/steps: this list needs at least one step
+            /steps/7: a step needs one of `agent` (with `action` and `input`), `parallel`, `condition` with `then`, `loop`, `workflow`, `wait` or `set`
+            /steps/8: this is a text, it must be an object
+            /config/max_retries: this is the number -1, it must be a whole number from 0 to 100
+            /config/budget_usd: this is a text, it must be a number
+            /config/on_error: `continu` is not known here; did you mean `continue`?
+            /config/timeout: the field `timeout` is not known here; did you mean `timeout_ms`?"#]],
     );
 }
 
@@ -117,12 +118,12 @@ fn a_branch_sees_no_siblings_and_names_mean_one_thing() {
             ],
         }),
         expect![[r#"
-            /steps/1/id: this is also the id of another agent; a name must mean one thing
             /inputs/properties/a: `a` is also a step or an agent; a name must mean one thing
             /steps/0/parallel/1/input (column 4): the step `s1` has not ended here: it comes later, or runs at the same time in another branch
             /steps/0/parallel/1/input (column 13): no step of the agent `a` has ended here
             /steps/0/parallel/1/input (column 21): `topc` is no step, no agent and no input that `inputs` declares; did you mean `topic`?
-            /steps/2/input (column 4): there is no loop here
+            /steps/1/id: this is also the id of another agent; a name must mean one thing
+            /steps/2/input (column 4): there is no loop around this
             /steps/2/input (column 20): `secrets` has a meaning only in settings of tools and providers"#]],
     );
 }
@@ -185,7 +186,6 @@ fn what_a_name_cannot_mean_is_refused() {
         expect![[r#"
             /steps/0: `set` is missing
             /steps/1/parallel/1/set (column 4): the step `s1` has not ended here
-            /steps/2/set (column 4): `block` is a parallel block, which has no value; name a step in it
             /steps/2/set (column 16): there is no step `zzz`
             /steps/2/set (column 16): write `steps.ID`, with the id of a step
             /steps/2/set (column 51): `inputs` declares no input `topic`

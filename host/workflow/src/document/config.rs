@@ -5,15 +5,17 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Fields;
-use super::step::OnErrorRule;
+use super::on_error::OnErrorRule;
 use crate::fault::Faults;
 use crate::money::MicroUsd;
 
-/// What happens when `budget_usd` has nothing left for a call.
+/// What happens when a budget has nothing left for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BudgetPolicy {
     /// The execution fails with `budget_exceeded`.
     Stop,
+    /// The execution waits until somebody raises the budget.
+    Pause,
     /// The call is made, and the excess is in the record.
     Continue,
 }
@@ -30,6 +32,8 @@ pub struct Config {
     pub on_budget_exceeded: BudgetPolicy,
     /// Most tokens, input and output together, of all model calls.
     pub budget_tokens: Option<u64>,
+    /// Most units of computation of all components.
+    pub budget_fuel: Option<u64>,
     /// How long an execution may take.
     pub timeout: Duration,
 }
@@ -43,6 +47,7 @@ impl Default for Config {
             budget: None,
             on_budget_exceeded: BudgetPolicy::Stop,
             budget_tokens: None,
+            budget_fuel: None,
             timeout: Duration::from_secs(300),
         }
     }
@@ -76,26 +81,18 @@ impl Config {
                 Err(error) => faults.add(fields.at("budget_usd"), error.to_string()),
             }
         }
-        if fields
-            .value("on_budget_exceeded")
-            .is_some_and(|policy| policy == "pause")
-        {
-            faults.add(
-                fields.at("on_budget_exceeded"),
-                "`pause` is not available in this version of Troupe; use `stop` or `continue`",
-            );
-        } else {
-            let policies = [
-                ("stop", BudgetPolicy::Stop),
-                ("continue", BudgetPolicy::Continue),
-            ];
-            if let Some(policy) = fields.choice("on_budget_exceeded", &policies, faults) {
-                config.on_budget_exceeded = policy;
-            }
+        let policies = [
+            ("stop", BudgetPolicy::Stop),
+            ("pause", BudgetPolicy::Pause),
+            ("continue", BudgetPolicy::Continue),
+        ];
+        if let Some(policy) = fields.choice("on_budget_exceeded", &policies, faults) {
+            config.on_budget_exceeded = policy;
         }
         config.budget_tokens = fields.count("budget_tokens", u64::MAX, faults);
-        if let Some(millis) = fields.count("timeout_ms", Self::TIMEOUT_MS_MAX, faults) {
-            config.timeout = Duration::from_millis(millis);
+        config.budget_fuel = fields.count("budget_fuel", u64::MAX, faults);
+        if let Some(timeout) = fields.millis("timeout_ms", Self::TIMEOUT_MS_MAX, faults) {
+            config.timeout = timeout;
         }
         fields.finish(faults);
         config

@@ -1,5 +1,8 @@
 //! Reads the fields of a JSON object and notes every fault on the way, so that an author sees all at once.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use crate::fault::{Faults, suggestion};
@@ -9,7 +12,7 @@ use crate::ids::Name;
 pub(crate) struct Fields<'a> {
     object: &'a Map<String, Value>,
     pointer: String,
-    known: Vec<&'static str>,
+    known: Vec<Cow<'static, str>>,
 }
 
 impl<'a> Fields<'a> {
@@ -42,10 +45,24 @@ impl<'a> Fields<'a> {
         self.object.contains_key(name)
     }
 
+    /// The names of all fields there are.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.object.keys().map(String::as_str)
+    }
+
     /// A field of any kind; `null` counts as absent.
     pub(crate) fn value(&mut self, name: &'static str) -> Option<&'a Value> {
-        self.known.push(name);
+        self.known.push(Cow::Borrowed(name));
         self.object.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A field whose name the document itself says.
+    pub(crate) fn named_value(&mut self, name: &str) -> Option<&'a Value> {
+        let value = self.object.get(name)?;
+        if !self.known.iter().any(|known| known == name) {
+            self.known.push(Cow::Owned(name.to_owned()));
+        }
+        Some(value)
     }
 
     /// A field that must be there.
@@ -113,6 +130,41 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A time in whole milliseconds, from 1 to `most`.
+    pub(crate) fn millis(
+        &mut self,
+        name: &'static str,
+        most: u64,
+        faults: &mut Faults,
+    ) -> Option<Duration> {
+        let value = self.value(name)?;
+        let millis = value.as_u64().filter(|millis| (1..=most).contains(millis));
+        if millis.is_none() {
+            let expected = format!("a whole number of milliseconds from 1 to {most}");
+            self.expected(name, value, &expected, faults);
+        }
+        millis.map(Duration::from_millis)
+    }
+
+    /// A whole number from 1 to `most`.
+    pub(crate) fn count_from_one(
+        &mut self,
+        name: &'static str,
+        most: u32,
+        faults: &mut Faults,
+    ) -> Option<u32> {
+        let value = self.value(name)?;
+        let count = value
+            .as_u64()
+            .and_then(|count| u32::try_from(count).ok())
+            .filter(|count| (1..=most).contains(count));
+        if count.is_none() {
+            let expected = format!("a whole number from 1 to {most}");
+            self.expected(name, value, &expected, faults);
+        }
+        count
+    }
+
     pub(crate) fn number(&mut self, name: &'static str, faults: &mut Faults) -> Option<f64> {
         let value = self.value(name)?;
         let number = value.as_f64();
@@ -146,6 +198,35 @@ impl<'a> Fields<'a> {
         texts
     }
 
+    /// The items of a list, each with its pointer; none, with a fault, where it is no list.
+    pub(crate) fn items(
+        &mut self,
+        name: &'static str,
+        faults: &mut Faults,
+    ) -> Vec<(String, &'a Value)> {
+        let Some(value) = self.value(name) else {
+            return Vec::new();
+        };
+        let Some(items) = value.as_array() else {
+            self.expected(name, value, "a list", faults);
+            return Vec::new();
+        };
+        let place = self.at(name);
+        let numbered = items.iter().enumerate();
+        numbered
+            .map(|(index, item)| (format!("{place}/{index}"), item))
+            .collect()
+    }
+
+    pub(crate) fn required_texts(
+        &mut self,
+        name: &'static str,
+        faults: &mut Faults,
+    ) -> Option<Vec<String>> {
+        self.required(name, faults)?;
+        self.texts(name, faults)
+    }
+
     /// One of a closed list of words.
     pub(crate) fn choice<T: Copy>(
         &mut self,
@@ -176,8 +257,8 @@ impl<'a> Fields<'a> {
     /// Notes the fields that nobody asked for.
     pub(crate) fn finish(self, faults: &mut Faults) {
         for name in self.object.keys() {
-            if !self.known.contains(&name.as_str()) {
-                let known = suggestion(name, self.known.iter().copied());
+            if !self.known.iter().any(|known| known == name) {
+                let known = suggestion(name, self.known.iter().map(AsRef::as_ref));
                 faults.add(
                     self.at(name),
                     format!("the field `{name}` is not known here{known}"),

@@ -1,58 +1,28 @@
-//! The steps of a document.
+//! The steps of a document: the forms there are. Blocks, which hold steps, are read in `step/block.rs`.
+
+mod block;
 
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::config::Config;
-use super::{Fields, NESTING_MAX, STEPS_MAX, kind};
+use super::on_error::{OnError, OnErrorRule};
+use super::{Fields, STEPS_MAX, kind};
+use crate::duration::Timestamp;
 use crate::fault::Faults;
 use crate::ids::Name;
 
-/// What a step does about a failure, as one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OnErrorRule {
-    Retry,
-    Stop,
-    Continue,
-}
-
-impl OnErrorRule {
-    pub(crate) const WORDS: [(&'static str, Self); 3] = [
-        ("retry", Self::Retry),
-        ("stop", Self::Stop),
-        ("continue", Self::Continue),
-    ];
-}
-
-/// What a step does about a failure.
-#[derive(Debug, Clone)]
-pub(crate) enum OnError {
-    Rule(OnErrorRule),
-    Detailed {
-        retry: Option<u32>,
-        delay: Option<Duration>,
-        then: Option<FallbackSpec>,
-    },
-}
-
-/// What takes a failed step's place.
-#[derive(Debug, Clone)]
-pub(crate) enum FallbackSpec {
-    Continue,
-    Agent {
-        agent: String,
-        action: String,
-        input: Value,
-        pointer: String,
-    },
-}
+pub(crate) use block::{BranchSpec, LoopKind, LoopSpec, ParallelSpec};
 
 /// One step, with its place in the document.
 #[derive(Debug, Clone)]
 pub(crate) struct StepSpec {
     pub(crate) id: Option<Name>,
     pub(crate) pointer: String,
+    /// The step is skipped where it is false.
+    pub(crate) guard: Option<String>,
+    pub(crate) on_error: Option<OnError>,
     pub(crate) form: StepForm,
 }
 
@@ -60,7 +30,13 @@ pub(crate) struct StepSpec {
 pub(crate) enum StepForm {
     Agent(Box<AgentStepSpec>),
     Parallel(ParallelSpec),
+    Branch(BranchSpec),
+    Loop(Box<LoopSpec>),
+    Workflow(WorkflowSpec),
+    Wait(WaitSpec),
     Set(Value),
+    /// It has faults; it keeps its place and its id, so that what names it has none.
+    Faulty,
 }
 
 #[derive(Debug, Clone)]
@@ -68,43 +44,59 @@ pub(crate) struct AgentStepSpec {
     pub(crate) agent: String,
     pub(crate) action: String,
     pub(crate) input: Value,
-    pub(crate) condition: Option<String>,
-    pub(crate) on_error: Option<OnError>,
     pub(crate) timeout: Option<Duration>,
 }
 
+/// Another workflow as a step.
 #[derive(Debug, Clone)]
-pub(crate) struct ParallelSpec {
-    /// Each branch is a list of at least one step.
-    pub(crate) branches: Vec<Vec<StepSpec>>,
-    pub(crate) max_concurrency: Option<u32>,
+pub(crate) struct WorkflowSpec {
+    pub(crate) name: String,
+    pub(crate) inputs: Value,
 }
 
-/// The forms that this version knows by name but cannot run.
-const LATER_FORMS: [(&str, &str); 5] = [
-    ("then", "`condition` with `then` and `else`"),
-    ("else", "`condition` with `then` and `else`"),
+/// A durable timer.
+#[derive(Debug, Clone)]
+pub(crate) enum WaitSpec {
+    /// A number or a template.
+    Seconds(Value),
+    /// An RFC 3339 time or a template of one.
+    Until(Value),
+}
+
+/// Ten years: nobody waits longer.
+pub(crate) const WAIT_SECONDS_MAX: f64 = 3600.0 * 24.0 * 366.0 * 10.0;
+
+/// The fields that tell a form, each with how it is named in messages.
+const FORMS: [(&str, &str); 7] = [
+    ("agent", "`agent`"),
+    ("parallel", "`parallel`"),
+    ("then", "`condition` with `then`"),
     ("loop", "`loop`"),
-    ("workflow", "`workflow` (a sub-workflow)"),
+    ("workflow", "`workflow`"),
     ("wait", "`wait`"),
+    ("set", "`set`"),
 ];
 
+/// What reading a list of steps needs to know of what is around it.
+pub(super) struct Room {
+    /// Steps that the document may still have.
+    steps_left: usize,
+    depth: usize,
+}
+
 pub(crate) fn read_steps(value: &Value, pointer: &str, faults: &mut Faults) -> Vec<StepSpec> {
-    let mut budget = STEPS_MAX + 1;
-    let steps = read_list(value, pointer, 0, &mut budget, faults);
-    if budget == 0 {
+    let mut room = Room {
+        steps_left: STEPS_MAX + 1,
+        depth: 0,
+    };
+    let steps = read_list(value, pointer, &mut room, faults);
+    if room.steps_left == 0 {
         faults.add(pointer, format!("a workflow has at most {STEPS_MAX} steps"));
     }
     steps
 }
 
-fn read_list(
-    value: &Value,
-    pointer: &str,
-    depth: usize,
-    budget: &mut usize,
-    faults: &mut Faults,
-) -> Vec<StepSpec> {
+fn read_list(value: &Value, pointer: &str, room: &mut Room, faults: &mut Faults) -> Vec<StepSpec> {
     let Some(items) = value.as_array() else {
         faults.add(
             pointer,
@@ -118,172 +110,199 @@ fn read_list(
     items
         .iter()
         .enumerate()
-        .filter_map(|(index, item)| {
-            read_step(item, &format!("{pointer}/{index}"), depth, budget, faults)
-        })
+        .filter_map(|(index, item)| read_step(item, &format!("{pointer}/{index}"), room, faults))
         .collect()
 }
 
 fn read_step(
     value: &Value,
     pointer: &str,
-    depth: usize,
-    budget: &mut usize,
+    room: &mut Room,
     faults: &mut Faults,
 ) -> Option<StepSpec> {
-    *budget = budget.checked_sub(1)?;
+    room.steps_left = room.steps_left.checked_sub(1)?;
     let mut fields = Fields::of(value, pointer, faults)?;
     let id = fields.name("id", faults);
-    if let Some((_, what)) = LATER_FORMS.iter().find(|(field, _)| fields.has(field)) {
-        faults.add(
-            pointer,
-            format!("{what} is not available in this version of Troupe"),
-        );
-        return None;
-    }
-    let form = if fields.has("parallel") {
-        read_parallel(&mut fields, depth, budget, faults).map(StepForm::Parallel)
-    } else if fields.has("set") {
-        fields.required("set", faults).cloned().map(StepForm::Set)
-    } else if fields.has("agent") {
-        read_agent_step(&mut fields, faults).map(|step| StepForm::Agent(Box::new(step)))
-    } else {
-        faults.add(
-            pointer,
-            "a step needs `agent` (with `action` and `input`), `parallel` or `set`",
-        );
-        return None;
+    let mut guard = None;
+    let mut on_error = None;
+    let form = match form_of(&fields) {
+        Ok("then") => block::read_branch(&mut fields, room, faults).map(StepForm::Branch),
+        Ok(form) => {
+            guard = fields.text("condition", faults);
+            if matches!(form, "agent" | "loop" | "workflow") {
+                on_error = fields
+                    .value("on_error")
+                    .and_then(|value| OnError::read(value, &fields.at("on_error"), faults));
+                if form != "agent" {
+                    check_block_rule(on_error.as_ref(), &fields, form, faults);
+                }
+            }
+            read_form(form, &mut fields, room, faults)
+        }
+        Err(message) => {
+            faults.add(pointer, message);
+            return Some(StepSpec {
+                id,
+                pointer: pointer.to_owned(),
+                guard: None,
+                on_error: None,
+                form: StepForm::Faulty,
+            });
+        }
     };
     fields.finish(faults);
     Some(StepSpec {
         id,
         pointer: pointer.to_owned(),
-        form: form?,
+        guard,
+        on_error,
+        form: form.unwrap_or(StepForm::Faulty),
     })
+}
+
+/// The field that says what form a step has.
+fn form_of(fields: &Fields<'_>) -> Result<&'static str, String> {
+    let found: Vec<&(&str, &str)> = FORMS.iter().filter(|(name, _)| fields.has(name)).collect();
+    match found.as_slice() {
+        [(name, _)] => Ok(name),
+        [] if fields.has("else") || fields.has("condition") => {
+            Err("a `condition` needs `then`: the steps that are taken where it is true".to_owned())
+        }
+        [] => {
+            let misspelt = fields.names().find_map(|name| {
+                let known = FORMS.iter().map(|(known, _)| *known);
+                crate::fault::nearest(name, known).map(|near| (name, near))
+            });
+            let hint = misspelt.map_or_else(String::new, |(name, near)| {
+                format!("; `{name}` is not known here, did you mean `{near}`?")
+            });
+            Err(format!(
+                "a step needs one of `agent` (with `action` and `input`), `parallel`, `condition` with `then`, `loop`, `workflow`, `wait` or `set`{hint}"
+            ))
+        }
+        [(_, first), (_, second), ..] => Err(format!(
+            "a step is one thing: give either {first} or {second}, not both"
+        )),
+    }
+}
+
+fn read_form(
+    form: &str,
+    fields: &mut Fields<'_>,
+    room: &mut Room,
+    faults: &mut Faults,
+) -> Option<StepForm> {
+    match form {
+        "agent" => read_agent_step(fields, faults).map(|step| StepForm::Agent(Box::new(step))),
+        "parallel" => block::read_parallel(fields, room, faults).map(StepForm::Parallel),
+        "loop" => block::read_loop(fields, room, faults).map(|spec| StepForm::Loop(Box::new(spec))),
+        "workflow" => read_workflow(fields, faults).map(StepForm::Workflow),
+        "wait" => read_wait(fields, faults).map(StepForm::Wait),
+        _ => fields.required("set", faults).cloned().map(StepForm::Set),
+    }
+}
+
+/// A block is not tried again as a whole.
+fn check_block_rule(rule: Option<&OnError>, fields: &Fields<'_>, form: &str, faults: &mut Faults) {
+    let place = fields.at("on_error");
+    let message = format!(
+        "a `{form}` is not tried again as a whole: give `retry` to the steps inside; here it is \"stop\", \"continue\" or a `fallback`"
+    );
+    match rule {
+        Some(OnError::Rule(OnErrorRule::Retry)) => faults.add(place, message),
+        Some(OnError::Detailed { retry, delay, .. }) => {
+            if retry.is_some() {
+                faults.add(format!("{place}/retry"), message.as_str());
+            }
+            if delay.is_some() {
+                faults.add(format!("{place}/delay_ms"), message);
+            }
+        }
+        Some(OnError::Rule(OnErrorRule::Stop | OnErrorRule::Continue)) | None => {}
+    }
 }
 
 fn read_agent_step(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<AgentStepSpec> {
     let agent = fields.required_text("agent", faults);
     let action = fields.required_text("action", faults);
+    if action
+        .as_ref()
+        .is_some_and(|action| action.trim().is_empty())
+    {
+        faults.add(fields.at("action"), "an action needs a name");
+    }
     let input = fields.required("input", faults).cloned();
-    let condition = fields.text("condition", faults);
-    let on_error = fields
-        .value("on_error")
-        .and_then(|value| OnError::read(value, &fields.at("on_error"), faults));
-    let timeout = fields
-        .count("timeout_ms", Config::DELAY_MS_MAX, faults)
-        .map(Duration::from_millis);
+    let timeout = fields.millis("timeout_ms", Config::DELAY_MS_MAX, faults);
     Some(AgentStepSpec {
         agent: agent?,
-        action: action?,
-        input: input?,
-        condition,
-        on_error,
+        // What is missing is a fault already; the step is kept for those that name it.
+        action: action.unwrap_or_default(),
+        input: input.unwrap_or_default(),
         timeout,
     })
 }
 
-fn read_parallel(
-    fields: &mut Fields<'_>,
-    depth: usize,
-    budget: &mut usize,
-    faults: &mut Faults,
-) -> Option<ParallelSpec> {
-    let pointer = fields.at("parallel");
-    let value = fields.required("parallel", faults)?;
-    let max_concurrency = match fields.count("max_concurrency", u64::from(u32::MAX), faults) {
-        Some(0) => {
-            faults.add(
-                fields.at("max_concurrency"),
-                "at least 1 branch must be able to run",
-            );
-            None
-        }
-        other => other.and_then(|count| u32::try_from(count).ok()),
-    };
-    if depth >= NESTING_MAX {
-        faults.add(
-            pointer,
-            format!("blocks are nested at most {NESTING_MAX} deep"),
-        );
-        return None;
+fn read_workflow(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<WorkflowSpec> {
+    let name = fields.required_text("workflow", faults);
+    let inputs = fields.value("inputs");
+    if let Some(value) = inputs.filter(|value| !value.is_object() && !value.is_string()) {
+        fields.expected("inputs", value, "an object of templates", faults);
     }
-    let Some(items) = value.as_array() else {
-        fields.expected("parallel", value, "a list of steps", faults);
-        return None;
-    };
-    if items.is_empty() {
-        faults.add(pointer.as_str(), "this list needs at least one step");
-    }
-    let branches = items
-        .iter()
-        .enumerate()
-        .map(|(index, item)| {
-            let place = format!("{pointer}/{index}");
-            if item.is_array() {
-                read_list(item, &place, depth + 1, budget, faults)
-            } else {
-                read_step(item, &place, depth + 1, budget, faults)
-                    .into_iter()
-                    .collect()
-            }
-        })
-        .filter(|branch| !branch.is_empty())
-        .collect();
-    Some(ParallelSpec {
-        branches,
-        max_concurrency,
+    Some(WorkflowSpec {
+        name: name?,
+        inputs: inputs
+            .cloned()
+            .unwrap_or_else(|| Value::Object(serde_json::Map::new())),
     })
 }
 
-impl OnError {
-    pub(crate) fn read(value: &Value, pointer: &str, faults: &mut Faults) -> Option<Self> {
-        if let Some(word) = value.as_str() {
-            let rule = OnErrorRule::WORDS.iter().find(|(known, _)| *known == word);
-            if rule.is_none() {
-                let known = OnErrorRule::WORDS.map(|(word, _)| word);
-                let hint = crate::fault::suggestion(word, known);
-                faults.add(pointer, format!("`{word}` is not known here{hint}"));
-            }
-            return rule.map(|(_, rule)| Self::Rule(*rule));
-        }
-        let mut fields = Fields::of(value, pointer, faults)?;
-        let retry = fields
-            .count("retry", Config::RETRIES_MAX, faults)
-            .and_then(|count| u32::try_from(count).ok());
-        let delay = fields
-            .count("delay_ms", Config::DELAY_MS_MAX, faults)
-            .map(Duration::from_millis);
-        let then = match fields.value("fallback") {
-            None => None,
-            Some(fallback) if fallback == "continue" => Some(FallbackSpec::Continue),
-            Some(fallback) => FallbackSpec::read(fallback, &fields.at("fallback"), faults),
-        };
-        fields.finish(faults);
-        Some(Self::Detailed { retry, delay, then })
-    }
+fn is_template(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.contains("{{"))
 }
 
-impl FallbackSpec {
-    fn read(value: &Value, pointer: &str, faults: &mut Faults) -> Option<Self> {
-        if value.is_string() {
-            faults.add(
-                pointer,
-                "this must be \"continue\" or an object with `agent`, `action` and `input`",
-            );
-            return None;
+fn read_wait(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<WaitSpec> {
+    let value = fields.required("wait", faults)?;
+    let mut wait = Fields::of(value, &fields.at("wait"), faults)?;
+    let seconds = wait.value("seconds");
+    let until = wait.value("until");
+    let spec = match (seconds, until) {
+        (Some(seconds), None) => {
+            let is_right = match seconds {
+                Value::Number(number) => number
+                    .as_f64()
+                    .is_some_and(|count| (0.0..=WAIT_SECONDS_MAX).contains(&count)),
+                other => is_template(other),
+            };
+            if !is_right {
+                let expected = format!(
+                    "a number of seconds from 0 to {WAIT_SECONDS_MAX}, or a template of one"
+                );
+                wait.expected("seconds", seconds, &expected, faults);
+            }
+            Some(WaitSpec::Seconds(seconds.clone()))
         }
-        let mut fields = Fields::of(value, pointer, faults)?;
-        let agent = fields.required_text("agent", faults);
-        let action = fields.required_text("action", faults);
-        let input = fields.required("input", faults).cloned();
-        let pointer = fields.pointer().to_owned();
-        fields.finish(faults);
-        Some(Self::Agent {
-            agent: agent?,
-            action: action?,
-            input: input?,
-            pointer,
-        })
-    }
+        (None, Some(until)) => {
+            let is_time = until
+                .as_str()
+                .is_some_and(|text| Timestamp::parse(text).is_some());
+            if !is_time && !is_template(until) {
+                wait.expected(
+                    "until",
+                    until,
+                    "a time such as 2026-11-22T14:00:00Z (RFC 3339), or a template of one",
+                    faults,
+                );
+            }
+            Some(WaitSpec::Until(until.clone()))
+        }
+        _ => {
+            faults.add(
+                fields.at("wait"),
+                "a `wait` needs either `seconds` or `until`",
+            );
+            None
+        }
+    };
+    wait.finish(faults);
+    spec
 }

@@ -1,9 +1,14 @@
 //! An execution as people and programs see it.
 
-use serde_json::{Value, json};
+mod json;
 
-use super::{End, Execution, ExecutionStatus, StepState, StepStatus};
-use crate::definition::{NodeIndex, NodeKind};
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::frame::{BlockState, FrameId, Instance};
+use super::{Approval, End, Execution, ExecutionStatus, StepState, StepStatus};
+use crate::definition::{List, NodeIndex, NodeKind};
 use crate::duration::Timestamp;
 use crate::event::Usage;
 use crate::failure::Failure;
@@ -23,16 +28,36 @@ pub struct StepView<'a> {
     pub path: StepPath,
     /// The step's id, `step_N` where the author gave none.
     pub id: &'a str,
-    /// None for a `set` step.
+    /// Who does it; none: a loop, a sub-workflow, a timer or a `set`.
     pub agent: Option<&'a str>,
+    /// How many blocks are around it.
+    pub depth: usize,
+    pub status: StepStatus,
     /// None: it was not reached.
     pub state: Option<&'a StepState>,
+    execution: &'a Execution,
+    at: Instance,
 }
 
 impl StepView<'_> {
-    pub fn status(&self) -> StepStatus {
-        self.state.map_or(StepStatus::Pending, |state| state.status)
+    /// What it returned; of a loop, the list of its rounds' values.
+    pub fn output(&self) -> Option<Cow<'_, Value>> {
+        let is_there = self
+            .state
+            .is_some_and(|state| state.output.is_some() || state.status == StepStatus::Completed);
+        is_there.then(|| self.execution.value(self.at))
     }
+}
+
+/// A step that people are asked about.
+#[derive(Debug, Clone)]
+pub struct WaitingApproval<'a> {
+    pub path: StepPath,
+    pub approval: &'a Approval,
+    /// How many different persons must approve.
+    pub required: u32,
+    /// JSON schema of what an approval's `data` must be.
+    pub form: Option<&'a Value>,
 }
 
 impl Execution {
@@ -40,24 +65,19 @@ impl Execution {
         match &self.end {
             Some(End::Completed(_)) => ExecutionStatus::Completed,
             Some(End::Failed(..)) => ExecutionStatus::Failed,
-            None if self.is_paused() => ExecutionStatus::Paused,
-            None => ExecutionStatus::Running,
+            Some(End::Cancelled) => ExecutionStatus::Cancelled,
+            None if !self.is_at_rest() => ExecutionStatus::Running,
+            None if !self.in_doubt.is_empty() || !self.unpaid.is_empty() => ExecutionStatus::Paused,
+            None if !self.approvals.is_empty() => ExecutionStatus::WaitingApproval,
+            None => ExecutionStatus::Waiting,
         }
-    }
-
-    fn is_paused(&self) -> bool {
-        !self.in_doubt.is_empty()
-            && self.running.is_empty()
-            && self.ready.is_empty()
-            && self.timers.is_empty()
-            && self.failing.is_none()
     }
 
     /// The outputs of a completed execution.
     pub fn outputs(&self) -> Option<&Value> {
         match &self.end {
             Some(End::Completed(outputs)) => Some(outputs),
-            Some(End::Failed(..)) | None => None,
+            Some(End::Failed(..) | End::Cancelled) | None => None,
         }
     }
 
@@ -65,28 +85,46 @@ impl Execution {
     pub fn failure(&self) -> Option<(&Failure, Option<&StepPath>)> {
         match &self.end {
             Some(End::Failed(failure, step)) => Some((failure, step.as_ref())),
-            Some(End::Completed(_)) | None => None,
+            Some(End::Completed(_) | End::Cancelled) | None => None,
+        }
+    }
+
+    /// The inputs it was started with.
+    pub fn inputs(&self) -> &Value {
+        match self.frames.first() {
+            Some(_) => &self.workflow(FrameId::ROOT).inputs,
+            None => &Value::Null,
         }
     }
 
     pub fn progress(&self) -> Progress {
+        if self.frames.is_empty() {
+            return Progress {
+                completed: 0,
+                total: self.definition.weight(),
+            };
+        }
+        let account = &self.workflow(FrameId::ROOT).account;
         Progress {
-            completed: self
-                .steps
-                .values()
-                .filter(|step| step.status.has_ended())
-                .count(),
-            total: self.definition.steps_total(),
+            completed: account.steps_completed,
+            total: account.steps_total,
         }
     }
 
     /// What it has cost so far; a call whose end is unknown counts at its worst case.
     pub fn cost(&self) -> MicroUsd {
-        self.settled + self.reserved
+        if self.frames.is_empty() {
+            return MicroUsd::ZERO;
+        }
+        let account = &self.workflow(FrameId::ROOT).account;
+        account.settled + account.reserved
     }
 
     pub fn tokens(&self) -> Usage {
-        self.tokens
+        if self.frames.is_empty() {
+            return Usage::default();
+        }
+        self.workflow(FrameId::ROOT).account.tokens
     }
 
     pub fn created_at(&self) -> Timestamp {
@@ -98,150 +136,230 @@ impl Execution {
         self.last_event_at
     }
 
-    /// The step that runs; of several, the one that started first.
+    /// The step that runs, or else waits; of several, the one that started first.
     pub fn current_step(&self) -> Option<&str> {
-        self.running
-            .iter()
-            .min_by_key(|index| (self.steps[*index].started_at, **index))
-            .map(|index| self.definition.shown_name(*index))
-    }
-
-    /// All steps in the document's order, those that were not reached too.
-    pub fn steps(&self) -> Vec<StepView<'_>> {
-        self.definition
-            .nodes()
-            .filter_map(|(index, node)| {
-                let agent = match &node.kind {
-                    NodeKind::Step(step) => {
-                        Some(self.fallback_agent(index).unwrap_or(step.agent.as_str()))
-                    }
-                    NodeKind::Set(_) => None,
-                    NodeKind::Parallel { .. } => return None,
-                };
-                Some(StepView {
-                    path: self.path(index),
-                    id: node.id.as_str(),
-                    agent,
-                    state: self.steps.get(&index),
-                })
-            })
-            .collect()
-    }
-
-    fn fallback_agent(&self, index: NodeIndex) -> Option<&str> {
-        let state = self.steps.get(&index)?;
-        match &self.definition.node(index).kind {
-            NodeKind::Step(step) => match (&step.then, state.role) {
-                (crate::definition::Then::Fallback(fallback), super::Role::Fallback) => {
-                    Some(fallback.agent.as_str())
-                }
-                _ => None,
-            },
-            NodeKind::Parallel { .. } | NodeKind::Set(_) => None,
-        }
-    }
-
-    /// The names under which a component may ask for an earlier output, in the document's order.
-    pub fn output_names(&self) -> Vec<String> {
-        self.steps
-            .iter()
-            .filter(|(_, step)| step.status.has_ended())
-            .map(|(index, _)| self.definition.shown_name(*index).to_owned())
-            .collect()
-    }
-
-    /// The output of an earlier step, by its id or its agent's. None: no such step has ended. A step without
-    /// an output is null.
-    pub fn output_of(&self, name: &str) -> Option<Value> {
-        self.steps
-            .iter()
-            .rev()
-            .filter(|(_, step)| step.status.has_ended())
-            .find(|(index, _)| {
-                let node = self.definition.node(**index);
-                let is_agent =
-                    matches!(&node.kind, NodeKind::Step(step) if step.agent.as_str() == name);
-                node.id.as_str() == name || is_agent
-            })
-            .map(|(_, step)| step.output.clone().unwrap_or(Value::Null))
-    }
-
-    /// The execution as programs read it; times are RFC 3339 in UTC.
-    pub fn to_json(&self) -> Value {
-        let progress = self.progress();
-        let (error, ended) = match self.failure() {
-            Some((failure, step)) => (
-                json!({ "code": failure.code.as_str(), "message": failure.message, "step": step }),
-                true,
-            ),
-            None => (Value::Null, self.end.is_some()),
+        let waiting = || {
+            let timed = self.timers.iter().map(|(_, at)| at);
+            let asked = self.approvals.iter().chain(&self.in_doubt);
+            asked.chain(&self.unpaid).chain(timed)
         };
-        let completed_at = ended.then(|| self.last_event_at.to_string());
-        json!({
-            "id": self.id.to_string(),
-            "workflow_name": self.definition.name(),
-            "workflow_digest": self.definition.digest().as_str(),
-            "status": self.status().as_str(),
-            "current_step": self.current_step(),
-            "progress": { "completed": progress.completed, "total": progress.total },
-            "inputs": self.inputs,
-            "outputs": self.outputs(),
-            "steps": self.steps().iter().map(step_json).collect::<Vec<_>>(),
-            "cost": { "usd": dollars(self.cost()) },
-            "usage": self.tokens,
-            "error": error,
-            "created_at": self.created_at.to_string(),
-            "completed_at": completed_at,
-            "duration_ms": millis(self.created_at, self.last_event_at),
-        })
+        let first = |steps: &mut dyn Iterator<Item = &Instance>| {
+            steps
+                .min_by_key(|at| (self.step(**at).and_then(|step| step.started_at), **at))
+                .copied()
+        };
+        let at = first(&mut self.running.iter()).or_else(|| first(&mut waiting()))?;
+        Some(self.definition_of(at.frame).shown_name(at.node))
     }
-}
 
-fn step_json(step: &StepView<'_>) -> Value {
-    let mut view = json!({
-        "id": step.id,
-        "path": step.path,
-        "agent": step.agent,
-        "status": step.status().as_str(),
-        "output": null,
-        "error": null,
-        "attempts": 0,
-    });
-    if let Some(state) = step.state {
-        view["output"] = state.output.clone().unwrap_or(Value::Null);
-        if let Some(failure) = &state.failure {
-            view["error"] = json!({ "code": failure.code.as_str(), "message": failure.message });
+    /// The approvals that are awaited, the oldest first.
+    pub fn waiting_approvals(&self) -> Vec<WaitingApproval<'_>> {
+        let mut open: Vec<(Option<Timestamp>, WaitingApproval<'_>)> = self
+            .approvals
+            .iter()
+            .filter_map(|at| {
+                let step = self.step(*at)?;
+                let human = self.human(*at)?;
+                let waiting = WaitingApproval {
+                    path: self.path(*at),
+                    approval: step.approval.as_deref()?,
+                    required: human.approvals_required,
+                    form: human.form.as_ref(),
+                };
+                Some((step.started_at, waiting))
+            })
+            .collect();
+        open.sort_by_key(|(since, _)| *since);
+        open.into_iter().map(|(_, waiting)| waiting).collect()
+    }
+
+    /// All steps in the document's order, those that were not reached too; of loops every round that was entered.
+    pub fn steps(&self) -> Vec<StepView<'_>> {
+        let mut views = Vec::new();
+        if !self.frames.is_empty() {
+            self.list_workflow(FrameId::ROOT, 0, &mut views);
         }
-        view["attempts"] = json!(state.attempts);
-        view["cost"] = json!({ "usd": dollars(state.cost) });
-        view["usage"] = json!({
-            "input_tokens": state.tokens.input_tokens,
-            "cached_input_tokens": state.tokens.cached_input_tokens,
-            "output_tokens": state.tokens.output_tokens,
-            "fuel": state.usage.fuel,
-            "memory_bytes": state.usage.memory_bytes,
-            "guest_ms": state.usage.guest_ms,
-        });
-        view["started_at"] = json!(state.started_at.map(|at| at.to_string()));
-        view["duration_ms"] = json!(
-            state
-                .started_at
-                .zip(state.ended_at)
-                .map(|(start, end)| millis(start, end))
-        );
+        views
     }
-    view
-}
 
-fn millis(start: Timestamp, end: Timestamp) -> u64 {
-    u64::try_from(end.since(start).as_millis()).unwrap_or(u64::MAX)
-}
+    /// One step of the list; none: it was not reached, or is a block that is not listed.
+    pub fn step_at(&self, path: &StepPath) -> Option<StepView<'_>> {
+        let at = self.find(path)?;
+        if self.node(at).is_transparent() {
+            return None;
+        }
+        let depth = path.as_str().matches('.').count();
+        Some(self.view(at, depth, StepStatus::Pending))
+    }
 
-/// An amount for JSON readers, who expect dollars.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "shown, never added: micro-dollars below 2^53 are exact"
-)]
-fn dollars(amount: MicroUsd) -> f64 {
-    amount.as_micro_usd() as f64 / 1e6
+    /// The value of a step or block; none: it was not reached, or there is no such one.
+    pub fn value_at(&self, path: &StepPath) -> Option<Cow<'_, Value>> {
+        let at = self.find(path)?;
+        self.step(at)?;
+        Some(self.value(at))
+    }
+
+    fn list_workflow<'a>(&'a self, home: FrameId, depth: usize, views: &mut Vec<StepView<'a>>) {
+        let first = Some(NodeIndex(0));
+        self.list(home, first, (depth, StepStatus::Pending), views);
+    }
+
+    /// Lists a list of steps; `absent` is what those are that were not reached.
+    fn list<'a>(
+        &'a self,
+        frame: FrameId,
+        first: Option<NodeIndex>,
+        (depth, absent): (usize, StepStatus),
+        views: &mut Vec<StepView<'a>>,
+    ) {
+        let mut next = first;
+        while let Some(node) = next {
+            let at = Instance { frame, node };
+            self.list_one(at, (depth, absent), views);
+            next = self.node(at).next;
+        }
+    }
+
+    fn list_one<'a>(
+        &'a self,
+        at: Instance,
+        (depth, absent): (usize, StepStatus),
+        views: &mut Vec<StepView<'a>>,
+    ) {
+        let node = self.node(at);
+        let status = self.status_of(at, absent);
+        if !node.is_transparent() {
+            views.push(self.view(at, depth, absent));
+        }
+        // What is inside a block that is over, and was not reached, will not be.
+        let inside = if status.has_ended() {
+            StepStatus::Skipped
+        } else {
+            absent
+        };
+        let list = |this: &'a Self, list: Option<List>, absent, views: &mut Vec<StepView<'a>>| {
+            this.list(
+                at.frame,
+                list.map(|list| list.first),
+                (depth + 1, absent),
+                views,
+            );
+        };
+        match (&node.kind, self.block(at)) {
+            (NodeKind::Parallel { branches, .. }, _) => {
+                for branch in branches {
+                    list(self, Some(*branch), inside, views);
+                }
+            }
+            (
+                NodeKind::Branch {
+                    then, otherwise, ..
+                },
+                block,
+            ) => {
+                for side in [then, otherwise] {
+                    let is_left_out =
+                        matches!(block, Some(BlockState::Branch { taken }) if taken != side);
+                    let absent = if is_left_out {
+                        StepStatus::Skipped
+                    } else {
+                        inside
+                    };
+                    list(self, *side, absent, views);
+                }
+            }
+            (NodeKind::Loop(node), Some(block)) => {
+                for round in block.rounds() {
+                    let body = Some(node.body.first);
+                    self.list(*round, body, (depth + 1, inside), views);
+                }
+            }
+            (NodeKind::Workflow(_), Some(BlockState::Workflow { frame })) => {
+                let first = Some(NodeIndex(0));
+                self.list(*frame, first, (depth + 1, inside), views);
+            }
+            _ => {}
+        }
+    }
+
+    fn view(&self, at: Instance, depth: usize, absent: StepStatus) -> StepView<'_> {
+        let node = self.node(at);
+        let state = self.step(at);
+        let role = state.map_or(super::Role::Primary, |state| state.role);
+        StepView {
+            path: self.path(at),
+            id: node.id.as_str(),
+            agent: node.agent_in(role).map(crate::ids::Name::as_str),
+            depth,
+            status: self.status_of(at, absent),
+            state,
+            execution: self,
+            at,
+        }
+    }
+
+    /// How far a step is, as it is shown: what an ended execution left open was cancelled.
+    fn status_of(&self, at: Instance, absent: StepStatus) -> StepStatus {
+        match self.step(at).map(|step| step.status) {
+            None => absent,
+            Some(StepStatus::Running | StepStatus::Waiting) if self.end.is_some() => {
+                StepStatus::Cancelled
+            }
+            Some(status) => status,
+        }
+    }
+
+    /// The names under which a component that does a step may ask for an earlier output, in the document's order.
+    pub fn output_names(&self, path: &StepPath) -> Vec<String> {
+        let Some(at) = self.find(path) else {
+            return Vec::new();
+        };
+        let frame = self.frame(self.frame(at.frame).home);
+        let definition = self.definition_of(at.frame);
+        frame
+            .steps
+            .iter()
+            .filter(|(node, step)| {
+                step.status.has_ended() && !definition.node(**node).is_transparent()
+            })
+            .map(|(node, _)| definition.shown_name(*node).to_owned())
+            .collect()
+    }
+
+    /// The output of an earlier step, by its id or its agent's, for a component that does the step at `path`: of
+    /// its round, else of the workflow around. None: no such step has ended. A step without an output is null.
+    pub fn output_of(&self, path: &StepPath, name: &str) -> Option<Value> {
+        let from = self.find(path)?;
+        let definition = self.definition_of(from.frame);
+        let is_meant = |node: NodeIndex| {
+            let known = definition.node(node);
+            let is_agent =
+                matches!(&known.kind, NodeKind::Step(step) if step.agent.as_str() == name);
+            known.id.as_str() == name || is_agent
+        };
+        let mut around = Some(from.frame);
+        while let Some(frame) = around {
+            let steps = self.frame(frame).steps.iter().rev();
+            let found = steps
+                .filter(|(_, step)| step.status.has_ended())
+                .find(|(node, _)| is_meant(**node));
+            if let Some((node, _)) = found {
+                let at = Instance { frame, node: *node };
+                return Some(self.value(at).into_owned());
+            }
+            around = match &self.frame(frame).place {
+                super::frame::FramePlace::Round { of, .. } => Some(of.frame),
+                super::frame::FramePlace::Workflow(_) => None,
+            };
+        }
+        None
+    }
+
+    /// The inputs of the workflow that the step at `path` belongs to.
+    pub fn inputs_of(&self, path: &StepPath) -> &Value {
+        match self.find(path) {
+            Some(at) => &self.workflow(at.frame).inputs,
+            None => self.inputs(),
+        }
+    }
 }

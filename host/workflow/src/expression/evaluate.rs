@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use minijinja::ErrorKind;
 use minijinja::value::{Kwargs, Value as JinjaValue};
 use serde_json::{Map, Value};
 
@@ -404,6 +405,9 @@ fn run(source: &str, names: &[(&'static str, JinjaValue)]) -> Result<Value, Eval
 }
 
 fn text_of(error: &minijinja::Error) -> String {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return "this takes too many steps over so much data; pass on a part of it".to_owned();
+    }
     error
         .detail()
         .map_or_else(|| error.kind().to_string(), str::to_owned)

@@ -9,6 +9,8 @@ use super::Expression;
 pub(crate) enum UseKind {
     /// An operand of a condition.
     Boolean,
+    /// The items of a loop.
+    List,
     /// Compared with this value.
     ComparedWith(Value),
     /// Anything else.

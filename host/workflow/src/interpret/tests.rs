@@ -3,6 +3,8 @@
 use expect_test::expect;
 use serde_json::{Value, json};
 
+use crate::document::ResponseFormat;
+
 use super::interpret_text;
 use crate::definition::{FieldKind, RequiredFields};
 
@@ -11,7 +13,7 @@ fn meaning(text: &str, required: &[(&str, FieldKind)], schema: Option<&Value>) -
     for (name, kind) in required {
         fields.add(name, *kind);
     }
-    match interpret_text(text.to_owned(), &fields, schema) {
+    match interpret_text(text.to_owned(), &fields, schema, ResponseFormat::Auto) {
         Ok(answer) => {
             assert_eq!(answer.text, text);
             answer.value.to_string()

@@ -1,0 +1,78 @@
+//! `troupe approve`.
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use serde_json::Value;
+use troupe_workflow::{Answer, ExecutionId};
+
+use super::{CliError, Common, End, output, recover};
+use crate::clock;
+use crate::config::user_name;
+use crate::run::bring;
+use crate::services::Services;
+
+#[derive(Debug, Args)]
+pub(super) struct ApproveArgs {
+    /// The execution
+    execution: ExecutionId,
+    /// The step that is asked about, where several are
+    #[arg(long)]
+    step: Option<String>,
+    /// Reject instead of approving
+    #[arg(long)]
+    reject: bool,
+    /// Who answers [default: the user at this machine]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+    /// What you want to say with it
+    #[arg(long, value_name = "TEXT")]
+    notes: Option<String>,
+    /// The form, filled in, as JSON
+    #[arg(long, value_name = "JSON")]
+    form: Option<String>,
+    /// Record the answer, and leave it to `troupe recover` to go on
+    #[arg(long)]
+    only_record: bool,
+    /// Print the whole execution as JSON at the end
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(common: &Common, args: ApproveArgs) -> Result<End, CliError> {
+    let answer = answer(&args).map_err(CliError::Caller)?;
+    let journal = Services::open_journal(&common.places()?)?;
+    let id = args.execution;
+    // An execution that is not there is the caller's mistake.
+    journal
+        .find(id)
+        .await
+        .map_err(|error| CliError::Caller(error.into()))?;
+    bring(&journal, id, |execution| {
+        let event = execution
+            .answer(args.step.as_deref(), answer.clone(), clock::now())
+            .map_err(|error| CliError::Caller(error.into()))?;
+        Ok::<_, CliError>(vec![event])
+    })
+    .await?;
+    output::note(&format!("{id}: the answer of {} is recorded", answer.by));
+    if args.only_record {
+        return Ok(End::Done);
+    }
+    recover::go_on((common, journal), id, args.json.into()).await
+}
+
+fn answer(args: &ApproveArgs) -> anyhow::Result<Answer> {
+    let by = args.by.clone().or_else(user_name);
+    let data: Option<Value> = args
+        .form
+        .as_deref()
+        .map(serde_json::from_str)
+        .transpose()
+        .context("--form is no JSON")?;
+    Ok(Answer {
+        by: by.ok_or_else(|| anyhow!("say who answers, with --by NAME"))?,
+        approved: !args.reject,
+        notes: args.notes.clone(),
+        data,
+    })
+}

@@ -1,0 +1,87 @@
+//! `troupe resume` and `troupe cancel`.
+
+use anyhow::anyhow;
+use clap::Args;
+use troupe_workflow::{EventKind, ExecutionId, MicroUsd, RaisedBudgets};
+
+use super::{CliError, Common, End, output, recover};
+use crate::run::bring;
+use crate::services::Services;
+
+#[derive(Debug, Args)]
+pub(super) struct ResumeArgs {
+    /// The execution
+    execution: ExecutionId,
+    /// What it may cost from now on, in US dollars, all that it has cost included
+    #[arg(long, value_name = "USD")]
+    budget_usd: Option<f64>,
+    /// How many tokens it may use from now on, all that it has used included
+    #[arg(long, value_name = "TOKENS")]
+    budget_tokens: Option<u64>,
+    /// How many units of computation it may use from now on, all that it has used included
+    #[arg(long, value_name = "FUEL")]
+    budget_fuel: Option<u64>,
+    /// Print the whole execution as JSON at the end
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CancelArgs {
+    /// The execution
+    execution: ExecutionId,
+    /// Print the whole execution as JSON at the end
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(common: &Common, args: ResumeArgs) -> Result<End, CliError> {
+    let caller = |error: anyhow::Error| CliError::Caller(error);
+    let usd = args
+        .budget_usd
+        .map(MicroUsd::from_dollars)
+        .transpose()
+        .map_err(|error| caller(error.into()))?;
+    let raised = RaisedBudgets {
+        usd,
+        tokens: args.budget_tokens,
+        fuel: args.budget_fuel,
+    };
+    let journal = Services::open_journal(&common.places()?)?;
+    let id = args.execution;
+    journal
+        .find(id)
+        .await
+        .map_err(|error| caller(error.into()))?;
+    bring(&journal, id, |execution| {
+        execution
+            .resume(&raised)
+            .map_err(|message| caller(anyhow!("{id}: {message}")))
+    })
+    .await?;
+    recover::go_on((common, journal), id, args.json.into()).await
+}
+
+pub(super) async fn cancel(common: &Common, args: CancelArgs) -> Result<End, CliError> {
+    let journal = Services::open_journal(&common.places()?)?;
+    let id = args.execution;
+    journal
+        .find(id)
+        .await
+        .map_err(|error| CliError::Caller(error.into()))?;
+    bring(&journal, id, |execution| {
+        let status = execution.status();
+        if status.is_terminal() {
+            let word = status.as_str();
+            return Err(CliError::Caller(anyhow!("{id} is {word} already")));
+        }
+        Ok(vec![EventKind::CancelRequested])
+    })
+    .await?;
+    output::note(&format!("{id}: it is to end"));
+    // That it ended as it was asked to is no failure of this command.
+    match recover::go_on((common, journal), id, args.json.into()).await? {
+        End::Failed | End::Done => Ok(End::Done),
+        End::Waiting => Ok(End::Waiting),
+    }
+}

@@ -1,0 +1,224 @@
+//! Agents that are code: source for an interpreter, or a component; with its limits and grants.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::super::Fields;
+use super::super::config::Config;
+use crate::fault::Faults;
+use crate::money::MicroUsd;
+
+/// Source code for an interpreter, or a component.
+#[derive(Debug, Clone)]
+pub struct CodeAgent {
+    pub source: CodeSource,
+    pub limits: Limits,
+    pub grants: Grants,
+}
+
+/// What a code agent runs.
+#[derive(Debug, Clone)]
+pub enum CodeSource {
+    /// Source code in the document.
+    Inline { language: Language, code: String },
+    /// A component by its digest, `sha256:…`.
+    Component { reference: String },
+}
+
+/// A language with an interpreter component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Language {
+    Python,
+    JavaScript,
+}
+
+impl Language {
+    /// The words in documents and on the command line.
+    pub const WORDS: [(&'static str, Self); 2] =
+        [("python", Self::Python), ("javascript", Self::JavaScript)];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Python => "python",
+            Self::JavaScript => "javascript",
+        }
+    }
+}
+
+/// What one call of a component may use; none: the operator's default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub fuel: Option<u64>,
+    pub memory_mb: Option<u64>,
+    /// The component's own running time; waiting for the host does not count.
+    pub timeout: Option<Duration>,
+    pub output_kb: Option<u64>,
+    pub host_calls: Option<u64>,
+}
+
+/// What a component asks to be given.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Grants {
+    /// The models it may ask; none: no model.
+    pub llm_models: Option<Vec<String>>,
+    /// What its models may cost; none: what the execution has.
+    pub llm_budget: Option<MicroUsd>,
+    /// The sources it may search; none: no search.
+    pub search: Option<Vec<String>>,
+    /// The names of the other grants that it asks for.
+    pub others: Vec<&'static str>,
+}
+
+pub(super) fn read(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<CodeAgent> {
+    let limits = fields
+        .value("limits")
+        .map(|value| Limits::read(value, &fields.at("limits"), faults))
+        .unwrap_or_default();
+    let grants = fields
+        .value("grants")
+        .map(|value| Grants::read(value, &fields.at("grants"), faults))
+        .unwrap_or_default();
+    let language = fields.choice("language", &Language::WORDS, faults);
+    let code = fields.text("code", faults);
+    let component = fields.text("component", faults);
+    if fields.value("file").is_some() {
+        faults.add(
+            fields.at("file"),
+            "a stored document names no files; `troupe run` puts the file's text into `code`",
+        );
+    }
+    let pointer = fields.pointer().to_owned();
+    let source = match (code, component) {
+        (Some(code), None) => match language {
+            Some(language) => Some(CodeSource::Inline { language, code }),
+            None => {
+                if !fields.has("language") {
+                    faults.add(
+                        pointer,
+                        "`language` is missing: \"python\" or \"javascript\"",
+                    );
+                }
+                None
+            }
+        },
+        (None, Some(reference)) => {
+            if fields.has("language") {
+                faults.add(fields.at("language"), "a component has no `language`");
+            }
+            if !reference.starts_with("sha256:") && !reference.contains("://") {
+                let message = format!(
+                    "`{reference}` is no digest (`sha256:…`); a stored document names no files, `troupe run` puts the digest of a component's file in its place"
+                );
+                faults.add(fields.at("component"), message);
+            }
+            Some(CodeSource::Component { reference })
+        }
+        (Some(_), Some(_)) => {
+            faults.add(pointer, "give either `code` or `component`, not both");
+            None
+        }
+        (None, None) => {
+            faults.add(
+                pointer,
+                "a code agent needs `language` and `code`, or `component`",
+            );
+            None
+        }
+    };
+    Some(CodeAgent {
+        source: source?,
+        limits,
+        grants,
+    })
+}
+
+impl Limits {
+    fn read(value: &Value, pointer: &str, faults: &mut Faults) -> Self {
+        let Some(mut fields) = Fields::of(value, pointer, faults) else {
+            return Self::default();
+        };
+        let limits = Self {
+            fuel: fields.count("fuel", u64::MAX, faults),
+            memory_mb: fields.count("memory_mb", 4096, faults),
+            timeout: fields.millis("timeout_ms", Config::DELAY_MS_MAX, faults),
+            output_kb: fields.count("output_kb", 1024 * 1024, faults),
+            host_calls: fields.count("host_calls", 1_000_000, faults),
+        };
+        fields.finish(faults);
+        limits
+    }
+}
+
+impl Grants {
+    fn read(value: &Value, pointer: &str, faults: &mut Faults) -> Self {
+        let Some(mut fields) = Fields::of(value, pointer, faults) else {
+            return Self::default();
+        };
+        let mut grants = Self {
+            search: fields.texts("search", faults),
+            ..Self::default()
+        };
+        grants.read_llm(&mut fields, faults);
+        read_files(&mut fields, faults);
+        read_secrets(&mut fields, faults);
+        for name in ["hosts", "env", "tools"] {
+            fields.texts(name, faults);
+        }
+        for name in ["human", "memory"] {
+            fields.flag(name, faults);
+        }
+        grants.others = [
+            "files", "hosts", "env", "secrets", "tools", "human", "memory",
+        ]
+        .into_iter()
+        .filter(|name| fields.has(name))
+        .collect();
+        fields.finish(faults);
+        grants
+    }
+
+    fn read_llm(&mut self, fields: &mut Fields<'_>, faults: &mut Faults) {
+        let place = fields.at("llm");
+        let Some(value) = fields.value("llm") else {
+            return;
+        };
+        let Some(mut llm) = Fields::of(value, &place, faults) else {
+            return;
+        };
+        self.llm_models = llm.texts("models", faults);
+        if let Some(dollars) = llm.number("budget_usd", faults) {
+            match MicroUsd::from_dollars(dollars) {
+                Ok(budget) => self.llm_budget = Some(budget),
+                Err(error) => faults.add(llm.at("budget_usd"), error.to_string()),
+            }
+        }
+        llm.finish(faults);
+    }
+}
+
+/// `files: [{path, at, mode}]`
+fn read_files(fields: &mut Fields<'_>, faults: &mut Faults) {
+    for (place, value) in fields.items("files", faults) {
+        let Some(mut file) = Fields::of(value, &place, faults) else {
+            continue;
+        };
+        file.required_text("path", faults);
+        file.required_text("at", faults);
+        file.choice("mode", &[("ro", ()), ("rw", ())], faults);
+        file.finish(faults);
+    }
+}
+
+/// `secrets: [{name, host, header}]`
+fn read_secrets(fields: &mut Fields<'_>, faults: &mut Faults) {
+    for (place, value) in fields.items("secrets", faults) {
+        let Some(mut secret) = Fields::of(value, &place, faults) else {
+            continue;
+        };
+        for name in ["name", "host", "header"] {
+            secret.required_text(name, faults);
+        }
+        secret.finish(faults);
+    }
+}

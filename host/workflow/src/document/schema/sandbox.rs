@@ -1,0 +1,104 @@
+//! The shape of what a code agent may use and of what it asks to be given.
+
+use schemars::JsonSchema;
+use serde_json::json;
+
+use super::{STEP_MS_MAX, USD_MAX};
+
+/// What one call of a code agent may use.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Limits {
+    /// Fuel, about one for each WebAssembly instruction.
+    fuel: Option<u64>,
+    /// Memory, in MiB.
+    #[schemars(range(max = 4096))]
+    memory_mb: Option<u64>,
+    /// Running time of the code itself, in milliseconds; waiting for a model or a person does not count.
+    #[schemars(range(max = STEP_MS_MAX))]
+    timeout_ms: Option<u64>,
+    /// Size of the result, and of what is printed, in KiB.
+    #[schemars(range(max = 1_048_576))]
+    output_kb: Option<u64>,
+    /// Calls to the host.
+    #[schemars(range(max = 1_000_000))]
+    host_calls: Option<u64>,
+}
+
+/// What a code agent asks to be given.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Grants {
+    /// Folders and files of the machine.
+    files: Option<Vec<FileGrant>>,
+    /// Where HTTP requests may go.
+    #[schemars(example = json!(["https://api.example.com"]))]
+    hosts: Option<Vec<String>>,
+    /// Names of environment variables.
+    env: Option<Vec<String>>,
+    /// Secrets that are put into requests; the code never sees them.
+    secrets: Option<Vec<SecretGrant>>,
+    /// Language models.
+    llm: Option<LlmGrant>,
+    /// Search sources.
+    #[schemars(example = json!(["document"]))]
+    search: Option<Vec<String>>,
+    /// Tools, by name.
+    tools: Option<Vec<String>>,
+    /// Whether it may ask people.
+    human: Option<bool>,
+    /// Whether it may keep values from one execution to the next.
+    memory: Option<bool>,
+}
+
+/// A folder or file of the machine.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct FileGrant {
+    /// The path on the machine.
+    #[schemars(length(min = 1))]
+    path: String,
+    /// Where the code sees it.
+    #[schemars(length(min = 1), example = "/data")]
+    at: String,
+    /// Whether it may be written.
+    #[schemars(extend("default" = "ro"))]
+    mode: Option<FileMode>,
+}
+
+/// Whether a folder or file may be written.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum FileMode {
+    /// Read only.
+    Ro,
+    /// Read and write.
+    Rw,
+}
+
+/// A secret that is put into requests to one host.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct SecretGrant {
+    /// The secret's name in the operator's configuration.
+    #[schemars(length(min = 1))]
+    name: String,
+    /// The host to which it is sent.
+    #[schemars(length(min = 1), example = "https://api.example.com")]
+    host: String,
+    /// The header that carries it.
+    #[schemars(length(min = 1), example = &"Authorization")]
+    header: String,
+}
+
+/// Language models that code may ask.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct LlmGrant {
+    /// The models' names.
+    #[schemars(example = json!(["gpt-5-mini"]))]
+    models: Option<Vec<String>>,
+    /// Most that one call of the agent may spend on them, in US dollars.
+    #[schemars(range(min = 0.0, max = USD_MAX))]
+    budget_usd: Option<f64>,
+}

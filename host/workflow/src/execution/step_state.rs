@@ -1,0 +1,164 @@
+//! One step of an execution: how far it has come, and what is known of its attempts.
+
+use serde_json::Value;
+
+use crate::duration::Timestamp;
+use crate::event::{Answer, CallKind, CallOutcome, StepUsage, Usage};
+use crate::failure::Failure;
+use crate::money::MicroUsd;
+
+/// How far a step has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepStatus {
+    Pending,
+    Running,
+    /// For what is in [`StepState::waits_for`].
+    Waiting,
+    Completed,
+    Failed,
+    Skipped,
+    Cancelled,
+}
+
+impl StepStatus {
+    /// The word in the API and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    pub(crate) fn has_ended(self) -> bool {
+        matches!(
+            self,
+            Self::Completed | Self::Failed | Self::Skipped | Self::Cancelled
+        )
+    }
+}
+
+/// What a step waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// It failed and is tried again at a time.
+    Retry,
+    /// A moment in time.
+    Timer,
+    /// People's answers.
+    Approval,
+    /// A budget that somebody raises.
+    Budget,
+    /// It was interrupted, may not be repeated unasked, and a person must say.
+    Doubt,
+}
+
+/// Who does the step now: its own agent, or the fallback's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Primary,
+    Fallback,
+}
+
+/// A step of this execution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepState {
+    pub status: StepStatus,
+    pub waits_for: Option<WaitsFor>,
+    /// Attempts that were started, of the step's own agent and of its fallback.
+    pub attempts: u32,
+    /// How many of the present agent's attempts failed.
+    pub(crate) failures: u32,
+    /// Attempts that a crash ended; they do not count as failures.
+    pub(crate) interruptions: u32,
+    pub(crate) role: Role,
+    /// The failure that the fallback handles, and after how many attempts.
+    pub(crate) caught: Option<(Failure, u32)>,
+    /// When what it waits for is due.
+    pub(crate) due: Option<Timestamp>,
+    /// What it returned; of a block, what its fallback did.
+    pub output: Option<Value>,
+    pub(crate) text: Option<String>,
+    pub failure: Option<Failure>,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    pub usage: StepUsage,
+    pub tokens: Usage,
+    pub cost: MicroUsd,
+    /// The calls of the attempt that runs, or that was interrupted.
+    pub(crate) calls: Vec<CallRecord>,
+    /// Units of computation that the attempt under way took from the budget.
+    pub(crate) fuel_reserved: u64,
+    /// What people were asked, and what they said.
+    pub(crate) approval: Option<Box<Approval>>,
+}
+
+impl StepState {
+    /// Whether it was interrupted, may not be repeated unasked, and waits for a person to say.
+    pub fn is_in_doubt(&self) -> bool {
+        self.waits_for == Some(WaitsFor::Doubt)
+    }
+
+    pub(super) fn new() -> Self {
+        Self {
+            status: StepStatus::Pending,
+            waits_for: None,
+            attempts: 0,
+            failures: 0,
+            interruptions: 0,
+            role: Role::Primary,
+            caught: None,
+            due: None,
+            output: None,
+            text: None,
+            failure: None,
+            started_at: None,
+            ended_at: None,
+            usage: StepUsage::default(),
+            tokens: Usage::default(),
+            cost: MicroUsd::ZERO,
+            calls: Vec::new(),
+            fuel_reserved: 0,
+            approval: None,
+        }
+    }
+
+    pub(super) fn add_usage(&mut self, usage: StepUsage) {
+        self.usage.fuel = self.usage.fuel.saturating_add(usage.fuel);
+        self.usage.guest_ms = self.usage.guest_ms.saturating_add(usage.guest_ms);
+        self.usage.memory_bytes = self.usage.memory_bytes.max(usage.memory_bytes);
+    }
+}
+
+/// A call that an attempt made, as far as the journal knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallRecord {
+    pub kind: CallKind,
+    /// SHA-256 of the request, in hex.
+    pub request: String,
+    pub(crate) reserved: MicroUsd,
+    pub(crate) reserved_tokens: u64,
+    /// The attempt that began it.
+    pub(crate) attempt: u32,
+    /// None: it is under way, or nobody knows how it ended.
+    pub outcome: Option<CallOutcome>,
+}
+
+/// What people are asked, and what they have said so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Approval {
+    /// The agent that stands for them.
+    pub agent: String,
+    /// What they are shown.
+    pub input: Value,
+    /// All who were asked so far.
+    pub assignees: Vec<String>,
+    pub deadline: Option<Timestamp>,
+    pub answers: Vec<Answer>,
+    /// How many levels of an escalation were asked.
+    pub(crate) escalations: usize,
+}
