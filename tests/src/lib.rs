@@ -1,5 +1,6 @@
-//! What the end-to-end tests share: the built binary at work in a folder of its own, and a scripted server in place of
-//! the outside.
+//! What the end-to-end tests share: the built binary at work in a folder of its own, a scripted server in place of
+//! the outside, and the conformance cases of the workflow language.
 
+pub mod conformance;
 pub mod loopback;
 pub mod troupe;
