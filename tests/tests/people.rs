@@ -90,6 +90,10 @@ async fn a_rejection_is_an_answer() {
     let arguments = [
         "approve", &id, "--reject", "--by", "ann", "--notes", "not now",
     ];
+    let file = place.path("workflow.json").to_string_lossy().into_owned();
+    let valid = call(&place, &["validate", &file], 0).await;
+    let warning = "warning: /agents/0: `review` has no `timeout_hours`";
+    assert!(valid.stderr.contains(warning), "{valid}");
     let done = call(&place, &arguments, 0).await;
     assert_eq!(done.stdout.trim(), "not now", "{done}");
     let shown = place.show(&id).await;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::document::{Agent, Config, Document, Rank};
+use crate::document::{Agent, AgentKind, Config, Document, Rank};
 use crate::fault::Faults;
 use crate::ids::{Name, WorkflowDigest};
 
@@ -84,6 +84,25 @@ impl Definition {
 
     pub fn agent(&self, id: &str) -> Option<&Agent> {
         self.agents.get(id)
+    }
+
+    /// What is no fault and may surprise, each with its place; of its sub-workflows too.
+    pub fn warnings(&self) -> Faults {
+        let mut warnings = Faults::default();
+        let subs = self.workflows.values().map(Arc::as_ref);
+        for agent in subs.chain([self]).flat_map(Self::agents) {
+            if let AgentKind::Human(human) = &agent.kind
+                && human.timeout.is_none()
+            {
+                let message = format!(
+                    "`{}` has no `timeout_hours`: where nobody answers it waits for ever",
+                    agent.id
+                );
+                warnings.add(agent.pointer(), message);
+            }
+        }
+        warnings.sort_along(&self.document);
+        warnings
     }
 
     /// The inputs that templates read and no schema declares, with those that must be given first.

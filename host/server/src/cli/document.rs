@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow};
 use serde_json::Value;
 use troupe_workflow::{Definition, Faults};
 
-use super::CliError;
+use super::{CliError, output};
 use crate::components::Components;
 
 /// Protects memory; the largest document that makes sense is far smaller.
@@ -311,6 +311,13 @@ pub(super) fn compile(document: &Value, mut faults: Faults) -> Result<Definition
     match compiled {
         Ok(definition) if faults.is_empty() => Ok(definition),
         _ => Err(invalid(&faults)),
+    }
+}
+
+/// Says what is no fault and may surprise.
+pub(super) fn warn(definition: &Definition) {
+    for warning in definition.warnings().iter() {
+        output::note(&format!("warning: {warning}"));
     }
 }
 

@@ -70,6 +70,7 @@ pub(super) async fn run(common: &Common, args: RunArgs) -> Result<End, CliError>
             definition.name()
         ))
     })?;
+    document::warn(&definition);
     let owned = create(&services, definition, inputs, &settings).await?;
     let execution = drive(owned, Arc::new(services), Patience::ForTimers).await?;
     Ok(finish(&execution, args.json.into()))

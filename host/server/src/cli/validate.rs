@@ -14,6 +14,7 @@ pub(super) struct ValidateArgs {
 
 pub(super) fn run(args: &ValidateArgs) -> Result<End, CliError> {
     let (_, definition) = document::checked(&args.file)?;
+    document::warn(&definition);
     output::line(&format!(
         "{}: no faults; {} agents, {} steps",
         definition.name(),
