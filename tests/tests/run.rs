@@ -528,6 +528,12 @@ async fn a_step_that_may_not_be_repeated_waits_for_a_person() {
             .is_some_and(|cost| cost > 0.002),
         "charged at its worst case: {shown:#}"
     );
+    loopback.always(Route::OpenAi, Reply::text("because"));
+    let resumed = place.troupe(["resume", &id]).end().await.expect_code(0);
+    assert_eq!(resumed.stdout.trim(), "because");
+    assert_eq!(loopback.requests().len(), 2);
+    let again = place.troupe(["resume", &id]).end().await.expect_code(2);
+    assert!(again.stderr.contains("completed already"), "{again}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ mod node;
 mod required;
 mod scope;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -31,7 +31,8 @@ pub struct Definition {
     config: Config,
     agents: BTreeMap<Name, Agent>,
     nodes: Vec<Node>,
-    by_id: BTreeMap<Name, NodeIndex>,
+    /// Only looked up, never gone through: its order would differ from run to run.
+    by_id: HashMap<Name, NodeIndex>,
     inputs: Inputs,
     outputs: Option<Vec<(String, Compiled)>>,
     /// The workflows that its steps, and theirs, may name.
