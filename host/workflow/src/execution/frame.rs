@@ -42,7 +42,8 @@ pub(crate) struct Frame {
     pub(crate) home: FrameId,
     /// What stands before a step's id in its path: `each[17].`.
     pub(crate) prefix: String,
-    pub(crate) steps: BTreeMap<NodeIndex, StepState>,
+    /// Boxed: a map of large values moves them whenever it grows.
+    pub(crate) steps: BTreeMap<NodeIndex, Box<StepState>>,
     pub(crate) blocks: BTreeMap<NodeIndex, BlockState>,
 }
 

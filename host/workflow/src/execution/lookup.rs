@@ -52,7 +52,7 @@ impl Execution {
     }
 
     pub(super) fn step(&self, at: Instance) -> Option<&StepState> {
-        self.frame(at.frame).steps.get(&at.node)
+        self.frame(at.frame).steps.get(&at.node).map(Box::as_ref)
     }
 
     /// A step that was entered.
@@ -60,7 +60,7 @@ impl Execution {
         self.frames[at.frame.0]
             .steps
             .entry(at.node)
-            .or_insert_with(StepState::new)
+            .or_insert_with(|| Box::new(StepState::new()))
     }
 
     pub(super) fn block(&self, at: Instance) -> Option<&BlockState> {

@@ -292,7 +292,7 @@ impl Execution {
         let is_open = matches!(node.kind, NodeKind::Parallel { .. }) && node.guard.is_none();
         self.frame_mut(at.frame)
             .steps
-            .insert(at.node, StepState::new());
+            .insert(at.node, Box::new(StepState::new()));
         if is_open {
             self.step_mut(at).status = StepStatus::Running;
             self.open_parallel(at);
