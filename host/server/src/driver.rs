@@ -524,19 +524,9 @@ impl Driver {
                 text,
                 usage,
             },
-            Err(reason) if self.execution.pauses_for(&reason) => EventKind::StepPaused {
-                path,
-                attempt,
-                reason,
-                usage: Some(usage),
-                raises: self.execution.budget_raises(),
-            },
-            Err(failure) => EventKind::StepFailed {
-                path,
-                attempt,
-                failure,
-                usage,
-            },
+            Err(failure) => self
+                .execution
+                .failed_attempt((path, attempt), failure, usage),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Execution;
 use super::frame::{Account, FrameId, Instance};
 use crate::document::{AgentKind, BudgetPolicy, Config};
-use crate::event::EventKind;
+use crate::event::{EventKind, StepUsage};
 use crate::failure::{Code, Failure};
 use crate::ids::StepPath;
 use crate::money::MicroUsd;
@@ -209,10 +209,34 @@ impl Execution {
 
     /// Whether an attempt that ended so waits for somebody to raise the budget. Nobody can raise what a workflow
     /// grants its sub-workflow.
-    pub fn pauses_for(&self, failure: &Failure) -> bool {
+    fn pauses_for(&self, failure: &Failure) -> bool {
         failure.code == Code::BudgetExceeded
             && failure.cap_of.is_none()
             && self.config().on_budget_exceeded == BudgetPolicy::Pause
+    }
+
+    /// What the failure of an attempt is: one for which a budget has nothing left may wait until it is raised.
+    pub fn failed_attempt(
+        &self,
+        (path, attempt): (StepPath, u32),
+        failure: Failure,
+        usage: StepUsage,
+    ) -> EventKind {
+        if self.pauses_for(&failure) {
+            return EventKind::StepPaused {
+                path,
+                attempt,
+                reason: failure,
+                usage: Some(usage),
+                raises: self.budget_raises(),
+            };
+        }
+        EventKind::StepFailed {
+            path,
+            attempt,
+            failure,
+            usage,
+        }
     }
 
     /// How often somebody has raised the execution's budgets.
