@@ -149,6 +149,11 @@ impl Definition {
         &self.nodes[index.0]
     }
 
+    /// A node that bytes from outside name; none: there is no such one.
+    pub(crate) fn get(&self, index: NodeIndex) -> Option<&Node> {
+        self.nodes.get(index.0)
+    }
+
     pub(crate) fn find(&self, id: &str) -> Option<NodeIndex> {
         self.by_id.get(id).copied()
     }

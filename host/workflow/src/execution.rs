@@ -10,6 +10,7 @@ mod decide;
 mod frame;
 mod lookup;
 mod scope;
+mod snapshot;
 mod step_state;
 mod view;
 
@@ -17,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::definition::{Definition, RequiredFields};
@@ -30,6 +32,7 @@ use self::budget::Budgets;
 use self::frame::{Frame, FrameId, Instance};
 pub use approval::AnswerError;
 pub use budget::{BudgetKind, BudgetVerdict, GivenFuel, RaisedBudgets, ReserveError};
+pub use snapshot::{Snapshot, SnapshotError};
 pub(crate) use step_state::Role;
 pub use step_state::{Approval, CallRecord, StepState, StepStatus, WaitsFor};
 pub use view::{Progress, StepView, WaitingApproval};
@@ -114,9 +117,11 @@ pub struct StartStep {
 }
 
 /// An execution in memory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Execution {
     id: ExecutionId,
+    /// Not stored with the state: a snapshot belongs to a definition.
+    #[serde(skip, default = "snapshot::unlinked")]
     definition: Arc<Definition>,
     /// How many events led here.
     version: u64,
@@ -185,7 +190,7 @@ impl PartialEq for Execution {
     }
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum End {
     Completed(Value),
     Failed(Failure, Option<StepPath>),

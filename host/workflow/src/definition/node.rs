@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::required::RequiredFields;
 use crate::expression::Expression;
 use crate::ids::Name;
@@ -10,7 +12,7 @@ use crate::retry::RetryPolicy;
 use crate::template::Template;
 
 /// The place of a step or block in the document's order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct NodeIndex(pub(crate) usize);
 
 /// A step or a block, with what comes after it.
@@ -51,7 +53,7 @@ pub(crate) enum IdOrigin {
 }
 
 /// Steps one after the other: the first and the last of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct List {
     pub(crate) first: NodeIndex,
     pub(crate) last: NodeIndex,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::Execution;
 use super::frame::{Account, FrameId, Instance};
 use crate::document::{AgentKind, BudgetPolicy, Config};
@@ -11,7 +13,7 @@ use crate::ids::StepPath;
 use crate::money::MicroUsd;
 
 /// What a budget is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum BudgetKind {
     Usd,
     Tokens,
@@ -30,7 +32,7 @@ impl BudgetKind {
 }
 
 /// The execution's own budgets: those of its workflow, until somebody raises them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Budgets {
     pub(crate) usd: Option<MicroUsd>,
     pub(crate) tokens: Option<u64>,

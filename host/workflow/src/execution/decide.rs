@@ -102,7 +102,7 @@ impl Execution {
         next.chain(deadline).min()
     }
 
-    fn deadline(&self) -> Timestamp {
+    pub(super) fn deadline(&self) -> Timestamp {
         self.created_at.plus(self.config().timeout).plus(self.idle)
     }
 

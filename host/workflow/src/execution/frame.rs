@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::StepState;
@@ -12,7 +13,7 @@ use crate::event::Usage;
 use crate::money::MicroUsd;
 
 /// A frame of this execution, in the order in which they were opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct FrameId(pub(crate) usize);
 
 impl FrameId {
@@ -21,7 +22,7 @@ impl FrameId {
 }
 
 /// A step or block where it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Instance {
     pub(crate) frame: FrameId,
     pub(crate) node: NodeIndex,
@@ -35,7 +36,7 @@ impl Instance {
     };
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Frame {
     pub(crate) place: FramePlace,
     /// The frame of the workflow that it belongs to; its own, where it is one.
@@ -48,7 +49,7 @@ pub(crate) struct Frame {
 }
 
 /// What a frame is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum FramePlace {
     Workflow(Box<WorkflowFrame>),
     Round {
@@ -82,8 +83,10 @@ impl PartialEq for FramePlace {
 }
 
 /// A workflow that runs: the execution's own, or one as a step.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct WorkflowFrame {
+    /// Not stored: it follows from the definition of the execution and from the step that it is.
+    #[serde(skip, default = "super::snapshot::unlinked")]
     pub(crate) definition: Arc<Definition>,
     /// The step that it is; none: it is the execution's own.
     pub(crate) opener: Option<Instance>,
@@ -94,7 +97,7 @@ pub(crate) struct WorkflowFrame {
 }
 
 /// What a workflow has used, and how far it has come; what its sub-workflows use counts here too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Account {
     /// What calls that have ended cost.
     pub(crate) settled: MicroUsd,
@@ -117,7 +120,7 @@ impl Account {
 }
 
 /// A block that is entered.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum BlockState {
     Parallel {
         /// Branches that have not ended.
@@ -129,6 +132,7 @@ pub(crate) enum BlockState {
         taken: Option<List>,
     },
     Items {
+        #[serde(with = "super::snapshot::shared")]
         items: Arc<Vec<Value>>,
         rounds: Vec<FrameId>,
         /// Rounds that have not ended.

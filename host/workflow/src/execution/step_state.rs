@@ -1,5 +1,6 @@
 //! One step of an execution: how far it has come, and what is known of its attempts.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::duration::Timestamp;
@@ -8,7 +9,7 @@ use crate::failure::Failure;
 use crate::money::MicroUsd;
 
 /// How far a step has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StepStatus {
     Pending,
     Running,
@@ -43,7 +44,7 @@ impl StepStatus {
 }
 
 /// What a step waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WaitsFor {
     /// It failed and is tried again at a time.
     Retry,
@@ -58,14 +59,14 @@ pub enum WaitsFor {
 }
 
 /// Who does the step now: its own agent, or the fallback's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Role {
     Primary,
     Fallback,
 }
 
 /// A step of this execution.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepState {
     pub status: StepStatus,
     pub waits_for: Option<WaitsFor>,
@@ -81,6 +82,11 @@ pub struct StepState {
     /// When what it waits for is due.
     pub(crate) due: Option<Timestamp>,
     /// What it returned; of a block, what its fallback did.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::snapshot::present"
+    )]
     pub output: Option<Value>,
     pub(crate) text: Option<String>,
     pub failure: Option<Failure>,
@@ -135,7 +141,7 @@ impl StepState {
 }
 
 /// A call that an attempt made, as far as the journal knows it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CallRecord {
     pub kind: CallKind,
     /// SHA-256 of the request, in hex.
@@ -149,7 +155,7 @@ pub struct CallRecord {
 }
 
 /// What people are asked, and what they have said so far.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Approval {
     /// The agent that stands for them.
     pub agent: String,

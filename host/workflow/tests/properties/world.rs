@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(crate) journal: Vec<Event>,
     pub(crate) script: Script,
     pub(crate) dice: Dice,
+    /// When it lives on from a snapshot; of its own, so that nothing else changes.
+    snapshots: Dice,
     disturbances: Disturbances,
     pub(crate) now: Timestamp,
     pub(crate) running: Vec<Running>,
@@ -76,6 +78,7 @@ impl World {
             journal: Vec::new(),
             script,
             dice: Dice::of(order, "order"),
+            snapshots: Dice::of(order, "snapshots"),
             disturbances: Disturbances::default(),
             now: Timestamp::from_millis(1_000),
             running: Vec::new(),
@@ -165,6 +168,24 @@ impl World {
             _ => {}
         }
         self.journal.push(event);
+        if self.snapshots.roll(8) == 0 {
+            self.live_on_from_a_snapshot();
+        }
+    }
+
+    /// A snapshot leads to the same state, and all that comes is checked on what was restored.
+    fn live_on_from_a_snapshot(&mut self) {
+        let snapshot = self.execution.snapshot().expect("the state is JSON");
+        let definition = Arc::clone(self.execution.definition());
+        let restored = Execution::restore(self.execution.id(), definition, &snapshot);
+        let restored = restored.unwrap_or_else(|error| panic!("{error}: {}", snapshot.state));
+        assert!(restored == self.execution, "a snapshot leads elsewhere");
+        assert_eq!(
+            described(&restored.decide(self.now)),
+            described(&self.execution.decide(self.now)),
+            "what is to be done is the same"
+        );
+        self.execution = restored;
     }
 
     /// Does what is decided until nothing is.
