@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use e2e::conformance::{self, Case, Observed, cases, check, rules};
-use troupe_journal::Journal;
+use troupe_journal::{Journal, SqliteJournal};
 use troupe_workflow::Definition;
 
 /// Compiles a case's document, and compares how it is refused, or what is known of it before it runs. None: there
@@ -96,8 +96,9 @@ fn every_case_holds_on_the_core() {
 #[test]
 fn every_case_holds_through_the_driver() {
     let folder = tempfile::tempdir().expect("a folder can be made");
-    let journal = Journal::open(folder.path(), "conformance".to_owned(), None)
+    let journal = SqliteJournal::open(folder.path(), "conformance".to_owned(), None)
         .expect("the journal can be opened");
+    let journal: Arc<dyn Journal> = Arc::new(journal);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,8 +1,11 @@
-//! What can go wrong with the journal.
+//! What can go wrong with a journal.
 
 use std::path::PathBuf;
 
 use troupe_workflow::ExecutionId;
+
+/// What a database said.
+pub type DatabaseError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -12,22 +15,26 @@ pub enum OpenError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("the journal {path} cannot be opened: {source}")]
+    #[error("the journal {place} cannot be opened: {source}")]
     Database {
-        path: PathBuf,
-        source: rusqlite::Error,
+        /// The file, or the database's address without its password.
+        place: String,
+        source: DatabaseError,
     },
     #[error(
-        "the journal {path} has format {found}, this version of Troupe reads format {known}; use the version that wrote it"
+        "the journal {place} has format {found}, this version of Troupe reads up to format {known}; use the version that wrote it"
     )]
     Format {
-        path: PathBuf,
+        place: String,
         found: i64,
         known: i64,
     },
+    /// The file is not what was written.
+    #[error("the journal {place} is damaged: {message}")]
+    Damaged { place: String, message: String },
 }
 
-/// Events could not be recorded. Nothing of them was.
+/// Something could not be written. Nothing of it was, but for [`AppendError::Unknown`].
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// Somebody else recorded something meanwhile: read again, decide again.
@@ -41,23 +48,47 @@ pub enum AppendError {
     /// The execution is another living process's.
     #[error("the execution is being worked on by another process ({owner})")]
     Owned { owner: String },
-    #[error("the journal cannot be written: {0}")]
-    Database(#[from] rusqlite::Error),
+    #[error("there is an execution {0} already")]
+    Exists(ExecutionId),
+    /// Only what has ended may be removed.
+    #[error("{0} has not ended; cancel it first")]
+    NotEnded(ExecutionId),
+    /// A record is not at the version that was expected.
+    #[error("the {kind} {id} was changed meanwhile")]
+    Record { kind: &'static str, id: String },
+    /// The database refused it.
+    #[error("the journal cannot be written: {source}")]
+    Database { retry: Retry, source: DatabaseError },
+    /// The answer of the database was lost: the write may have happened. Whoever needs to know reads.
+    #[error("nobody knows whether the journal was written: {source}")]
+    Unknown { source: DatabaseError },
     #[error("an event cannot be stored: {0}")]
     Encode(#[from] serde_json::Error),
     #[error("the journal is closed")]
     Closed,
 }
 
+/// Whether trying the same again may help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// The disk may have room again, the lock may be free, the server may be back.
+    Later,
+    Never,
+}
+
 impl AppendError {
     /// Whether trying the same again may help: the disk or the lock may be free again.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Database(error) => is_passing(error),
+            Self::Database { retry, .. } => *retry == Retry::Later,
             Self::Conflict { .. }
             | Self::Fenced
             | Self::NotFound(_)
             | Self::Owned { .. }
+            | Self::Exists(_)
+            | Self::NotEnded(_)
+            | Self::Record { .. }
+            | Self::Unknown { .. }
             | Self::Encode(_)
             | Self::Closed => false,
         }
@@ -69,8 +100,10 @@ impl AppendError {
 pub enum ReadError {
     #[error("there is no execution {0}; `troupe show` without an id lists them")]
     NotFound(ExecutionId),
-    #[error("the journal cannot be read: {0}")]
-    Database(#[from] rusqlite::Error),
+    #[error("there is no workflow document {0}")]
+    NoDocument(String),
+    #[error("the journal cannot be read: {source}")]
+    Database { retry: Retry, source: DatabaseError },
     /// A row that is not what was written.
     #[error("the journal is damaged: {place}: {message}")]
     Corrupt { place: String, message: String },
@@ -78,10 +111,15 @@ pub enum ReadError {
     Closed,
 }
 
-fn is_passing(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode;
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull)
-    )
+impl ReadError {
+    /// Whether trying the same again may help.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::Database {
+                retry: Retry::Later,
+                ..
+            }
+        )
+    }
 }

@@ -1,68 +1,104 @@
-//! A place at which the process kills itself, so that tests can show what a crash there leaves behind.
+//! A place at which the process kills itself, or loses an answer, so that tests can show what that leaves behind.
 //!
 //! Only builds with debug assertions have it.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-/// On which side of an append's commit the process ends.
+/// What happens at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailSide {
+    /// The process ends before it.
     Before,
+    /// The process ends after it, before anybody is told.
     After,
+    /// It is done, and whoever asked for it is told that nobody knows.
+    Lost,
 }
 
-/// The n-th append of this process, counted from 1, written `append:N:before` or `append:N:after`.
+/// The n-th pass of a kind of place in this process, counted from 1, written `append:N:before`, `append:N:after` or
+/// `append:N:lost`. The kinds: every writing call of the journal by its name, `write` for any of them, and `effect`,
+/// a request to the outside.
 #[derive(Debug)]
 pub struct FailPoint {
-    append: u64,
+    place: String,
+    number: u64,
     side: FailSide,
-    seen: AtomicU64,
+    seen: Mutex<BTreeMap<String, u64>>,
 }
 
 impl FromStr for FailPoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("`{text}` is no fail point; write `append:3:before` or `append:3:after`");
-        let mut parts = text.split(':');
-        let (Some("append"), Some(append), Some(side), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let wrong = || {
+            format!(
+                "`{text}` is no fail point; write `append:3:before`, `append:3:after` or `append:3:lost`"
+            )
+        };
+        let parts: Vec<&str> = text.split(':').collect();
+        let [place, number, side] = parts[..] else {
             return Err(wrong());
         };
         let side = match side {
             "before" => FailSide::Before,
             "after" => FailSide::After,
+            "lost" => FailSide::Lost,
             _ => return Err(wrong()),
         };
-        let append = append
+        let number = number
             .parse()
             .map_err(|error| format!("{}: {error}", wrong()))?;
         Ok(Self {
-            append,
+            place: place.to_owned(),
+            number,
             side,
-            seen: AtomicU64::new(0),
+            seen: Mutex::new(BTreeMap::new()),
         })
     }
 }
 
+/// One pass of a place, between its two sides.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass {
+    is_this: bool,
+}
+
+/// Whether the answer of what was done gets to whoever asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    Told,
+    Lost,
+}
+
 impl FailPoint {
-    /// Passes one side of an append; does not return if this is the one.
-    pub(crate) fn pass(&self, side: FailSide) {
-        let append = match side {
-            FailSide::Before => self.seen.fetch_add(1, Ordering::SeqCst) + 1,
-            FailSide::After => self.seen.load(Ordering::SeqCst),
+    /// Comes to a place; does not return if this is where the process ends.
+    pub fn enter(&self, place: &str) -> Pass {
+        let is_this = cfg!(debug_assertions) && place == self.place && {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = seen.entry(place.to_owned()).or_default();
+            *count += 1;
+            *count == self.number
         };
-        if cfg!(debug_assertions) && append == self.append && side == self.side {
+        if is_this && self.side == FailSide::Before {
             kill_this_process();
+        }
+        Pass { is_this }
+    }
+
+    /// Leaves a place; does not return if this is where the process ends.
+    pub fn leave(&self, pass: Pass) -> Delivery {
+        match self.side {
+            FailSide::After if pass.is_this => kill_this_process(),
+            FailSide::Lost if pass.is_this => Delivery::Lost,
+            FailSide::Before | FailSide::After | FailSide::Lost => Delivery::Told,
         }
     }
 }
 
 /// The end that `kill -9` brings: no destructor runs, no buffer is written.
-fn kill_this_process() {
+fn kill_this_process() -> ! {
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     // The signal is delivered before the call returns to user code; should it ever not be, wait for it.
     loop {

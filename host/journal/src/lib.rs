@@ -1,22 +1,29 @@
-//! The durable record of executions, in one SQLite file.
+//! The durable record of executions, and the queue of those that are due.
 //!
-//! It owns the file, its format, and who may write to an execution. It knows events as documents to keep, not
+//! It owns the database, its format, and who may write to an execution. It knows events as documents to keep, not
 //! what follows from them.
 
+mod encode;
 mod error;
+mod execution;
 mod fail_point;
-mod node;
-mod read;
-mod schema;
+mod journal;
+mod memory;
+mod record;
 mod sqlite;
-mod write;
 
-pub use error::{AppendError, OpenError, ReadError};
-pub use fail_point::{FailPoint, FailSide};
-pub use node::Node;
-pub use read::{ExecutionRow, StoredWorkflow};
-pub use sqlite::Journal;
-pub use write::{Append, Epoch, NewExecution, Writer};
+use std::time::Duration;
 
-#[cfg(test)]
-mod tests;
+pub use error::{AppendError, DatabaseError, OpenError, ReadError, Retry};
+pub use execution::{
+    Append, Archive, Beat, Claim, Claimed, Epoch, ExecutionRow, FirstOwner, Listing, NewExecution,
+    Order, Release, Stored, WorkflowVersion, Writer,
+};
+pub use fail_point::{Delivery, FailPoint, FailSide, Pass};
+pub use journal::{Journal, Reading, Writing};
+pub use memory::MemoryJournal;
+pub use record::{Document, Record, RecordListing, RecordWrite};
+pub use sqlite::SqliteJournal;
+
+/// How often a process that works on executions gives a sign of life.
+pub const BEAT_EVERY: Duration = Duration::from_secs(3);

@@ -1,52 +1,57 @@
-//! The journal: one writer with group commit, one reader.
+//! The journal in one SQLite file: one writer with group commit, readers beside it.
+
+mod format_1;
+mod node;
+mod read;
+mod record;
+mod schema;
+mod write;
+mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
-use troupe_workflow::{Event, ExecutionId};
+use futures::future::BoxFuture;
+use rusqlite::{Connection, Transaction};
+use troupe_workflow::{Event, ExecutionId, Timestamp, WorkflowDigest};
 
-use crate::error::{AppendError, OpenError, ReadError};
-use crate::fail_point::{FailPoint, FailSide};
-use crate::node::Node;
-use crate::read::{ExecutionRow, StoredWorkflow};
-use crate::write::{Append, Epoch, NewExecution};
-use crate::{read, schema, write};
+use crate::encode::encode;
+use crate::error::{AppendError, OpenError, ReadError, Retry};
+use crate::execution::{
+    Append, Archive, Beat, Claim, Claimed, Epoch, ExecutionRow, Listing, NewExecution, Release,
+    Stored,
+};
+use crate::fail_point::FailPoint;
+use crate::journal::{Journal, Reading, Writing};
+use crate::record::{Document, Record, RecordListing, RecordWrite};
+use node::Node;
+use write::Prepared;
+use writer::Writer;
 
-/// Appends that share one commit at most: bounds how long the first of them waits.
-const BATCH_MAX: usize = 256;
-/// Appends that wait for the writer: further callers wait before they may wait.
-const QUEUE_MAX: usize = 1024;
+/// How often it is looked whether another process wrote. A look costs some microseconds.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Does its part in the open transaction, or is told why there is none.
-type Job = Box<dyn FnOnce(Result<&mut Transaction<'_>, &rusqlite::Error>) -> Finish + Send>;
-/// Told whether the commit succeeded; answers the caller.
-type Finish = Box<dyn FnOnce(Result<(), &rusqlite::Error>) + Send>;
-
-/// The durable record in a data folder. Cheap to clone.
-#[derive(Clone)]
-pub struct Journal {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    writer: mpsc::Sender<Job>,
+/// The durable record in a data folder, for processes of one machine.
+pub struct SqliteJournal {
+    writer: Writer,
     reader: Arc<Mutex<Connection>>,
     nodes: PathBuf,
     node: Node,
+    /// What SQLite calls the state of the file, as it was when it was last looked at.
+    seen: Mutex<i64>,
 }
 
-impl Journal {
+impl SqliteJournal {
     /// Opens or makes the journal of a data folder, and registers this process under `node`, a name that no
-    /// other has. Starts the writer's thread, which ends with the last clone.
+    /// other has. Starts the writer's thread, which ends with the journal.
     ///
     /// # Errors
-    /// A folder that cannot be written, a file that is no journal, a journal of another format.
+    /// A folder that cannot be written, a file that is no journal, a journal of a newer format.
     pub fn open(
         folder: &Path,
         node: String,
-        fail_point: Option<FailPoint>,
+        fail_point: Option<Arc<FailPoint>>,
     ) -> Result<Self, OpenError> {
         let io = |source| OpenError::Folder {
             path: folder.to_owned(),
@@ -54,9 +59,9 @@ impl Journal {
         };
         std::fs::create_dir_all(folder).map_err(io)?;
         let path = folder.join("journal.db");
-        let database = |source| OpenError::Database {
-            path: path.clone(),
-            source,
+        let database = |source: rusqlite::Error| OpenError::Database {
+            place: path.display().to_string(),
+            source: source.into(),
         };
         let mut connection = Connection::open(&path).map_err(database)?;
         schema::prepare(&mut connection, &path)?;
@@ -64,222 +69,262 @@ impl Journal {
         schema::configure(&reader).map_err(database)?;
         let nodes = folder.join("nodes");
         let node = Node::register(&nodes, node).map_err(io)?;
-        let (writer, jobs) = mpsc::channel(QUEUE_MAX);
-        std::thread::Builder::new()
-            .name("journal-writer".to_owned())
-            .spawn(move || write_all(connection, jobs, fail_point.as_ref()))
-            .map_err(io)?;
-        let reader = Arc::new(Mutex::new(reader));
         Ok(Self {
-            shared: Arc::new(Shared {
-                writer,
-                reader,
-                nodes,
-                node,
-            }),
+            writer: Writer::start(connection, fail_point).map_err(io)?,
+            reader: Arc::new(Mutex::new(reader)),
+            nodes,
+            node,
+            seen: Mutex::new(0),
         })
     }
 
-    /// Creates an execution that this process owns. It is on disk when this returns.
-    pub async fn create(&self, new: NewExecution) -> Result<Epoch, AppendError> {
-        let node = self.shared.node.id().to_owned();
-        self.write(move |transaction| write::create(transaction, &new, &node))
-            .await
-    }
-
-    /// Records events; they are on disk when this returns. Answers the execution's new version.
-    ///
-    /// # Errors
-    /// A conflict or a lost ownership; nothing is recorded then.
-    pub async fn append(&self, append: Append) -> Result<u64, AppendError> {
-        self.write(move |transaction| write::append_events(transaction, &append))
-            .await
-    }
-
-    /// Takes over an execution whose owner is dead, or that has none.
-    ///
-    /// # Errors
-    /// [`AppendError::Owned`] where its owner lives.
-    pub async fn claim(&self, row: &ExecutionRow) -> Result<Epoch, AppendError> {
-        let (id, from) = (row.id, row.owner.clone());
-        if let Some(owner) = &from
-            && owner != self.shared.node.id()
-            && Node::is_alive(&self.shared.nodes, owner)
-        {
-            return Err(AppendError::Owned {
-                owner: owner.clone(),
-            });
-        }
-        let node = self.shared.node.id().to_owned();
-        self.write(move |transaction| write::claim(transaction, id, from.as_deref(), &node))
-            .await
-    }
-
-    /// Gives an execution back that did not end, if nobody wrote after the `version` that the caller has seen.
-    /// False: somebody did, and the caller owns it still.
-    pub async fn release_at(
-        &self,
-        id: ExecutionId,
-        epoch: Epoch,
-        version: u64,
-    ) -> Result<bool, AppendError> {
-        self.write(move |transaction| write::release_at(transaction, id, epoch, version))
-            .await
-    }
-
-    /// Gives an execution back that did not end, for another process to take.
-    pub async fn release(&self, id: ExecutionId, epoch: Epoch) -> Result<(), AppendError> {
-        self.write(move |transaction| write::release(transaction, id, epoch))
-            .await
-    }
-
-    /// One execution's row.
-    pub async fn find(&self, id: ExecutionId) -> Result<ExecutionRow, ReadError> {
-        self.read(move |connection| read::find(connection, id))
-            .await
-    }
-
-    /// The newest executions, newest first.
-    pub async fn list(&self, limit: u32) -> Result<Vec<ExecutionRow>, ReadError> {
-        self.read(move |connection| read::list(connection, limit))
-            .await
-    }
-
-    /// Executions that have not ended, oldest first.
-    pub async fn unfinished(&self, limit: u32) -> Result<Vec<ExecutionRow>, ReadError> {
-        self.read(move |connection| read::unfinished(connection, limit))
-            .await
-    }
-
-    /// The events of an execution after a position (0: all), in order.
-    pub async fn events(&self, id: ExecutionId, after: u64) -> Result<Vec<Event>, ReadError> {
-        self.read(move |connection| read::events(connection, id, after))
-            .await
-    }
-
-    /// The document that an execution was started with.
-    pub async fn workflow(&self, id: ExecutionId) -> Result<StoredWorkflow, ReadError> {
-        self.read(move |connection| read::workflow(connection, id))
-            .await
-    }
-
-    async fn write<T: Send + 'static>(
-        &self,
+    fn write<'a, T: Send + 'static>(
+        &'a self,
+        name: &'static str,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, AppendError> + Send + 'static,
-    ) -> Result<T, AppendError> {
-        let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |transaction| {
-            let done = match transaction {
-                Ok(transaction) => in_savepoint(transaction, work),
-                Err(error) => Err(AppendError::Database(copy_of(error))),
-            };
-            Box::new(move |committed| {
-                let result = match committed {
-                    Ok(()) => done,
-                    Err(error) => done.and(Err(AppendError::Database(copy_of(error)))),
-                };
-                // The caller may have gone; what was written stays.
-                let _ = answer.send(result);
-            })
-        });
-        if self.shared.writer.send(job).await.is_err() {
-            return Err(AppendError::Closed);
-        }
-        answered.await.unwrap_or(Err(AppendError::Closed))
+    ) -> Writing<'a, T> {
+        Box::pin(self.writer.write(name, work))
     }
 
-    async fn read<T: Send + 'static>(
-        &self,
+    fn read<'a, T: Send + 'static>(
+        &'a self,
         work: impl FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
-    ) -> Result<T, ReadError> {
-        let reader = Arc::clone(&self.shared.reader);
-        tokio::task::spawn_blocking(move || {
-            // A reader that panicked left nothing half done: it only reads.
-            work(&reader.lock().unwrap_or_else(PoisonError::into_inner))
+    ) -> Reading<'a, T> {
+        let reader = Arc::clone(&self.reader);
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || {
+                // A reader that panicked left nothing half done: it only reads.
+                work(&reader.lock().unwrap_or_else(PoisonError::into_inner))
+            })
+            .await
+            .unwrap_or(Err(ReadError::Closed))
         })
-        .await
-        .unwrap_or(Err(ReadError::Closed))
+    }
+
+    fn is_alive(&self, owner: &str) -> bool {
+        owner == self.node.id() || Node::is_alive(&self.nodes, owner)
     }
 }
 
-/// One job's work, undone alone when it fails.
-fn in_savepoint<T>(
-    transaction: &mut Transaction<'_>,
-    work: impl FnOnce(&Transaction<'_>) -> Result<T, AppendError>,
-) -> Result<T, AppendError> {
-    transaction.execute_batch("SAVEPOINT job")?;
-    let result = work(transaction);
-    match &result {
-        Ok(_) => transaction.execute_batch("RELEASE job")?,
-        // A full disk undoes the whole transaction by itself; its error is the one that counts.
-        Err(_) => {
-            let _ = transaction.execute_batch("ROLLBACK TO job; RELEASE job");
-        }
+impl Journal for SqliteJournal {
+    fn node(&self) -> &str {
+        self.node.id()
     }
-    result
-}
 
-/// The writer: takes what waits, commits it at once, then answers.
-fn write_all(mut connection: Connection, mut jobs: mpsc::Receiver<Job>, fail: Option<&FailPoint>) {
-    while let Some(first) = jobs.blocking_recv() {
-        if let Some(fail) = fail {
-            fail.pass(FailSide::Before);
-        }
-        let mut batch = vec![first];
-        // With a fail point every append is a commit of its own, so that points can be counted.
-        while fail.is_none() && batch.len() < BATCH_MAX {
-            match jobs.try_recv() {
-                Ok(job) => batch.push(job),
-                Err(_) => break,
+    fn create(&self, new: NewExecution) -> Writing<'_, Epoch> {
+        let node = self.node.id().to_owned();
+        Box::pin(async move {
+            let (rows, blobs) = encode(new.id, 0, std::slice::from_ref(&new.created))?;
+            let work = move |transaction: &Transaction<'_>| {
+                write::create(transaction, &new, (&rows, &blobs), &node)
+            };
+            self.write("create", work).await
+        })
+    }
+
+    fn append<'a>(&'a self, append: Append<'a>) -> Writing<'a, u64> {
+        Box::pin(async move {
+            let (rows, blobs) = encode(append.execution, append.expected, append.events)?;
+            let prepared = Prepared {
+                execution: append.execution,
+                expected: append.expected,
+                writer: append.writer,
+                rows,
+                blobs,
+                status: append.status,
+                at: append
+                    .events
+                    .last()
+                    .map_or(Timestamp::default(), |event| event.at),
+                snapshot: append.snapshot,
+                records: append.records,
+            };
+            let work = move |transaction: &Transaction<'_>| write::append(transaction, &prepared);
+            self.write("append", work).await
+        })
+    }
+
+    fn claim(&self, claim: Claim) -> Writing<'_, Vec<Claimed>> {
+        let node = self.node.id().to_owned();
+        self.write("claim", move |transaction| {
+            write::claim(transaction, claim, &node)
+        })
+    }
+
+    fn take(&self, id: ExecutionId) -> Writing<'_, Claimed> {
+        Box::pin(async move {
+            let owner = match self.find(id).await {
+                Ok(row) => row.owner,
+                Err(ReadError::NotFound(id)) => return Err(AppendError::NotFound(id)),
+                Err(error) => {
+                    return Err(AppendError::Database {
+                        retry: Retry::Later,
+                        source: error.into(),
+                    });
+                }
+            };
+            if let Some(owner) = owner.clone().filter(|owner| self.is_alive(owner)) {
+                return Err(AppendError::Owned { owner });
             }
-        }
-        let mut finishes: Vec<Finish> = Vec::with_capacity(batch.len());
-        let committed = commit(&mut connection, batch, &mut finishes);
-        if let Some(fail) = fail {
-            fail.pass(FailSide::After);
-        }
-        for finish in finishes {
-            finish(committed.as_ref().copied());
-        }
+            let node = self.node.id().to_owned();
+            let work = move |transaction: &Transaction<'_>| {
+                write::take(transaction, id, owner.as_deref(), &node)
+            };
+            self.write("claim", work).await
+        })
     }
-}
 
-fn commit(
-    connection: &mut Connection,
-    batch: Vec<Job>,
-    finishes: &mut Vec<Finish>,
-) -> Result<(), rusqlite::Error> {
-    let mut batch = batch.into_iter();
-    let outcome = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
-        Ok(mut transaction) => {
-            for job in batch.by_ref() {
-                finishes.push(job(Ok(&mut transaction)));
-                if transaction.is_autocommit() {
-                    break;
+    fn release(&self, release: Release) -> Writing<'_, bool> {
+        self.write("release", move |transaction| {
+            write::release(transaction, &release)
+        })
+    }
+
+    fn beat(&self, now: Timestamp) -> Writing<'_, Beat> {
+        Box::pin(async move {
+            let owners = self
+                .read(read::owners)
+                .await
+                .map_err(|error| AppendError::Database {
+                    retry: Retry::Later,
+                    source: error.into(),
+                })?;
+            let dead: Vec<_> = owners
+                .into_iter()
+                .filter(|owner| !self.is_alive(owner))
+                .collect();
+            if dead.is_empty() {
+                return Ok(Beat::default());
+            }
+            let work = move |transaction: &Transaction<'_>| write::free(transaction, &dead, now);
+            let freed = self.write("beat", work).await?;
+            Ok(Beat {
+                freed,
+                clock_offset_ms: 0,
+            })
+        })
+    }
+
+    fn delete(&self, id: ExecutionId) -> Writing<'_, bool> {
+        self.write("delete", move |transaction| write::delete(transaction, id))
+    }
+
+    fn restore(&self, archive: Archive) -> Writing<'_, ()> {
+        Box::pin(async move {
+            let (rows, blobs) = encode(archive.row.id, 0, &archive.events)?;
+            let work = move |transaction: &Transaction<'_>| {
+                write::restore(transaction, &archive, (&rows, &blobs))
+            };
+            self.write("restore", work).await
+        })
+    }
+
+    fn write(&self, documents: Vec<Document>, records: Vec<RecordWrite>) -> Writing<'_, ()> {
+        Self::write(self, "records", move |transaction| {
+            for document in &documents {
+                record::write_document(transaction, document, Timestamp::default())?;
+            }
+            record::write(transaction, &records)
+        })
+    }
+
+    fn find(&self, id: ExecutionId) -> Reading<'_, ExecutionRow> {
+        self.read(move |connection| read::find(connection, id))
+    }
+
+    fn list(&self, listing: Listing) -> Reading<'_, Vec<ExecutionRow>> {
+        self.read(move |connection| read::list(connection, &listing))
+    }
+
+    fn load(&self, id: ExecutionId) -> Reading<'_, Stored> {
+        self.read(move |connection| read::load(connection, id))
+    }
+
+    fn events(&self, id: ExecutionId, after: u64, limit: u32) -> Reading<'_, Vec<Event>> {
+        self.read(move |connection| read::events(connection, id, after, limit))
+    }
+
+    fn document(&self, digest: WorkflowDigest) -> Reading<'_, Document> {
+        self.read(move |connection| record::document(connection, &digest))
+    }
+
+    fn owned(&self) -> Reading<'_, Vec<(ExecutionId, Epoch)>> {
+        let node = self.node.id().to_owned();
+        self.read(move |connection| read::owned(connection, &node))
+    }
+
+    fn written_by_others(&self) -> Reading<'_, Vec<(ExecutionId, u64)>> {
+        let node = self.node.id().to_owned();
+        self.read(move |connection| read::written_by_others(connection, &node))
+    }
+
+    fn next_due(&self) -> Reading<'_, Option<Timestamp>> {
+        self.read(read::next_due)
+    }
+
+    fn queued(&self, now: Timestamp, most: u32) -> Reading<'_, u32> {
+        self.read(move |connection| read::queued(connection, now, most))
+    }
+
+    fn record(&self, kind: &'static str, id: String) -> Reading<'_, Option<Record>> {
+        self.read(move |connection| record::find(connection, kind, &id))
+    }
+
+    fn records(&self, listing: RecordListing) -> Reading<'_, Vec<Record>> {
+        self.read(move |connection| record::list(connection, &listing))
+    }
+
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                let state = self.read(|connection| {
+                    Ok(connection
+                        .query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0))?)
+                });
+                let Ok(state) = state.await else { continue };
+                let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                if std::mem::replace(&mut *seen, state) != state {
+                    return;
                 }
             }
-            if transaction.is_autocommit() {
-                let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
-                let text = "the database undid the transaction".to_owned();
-                Err(rusqlite::Error::SqliteFailure(full, Some(text)))
-            } else {
-                transaction.commit()
-            }
-        }
-        Err(error) => Err(error),
-    };
-    if let Err(error) = &outcome {
-        finishes.extend(batch.map(|job| job(Err(error))));
+        })
     }
-    outcome
 }
 
-/// SQLite's errors cannot be cloned; several callers share one failed commit.
-fn copy_of(error: &rusqlite::Error) -> rusqlite::Error {
-    match error {
-        rusqlite::Error::SqliteFailure(code, text) => {
-            rusqlite::Error::SqliteFailure(*code, text.clone())
+impl From<rusqlite::Error> for AppendError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database {
+            retry: retry_of(&error),
+            source: error.into(),
         }
-        other => rusqlite::Error::ToSqlConversionFailure(other.to_string().into()),
+    }
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database {
+            retry: retry_of(&error),
+            source: error.into(),
+        }
+    }
+}
+
+/// A full disk and a lock pass; what else SQLite says does not.
+fn retry_of(error: &rusqlite::Error) -> Retry {
+    use rusqlite::ErrorCode;
+    let is_passing = matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+        )
+    );
+    if is_passing {
+        Retry::Later
+    } else {
+        Retry::Never
     }
 }

@@ -12,16 +12,21 @@ mod recover;
 mod resume;
 mod run;
 mod schema;
+mod serve;
 mod show;
 mod validate;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use troupe_journal::Journal;
 
-use crate::config::{PlaceOptions, Places, ServerConfig, log_filter};
+use crate::config::{PlaceOptions, Places, SecretSource, ServerConfig, log_filter};
+use crate::open;
+use crate::operations::OperationError;
 
 /// Runs workflows of agents; every piece of foreign code runs in a sandbox.
 #[derive(Debug, Parser)]
@@ -38,6 +43,9 @@ struct Common {
     /// The operator's file [default: TROUPE_CONFIG, ./troupe.toml, then the user's configuration folder]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Where executions are kept: `sqlite`, or `postgres://…` [default: TROUPE_DATABASE, then the operator's file]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    database: Option<String>,
     /// Where the journal lies [default: TROUPE_DATA, then `troupe` in the user's data folder]
     #[arg(long, global = true, value_name = "FOLDER")]
     data: Option<PathBuf>,
@@ -56,7 +64,17 @@ impl Common {
     }
 
     fn config(&self) -> Result<ServerConfig, CliError> {
-        ServerConfig::load(self.config.as_deref()).map_err(CliError::Caller)
+        let mut config = ServerConfig::load(self.config.as_deref()).map_err(CliError::Caller)?;
+        if let Some(database) = &self.database {
+            config.server.database = SecretSource::literal(database);
+        }
+        Ok(config)
+    }
+
+    /// The journal that the configuration names.
+    async fn journal(&self) -> Result<Arc<dyn Journal>, CliError> {
+        let config = self.config()?;
+        Ok(open::journal(&config.server, &self.places()?).await?)
     }
 }
 
@@ -84,6 +102,8 @@ enum Command {
     Graph(graph::GraphArgs),
     /// Show an execution, or list them
     Show(show::ShowArgs),
+    /// Serve the HTTP API, and work on executions
+    Serve(serve::ServeArgs),
     /// Work with components
     #[command(subcommand)]
     Component(component::ComponentCommand),
@@ -107,6 +127,19 @@ enum CliError {
     Caller(anyhow::Error),
     /// Ours, or the machine's: 1.
     Host(anyhow::Error),
+}
+
+impl From<OperationError> for CliError {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::NotFound { .. }
+            | OperationError::Conflict(_)
+            | OperationError::Invalid(_)
+            | OperationError::Faults(_) => Self::Caller(error.into()),
+            OperationError::Busy(_) => Self::Host(error.into()),
+            OperationError::Host(error) => Self::Host(error),
+        }
+    }
 }
 
 impl From<anyhow::Error> for CliError {
@@ -160,6 +193,7 @@ async fn dispatch(cli: Cli) -> Result<End, CliError> {
         Command::Schema => Ok(schema::run()),
         Command::Convert(args) => convert::run(&args),
         Command::Graph(args) => graph::run(&args),
+        Command::Serve(args) => serve::run(&common, &args).await,
         Command::Show(args) => show::run(&common, args).await,
         Command::Component(command) => component::run(&common, command).await,
     }

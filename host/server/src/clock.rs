@@ -1,5 +1,6 @@
 //! The one place that reads clocks and draws entropy.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::BoxFuture;
@@ -27,8 +28,22 @@ impl Clock for SystemClock {
     }
 }
 
+/// What is added to this machine's clock, in milliseconds: several machines that share a database go by its clock.
+static OFFSET_MS: AtomicI64 = AtomicI64::new(0);
+
+/// Sets what is added to this machine's clock from now on, in milliseconds.
+pub(crate) fn set_offset(offset_ms: i64) {
+    OFFSET_MS.store(offset_ms, Ordering::Relaxed);
+}
+
 /// The time now.
 pub(crate) fn now() -> Timestamp {
+    let machine = machine_time().as_millis();
+    Timestamp::from_millis(machine.saturating_add(OFFSET_MS.load(Ordering::Relaxed)))
+}
+
+/// The time by this machine's clock alone.
+pub(crate) fn machine_time() -> Timestamp {
     let since = system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
@@ -51,4 +66,11 @@ pub(crate) fn entropy<const N: usize>() -> [u8; N] {
 pub(crate) fn new_execution_id() -> ExecutionId {
     let millis = u64::try_from(now().as_millis()).unwrap_or(0);
     ExecutionId::from_parts(millis, u128::from_le_bytes(entropy()))
+}
+
+/// An id with a prefix, of which there is no second: `prefix_` and 26 characters that sort by time (a ULID).
+pub(crate) fn new_id(prefix: &str) -> String {
+    let millis = u64::try_from(now().as_millis()).unwrap_or(0);
+    let ulid = ulid::Ulid::from_parts(millis, u128::from_le_bytes(entropy()));
+    format!("{prefix}_{ulid}")
 }

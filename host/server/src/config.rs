@@ -15,9 +15,9 @@ pub(crate) use secret::SecretSource;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerConfig {
-    /// How workflows are served; nothing of it is used by the command line.
+    /// Where executions are kept, and how workflows are served.
     #[serde(default)]
-    pub(crate) server: Option<toml::Table>,
+    pub(crate) server: ServerSection,
     #[serde(default)]
     pub(crate) providers: BTreeMap<String, ProviderConfig>,
     /// What workflows may name as a model.
@@ -36,6 +36,37 @@ pub(crate) struct ServerConfig {
     pub(crate) limits: LimitsConfig,
     #[serde(default)]
     pub(crate) grants: Vec<toml::Table>,
+}
+
+/// Where executions are kept, and how workflows are served.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ServerSection {
+    /// Where the server listens; off loopback it needs keys.
+    pub(crate) listen: std::net::SocketAddr,
+    /// `sqlite`, a file in the data folder, or the address of a PostgreSQL database, which may hold a password.
+    pub(crate) database: SecretSource,
+    /// Executions at work at once in this process; further ones wait.
+    pub(crate) concurrency: usize,
+    /// Executions that wait for somebody who works on them; further ones are refused.
+    pub(crate) queue_max: u32,
+    /// How long a process that ends waits for the steps that run, in milliseconds; then others take them up.
+    pub(crate) grace_ms: u64,
+    /// How long a process of many on one database counts as alive after its last sign of life, in milliseconds.
+    pub(crate) lease_ms: u64,
+}
+
+impl Default for ServerSection {
+    fn default() -> Self {
+        Self {
+            listen: std::net::SocketAddr::from(([127, 0, 0, 1], 7070)),
+            database: SecretSource::literal("sqlite"),
+            concurrency: 64,
+            queue_max: 100_000,
+            grace_ms: 30_000,
+            lease_ms: 15_000,
+        }
+    }
 }
 
 /// A service of language models.
@@ -156,7 +187,7 @@ impl ServerConfig {
                     .find(|path| path.is_file())
                 {
                     Some(path) => path,
-                    None => return Ok(Self::default()),
+                    None => return Ok(Self::default().with_environment()),
                 }
             }
         };
@@ -172,12 +203,19 @@ impl ServerConfig {
             }
         }
         config.warn_of_unused();
-        Ok(config)
+        Ok(config.with_environment())
+    }
+
+    /// `TROUPE_DATABASE` stands for `[server] database`.
+    fn with_environment(mut self) -> Self {
+        if let Some(database) = environment("TROUPE_DATABASE") {
+            self.server.database = SecretSource::literal(&database);
+        }
+        self
     }
 
     fn warn_of_unused(&self) {
         let unused = [
-            ("[server]", self.server.is_some()),
             ("[tools]", self.tools.is_some()),
             ("[mcp]", self.mcp.is_some()),
             ("[[grants]]", !self.grants.is_empty()),

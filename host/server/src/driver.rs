@@ -12,15 +12,16 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use troupe_journal::{Append, AppendError, Epoch, Journal, ReadError, Writer};
+use troupe_journal::{Append, AppendError, Epoch, Journal, ReadError, Retry, Writer};
 use troupe_workflow::{
-    BudgetVerdict, Code, Command, Event, EventKind, Execution, Failure, StartStep, StepPath,
-    StepUsage,
+    BudgetVerdict, Code, Command, Event, EventKind, Execution, Failure, Snapshot, StartStep,
+    StepPath, StepUsage,
 };
 
 use crate::clock::Clock;
+use crate::stored::{events_after, restored};
 use reserve::{Reserve, reserve};
 
 pub use message::{
@@ -38,6 +39,9 @@ const CONFLICTS_MAX: u32 = 100;
 /// end on disk meanwhile.
 const EVENTS_MAX: usize = 1_000;
 
+/// Events after which a snapshot is considered: fewer are read faster than one.
+const SNAPSHOT_EVERY: usize = 200;
+
 /// Does the attempts of steps.
 pub trait Performer: Send + Sync {
     /// Does one attempt to its end. Dropping the future ends it.
@@ -47,7 +51,7 @@ pub trait Performer: Send + Sync {
 /// What a driver works with.
 #[derive(Clone)]
 pub struct Works {
-    pub journal: Journal,
+    pub journal: Arc<dyn Journal>,
     pub clock: Arc<dyn Clock>,
     pub performer: Arc<dyn Performer>,
 }
@@ -96,6 +100,12 @@ pub struct Driver {
     /// Says: look into the journal, others may have written there.
     wake: Arc<Notify>,
     patience: Patience,
+    /// True: nothing new is started, and it returns when nothing runs any more.
+    drain: watch::Receiver<bool>,
+    /// Events since the last snapshot.
+    unsaved: usize,
+    /// How many of them make the next one worth considering.
+    save_at: usize,
 }
 
 /// What a driver waits for when nothing runs.
@@ -103,6 +113,8 @@ pub struct Driver {
 pub enum Patience {
     /// Timers, however long.
     ForTimers,
+    /// Timers that end within this time; for others it returns.
+    For(Duration),
     /// Nothing: it returns.
     None,
 }
@@ -128,13 +140,31 @@ impl Driver {
             parked: Vec::new(),
             wake: Arc::new(Notify::new()),
             patience: Patience::ForTimers,
+            // The sender may go: what it said last stays.
+            drain: watch::channel(false).1,
+            unsaved: 0,
+            save_at: SNAPSHOT_EVERY,
         }
+    }
+
+    /// Has it start nothing new, and return when nothing runs, once this says true.
+    #[must_use]
+    pub fn with_drain(mut self, drain: watch::Receiver<bool>) -> Self {
+        self.drain = drain;
+        self
     }
 
     /// What it waits for when nothing runs; timers, where this is not called.
     #[must_use]
     pub fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// Has it woken by `wake`, which the caller keeps over several drivers of one execution.
+    #[must_use]
+    pub fn with_waker(mut self, wake: Arc<Notify>) -> Self {
+        self.wake = wake;
         self
     }
 
@@ -180,11 +210,18 @@ impl Driver {
 
     /// Nothing runs, and nothing will happen but by people, or by timers that nobody here waits for.
     fn is_idle(&self) -> bool {
+        let execution = &self.execution;
         let is_left = match self.patience {
-            Patience::ForTimers => self.execution.waits_for_people(),
-            Patience::None => self.execution.is_at_rest(),
+            Patience::ForTimers => execution.waits_for_people(),
+            Patience::For(most) => execution.is_at_rest() && self.wake_after() > most,
+            Patience::None => execution.is_at_rest(),
         };
-        self.running.is_empty() && (is_left || self.execution.status().is_terminal())
+        let is_left = is_left || execution.status().is_terminal() || self.is_draining();
+        self.running.is_empty() && is_left
+    }
+
+    fn is_draining(&self) -> bool {
+        *self.drain.borrow()
     }
 
     /// Waits for something to happen, and records it with all that follows.
@@ -213,6 +250,8 @@ impl Driver {
                 self.advance(Vec::new()).await
             }
             () = wake => self.advance(Vec::new()).await,
+            // Looked at in `is_idle`.
+            Ok(()) = self.drain.changed() => Ok(()),
         }
     }
 
@@ -225,6 +264,7 @@ impl Driver {
             .into_iter()
             .map(|command| match command {
                 Command::WakeAt(time) => time.since(now),
+                Command::Start(_) if self.is_draining() => LONGEST,
                 // Something fell due since the last time it was asked.
                 Command::Record(_) | Command::Start(_) | Command::Cancel { .. } => Duration::ZERO,
             })
@@ -243,7 +283,7 @@ impl Driver {
             let before = self.execution.version();
             let given = kinds.len();
             let (events, starts, left) = self.follow(kinds)?;
-            match self.record(before, &events).await {
+            match self.record(before, events).await {
                 Ok(()) => {
                     for start in starts {
                         self.start(start);
@@ -253,7 +293,10 @@ impl Driver {
                     }
                     kinds = Vec::new();
                 }
-                Err(AppendError::Conflict { .. }) => {
+                Err(Unrecorded {
+                    events,
+                    error: AppendError::Conflict { .. },
+                }) => {
                     conflicts += 1;
                     kinds = events
                         .into_iter()
@@ -262,7 +305,7 @@ impl Driver {
                         .collect();
                     self.reload(before).await?;
                 }
-                Err(error) => return Err(error.into()),
+                Err(Unrecorded { error, .. }) => return Err(error.into()),
             }
         }
         let actual = self.execution.version();
@@ -289,6 +332,7 @@ impl Driver {
             for command in commands {
                 match command {
                     Command::Record(kind) => self.apply(kind, &mut events)?,
+                    Command::Start(_) if self.is_draining() => continue,
                     Command::Start(start) => {
                         self.apply(start.event(), &mut events)?;
                         starts.push(*start);
@@ -330,7 +374,7 @@ impl Driver {
     /// Reads what others wrote after what is known here.
     async fn read_others(&mut self) -> Result<(), DriveError> {
         let (id, version) = (self.execution.id(), self.execution.version());
-        let events = self.works.journal.events(id, version).await?;
+        let events = events_after(&*self.works.journal, id, version).await?;
         for event in &events {
             self.execution.apply(event)?;
         }
@@ -341,11 +385,14 @@ impl Driver {
     /// Forgets what could not be recorded, and reads the execution anew; events after `known` are others'.
     async fn reload(&mut self, known: u64) -> Result<(), DriveError> {
         let id = self.execution.id();
-        let events = self.works.journal.events(id, 0).await?;
         let definition = Arc::clone(self.execution.definition());
-        self.execution = Execution::replay(id, definition, &events)?;
-        let known = usize::try_from(known).unwrap_or(usize::MAX);
-        self.tell(events.into_iter().skip(known).collect()).await;
+        let journal = Arc::clone(&self.works.journal);
+        let stored = journal.load(id).await?;
+        self.execution = restored(&*journal, stored, definition).await?;
+        if self.observer.is_some() {
+            let events = events_after(&*journal, id, known).await?;
+            self.tell(events).await;
+        }
         Ok(())
     }
 
@@ -358,31 +405,76 @@ impl Driver {
         }
     }
 
-    async fn record(&mut self, expected: u64, events: &[Event]) -> Result<(), AppendError> {
+    async fn record(&mut self, expected: u64, events: Vec<Event>) -> Result<(), Unrecorded> {
         if events.is_empty() {
             return Ok(());
         }
-        let append = Append {
-            execution: self.execution.id(),
-            expected,
-            writer: Writer::Owner(self.epoch),
-            status: self.execution.status(),
-            events: events.to_vec(),
-        };
         let mut tries = 0;
         loop {
-            match self.works.journal.append(append.clone()).await {
-                Ok(_) => break,
+            match self.append(expected, &events).await {
+                Ok(()) => break,
                 Err(error) if error.is_retryable() && tries < APPEND_TRIES => {
                     tries += 1;
                     tracing::warn!(execution.id = %self.execution.id(), %error, tries, "the journal cannot be written; trying again");
                     self.works.clock.sleep(Duration::from_secs(1)).await;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(Unrecorded { events, error }),
             }
         }
-        self.tell(append.events).await;
+        self.tell(events).await;
         Ok(())
+    }
+
+    /// Appends once. Where the answer was lost, what is there says whether it was written.
+    async fn append(&mut self, expected: u64, events: &[Event]) -> Result<(), AppendError> {
+        let id = self.execution.id();
+        let append = Append {
+            execution: id,
+            expected,
+            writer: Writer::Owner(self.epoch),
+            status: self.execution.status(),
+            events,
+            snapshot: self.snapshot_after(events.len()),
+            records: Vec::new(),
+        };
+        let source = match self.works.journal.append(append).await {
+            Err(AppendError::Unknown { source }) => source,
+            other => return other.map(|_version| ()),
+        };
+        let limit = u32::try_from(events.len()).unwrap_or(u32::MAX);
+        match self.works.journal.events(id, expected, limit).await {
+            Ok(found) if found == events => Ok(()),
+            // Another try fits, or says that somebody else was faster.
+            Ok(_) => Err(AppendError::Database {
+                retry: Retry::Later,
+                source,
+            }),
+            Err(_) => Err(AppendError::Database {
+                retry: Retry::Later,
+                source,
+            }),
+        }
+    }
+
+    /// The state, where enough events lie behind the last one that was kept. A snapshot costs what the state holds, so
+    /// one is made when at least as many events came, which makes its cost per event the same at any size.
+    fn snapshot_after(&mut self, events: usize) -> Option<Snapshot> {
+        self.unsaved = self.unsaved.saturating_add(events);
+        if self.unsaved < self.save_at {
+            return None;
+        }
+        self.save_at = SNAPSHOT_EVERY.max(self.execution.size_hint());
+        if self.unsaved < self.save_at {
+            return None;
+        }
+        self.unsaved = 0;
+        match self.execution.snapshot() {
+            Ok(snapshot) => Some(snapshot),
+            Err(error) => {
+                tracing::warn!(execution.id = %self.execution.id(), %error, "no snapshot can be made");
+                None
+            }
+        }
     }
 
     fn start(&mut self, start: StartStep) {
@@ -552,6 +644,12 @@ impl Driver {
 enum Left {
     Nothing,
     More,
+}
+
+/// Events that could not be recorded, and why.
+struct Unrecorded {
+    events: Vec<Event>,
+    error: AppendError,
 }
 
 /// Whether the last event was a failure.

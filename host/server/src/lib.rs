@@ -3,6 +3,7 @@
 //! What is public is for the program and for tests that drive executions; no other crate builds on it.
 
 mod agents;
+mod api;
 mod call_gateway;
 mod cli;
 pub mod clock;
@@ -11,9 +12,14 @@ mod config;
 pub mod driver;
 mod host_calls;
 mod models;
+mod node;
+mod open;
+mod operations;
 mod run;
 mod services;
 mod sources;
+mod stored;
 mod tasks;
+mod workflows;
 
 pub use cli::main;

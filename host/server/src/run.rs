@@ -2,24 +2,27 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
-use troupe_journal::{Append, AppendError, ExecutionRow, Journal, NewExecution, Writer};
+use troupe_journal::{
+    Append, AppendError, BEAT_EVERY, Document, Epoch, FirstOwner, Journal, NewExecution,
+    RecordWrite, Release, WorkflowVersion, Writer,
+};
 use troupe_workflow::{Definition, Event, EventKind, Execution, ExecutionId};
 
 use crate::agents::Agents;
-use crate::clock::{self, SystemClock};
+use crate::clock::{self, Clock as _, SystemClock};
 use crate::driver::{Driver, Origin, Owned, Patience, Works};
 use crate::models::Reach;
 use crate::services::{Outside, Services};
+use crate::stored::{Definitions, events_after};
 use crate::tasks;
 
 /// What an execution was started with, kept beside it so that whoever goes on with it uses the same.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct RunSettings {
     #[serde(default)]
     pub(crate) offline: bool,
@@ -41,9 +44,6 @@ impl RunSettings {
     }
 }
 
-/// How often it is looked whether somebody else wrote to an execution that is driven here.
-const WATCH_EVERY: Duration = Duration::from_millis(500);
-
 /// Drives an execution until it has ended or waits for a person.
 pub(crate) async fn drive(
     owned: Owned,
@@ -52,55 +52,127 @@ pub(crate) async fn drive(
     patience: Patience,
 ) -> anyhow::Result<Execution> {
     let (id, epoch) = (owned.execution.id(), owned.epoch);
-    let journal = services.journal.clone();
+    let journal = Arc::clone(&services.journal);
     let works = Works {
-        journal: journal.clone(),
+        journal: Arc::clone(&journal),
         clock: Arc::new(SystemClock),
         performer: Arc::new(Agents { services }),
     };
+    let beating = tasks::spawn("beat", beat(Arc::clone(&journal)));
+    let _beating = tasks::AbortOnDrop(beating);
     let mut owned = owned;
     loop {
         // Another process may have brought it to its end between a look at it and taking it over.
-        if owned.execution.status().is_terminal() {
-            journal.release(id, epoch).await?;
-            return Ok(owned.execution);
+        if !owned.execution.status().is_terminal() {
+            let driver =
+                Driver::new(owned, works.clone(), observer.clone()).with_patience(patience);
+            let watcher = watch(Arc::clone(&journal), id, driver.waker());
+            let _watcher = tasks::AbortOnDrop(tasks::spawn("watch", watcher));
+            let driven = driver.drive().await;
+            owned = Owned {
+                execution: driven.with_context(|| {
+                    format!(
+                        "the execution {id} was left where it is; `troupe recover {id}` goes on with it"
+                    )
+                })?,
+                epoch,
+                origin: Origin::Created,
+            };
         }
-        let driver = Driver::new(owned, works.clone(), observer.clone()).with_patience(patience);
-        let watcher = tasks::spawn("watch", watch(journal.clone(), id, driver.waker()));
-        let driven = driver.drive().await;
-        watcher.abort();
-        let mut execution = driven.with_context(|| {
-            format!(
-                "the execution {id} was left where it is; `troupe recover {id}` goes on with it"
-            )
-        })?;
-        let known = execution.version();
-        if execution.status().is_terminal() || journal.release_at(id, epoch, known).await? {
-            return Ok(execution);
+        match give_back(&*journal, owned, &observer).await? {
+            GivenBack::All(execution) => return Ok(execution),
+            GivenBack::Not(again) => owned = again,
         }
-        // Somebody brought something at the last moment, and saw that its owner lives.
-        for event in journal.events(id, known).await? {
-            execution.apply(&event)?;
-            if let Some(observer) = &observer {
-                let _ = observer.send(event).await;
+    }
+}
+
+/// Whether an execution was given back to the journal.
+pub(crate) enum GivenBack {
+    All(Execution),
+    /// Somebody brought something at the last moment, and saw that its owner lives.
+    Not(Owned),
+}
+
+/// Gives an execution back that has ended, or that waits.
+pub(crate) async fn give_back(
+    journal: &dyn Journal,
+    owned: Owned,
+    observer: &Option<mpsc::Sender<Event>>,
+) -> anyhow::Result<GivenBack> {
+    let Owned {
+        mut execution,
+        epoch,
+        origin,
+    } = owned;
+    let (id, version) = (execution.id(), execution.version());
+    let now = SystemClock.now();
+    let release = Release {
+        execution: id,
+        epoch,
+        version,
+        due_at: execution.wake_at(now),
+        snapshot: None,
+    };
+    match journal.release(release).await {
+        Ok(true) => return Ok(GivenBack::All(execution)),
+        Ok(false) => {}
+        // Whoever finds it in this process's hands without anybody working on it gives it back.
+        Err(AppendError::Unknown { .. }) => return Ok(GivenBack::All(execution)),
+        Err(error) => return Err(error.into()),
+    }
+    for event in events_after(journal, id, version).await? {
+        execution.apply(&event)?;
+        if let Some(observer) = observer {
+            let _ = observer.send(event).await;
+        }
+    }
+    Ok(GivenBack::Not(Owned {
+        execution,
+        epoch,
+        origin,
+    }))
+}
+
+/// Gives an execution back in the middle of its work: whoever takes it next sees its steps as interrupted.
+pub(crate) async fn hand_over(
+    journal: &dyn Journal,
+    id: ExecutionId,
+    epoch: Epoch,
+) -> Result<(), AppendError> {
+    let Ok(row) = journal.find(id).await else {
+        return Ok(());
+    };
+    let release = Release {
+        execution: id,
+        epoch,
+        version: row.version,
+        due_at: Some(SystemClock.now()),
+        snapshot: None,
+    };
+    journal.release(release).await.map(|_is_released| ())
+}
+
+/// Gives signs of life for as long as it is not dropped.
+async fn beat(journal: Arc<dyn Journal>) {
+    loop {
+        // One that is lost is followed by the next; an owner that is taken for dead is fenced.
+        match journal.beat(clock::machine_time()).await {
+            Ok(beat) => clock::set_offset(beat.clock_offset_ms),
+            Err(error) => {
+                tracing::warn!(%error, "the journal does not take this process's sign of life");
             }
         }
-        owned = Owned {
-            execution,
-            epoch,
-            origin: Origin::Created,
-        };
+        tokio::time::sleep(BEAT_EVERY).await;
     }
 }
 
 /// Wakes a driver when its execution's record has grown: a person answered, or wants it to end.
-async fn watch(journal: Journal, id: ExecutionId, wake: Arc<Notify>) {
-    let mut known = None;
+async fn watch(journal: Arc<dyn Journal>, id: ExecutionId, wake: Arc<Notify>) {
     loop {
-        tokio::time::sleep(WATCH_EVERY).await;
+        journal.changed().await;
         // A journal that cannot be read now may be readable later.
-        if let Ok(row) = journal.find(id).await
-            && known.replace(row.version) != Some(row.version)
+        if let Ok(written) = journal.written_by_others().await
+            && written.iter().any(|(other, _)| *other == id)
         {
             wake.notify_one();
         }
@@ -108,23 +180,22 @@ async fn watch(journal: Journal, id: ExecutionId, wake: Arc<Notify>) {
 }
 
 /// Records what a person brings to an execution, whoever owns it: `make` says what that is, from the execution as
-/// it is then.
+/// it is then. `records` are written with it.
 ///
 /// # Errors
 /// What `make` says, or a journal that cannot be read or written.
 pub(crate) async fn bring<E>(
-    journal: &Journal,
-    id: ExecutionId,
+    (journal, definitions): (&dyn Journal, &Definitions),
+    (id, records): (ExecutionId, Vec<RecordWrite>),
     make: impl Fn(&Execution) -> Result<Vec<EventKind>, E>,
-) -> Result<(), E>
+) -> Result<Execution, E>
 where
     E: From<anyhow::Error>,
 {
     /// Others may write at the same time; each try begins with what they wrote.
     const TRIES: u32 = 100;
     for _ in 0..TRIES {
-        let row = journal.find(id).await.map_err(anyhow::Error::from)?;
-        let mut execution = load(journal, &row).await?;
+        let mut execution = definitions.load(journal, id).await?.execution;
         let expected = execution.version();
         let mut events = Vec::new();
         for kind in make(&execution)? {
@@ -138,46 +209,85 @@ where
             expected,
             writer: Writer::Outside,
             status: execution.status(),
-            events,
+            events: &events,
+            snapshot: None,
+            records: records.clone(),
         };
         match journal.append(append).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(execution),
             Err(AppendError::Conflict { .. }) => {}
+            Err(AppendError::Unknown { source }) => {
+                let limit = u32::try_from(events.len()).unwrap_or(u32::MAX);
+                let found = journal.events(id, expected, limit).await;
+                match found.map_err(anyhow::Error::from)? {
+                    found if found == events => return Ok(execution),
+                    _ => {
+                        tracing::warn!(execution.id = %id, source, "an answer of the journal was lost; trying again")
+                    }
+                }
+            }
             Err(error) => return Err(anyhow::Error::from(error).into()),
         }
     }
     Err(anyhow::anyhow!("{id} changes all the time; try again").into())
 }
 
+/// An execution that is to be created.
+pub(crate) struct NewRun {
+    pub(crate) definition: Arc<Definition>,
+    pub(crate) inputs: Value,
+    pub(crate) settings: RunSettings,
+    /// The stored workflow that it is a run of.
+    pub(crate) workflow: Option<WorkflowVersion>,
+    pub(crate) first_owner: FirstOwner,
+    /// Written with it.
+    pub(crate) records: Vec<RecordWrite>,
+}
+
 /// Records a new execution. It is durable when this returns.
+///
+/// # Errors
+/// What the journal says.
 pub(crate) async fn create(
-    services: &Services,
-    definition: Arc<Definition>,
-    inputs: Value,
-    settings: &RunSettings,
-) -> anyhow::Result<Owned> {
-    let id = clock::new_execution_id();
+    journal: &dyn Journal,
+    id: ExecutionId,
+    run: NewRun,
+) -> Result<Owned, AppendError> {
+    let definition = run.definition;
     let kind = EventKind::ExecutionCreated {
         workflow: definition.name().to_owned(),
         digest: definition.digest().clone(),
-        inputs,
+        inputs: run.inputs,
     };
     let created = Event {
         at: clock::now(),
         kind,
     };
-    let execution = Execution::replay(id, Arc::clone(&definition), std::slice::from_ref(&created))?;
-    let epoch = services
-        .journal
-        .create(NewExecution {
-            id,
-            workflow: definition.digest().clone(),
-            workflow_name: definition.name().to_owned(),
-            document: definition.document().to_string(),
-            settings: serde_json::to_string(settings)?,
-            created,
-        })
-        .await?;
+    let execution = Execution::replay(id, Arc::clone(&definition), std::slice::from_ref(&created));
+    let new = NewExecution {
+        id,
+        document: Document {
+            digest: definition.digest().clone(),
+            name: definition.name().to_owned(),
+            text: definition.document().to_string(),
+        },
+        workflow: run.workflow,
+        settings: serde_json::to_string(&run.settings)?,
+        created,
+        first_owner: run.first_owner,
+        records: run.records,
+    };
+    let first_owner = new.first_owner;
+    let epoch = match journal.create(new).await {
+        // Nobody else has this id.
+        Err(AppendError::Unknown { source }) => match (journal.find(id).await, first_owner) {
+            (Ok(_), FirstOwner::Creator) => Epoch::FIRST,
+            (Ok(_), FirstOwner::Anyone) => Epoch::NONE,
+            (Err(_), _) => return Err(AppendError::Unknown { source }),
+        },
+        other => other?,
+    };
+    let execution = execution.expect("the first event fits every definition");
     Ok(Owned {
         execution,
         epoch,
@@ -185,24 +295,13 @@ pub(crate) async fn create(
     })
 }
 
-/// An execution as the journal has it, with the definition it began with.
-pub(crate) async fn load(journal: &Journal, row: &ExecutionRow) -> anyhow::Result<Execution> {
-    let stored = journal.workflow(row.id).await?;
-    let definition = Definition::compile(&stored.document).map_err(|faults| {
-        anyhow::anyhow!(
-            "the workflow of {} can no longer be read by this version:\n{faults}",
-            row.id
-        )
-    })?;
-    let events = journal.events(row.id, 0).await?;
-    Execution::replay(row.id, Arc::new(definition), &events)
-        .with_context(|| format!("the journal of {} cannot be followed", row.id))
-}
-
 /// Takes an execution over and reads it as it is then.
-pub(crate) async fn take_over(journal: &Journal, row: &ExecutionRow) -> anyhow::Result<Owned> {
-    let epoch = journal.claim(row).await?;
-    let execution = load(journal, row).await?;
+pub(crate) async fn take_over(
+    (journal, definitions): (&dyn Journal, &Definitions),
+    id: ExecutionId,
+) -> anyhow::Result<Owned> {
+    let epoch = journal.take(id).await?.epoch;
+    let execution = definitions.load(journal, id).await?.execution;
     Ok(Owned {
         execution,
         epoch,

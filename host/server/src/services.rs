@@ -1,6 +1,8 @@
 //! Everything that steps turn to, joined once at the start.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,11 +14,12 @@ use troupe_workflow::{Agent, AgentKind, CodeSource, Definition, Faults};
 use crate::components::Components;
 use crate::config::{LimitsConfig, Places, ServerConfig};
 use crate::models::{Models, Reach};
+use crate::run::RunSettings;
 use crate::sources::Sources;
 
 /// What one process has.
 pub(crate) struct Services {
-    pub(crate) journal: Journal,
+    pub(crate) journal: Arc<dyn Journal>,
     pub(crate) models: Models,
     pub(crate) sources: Sources,
     pub(crate) components: Components,
@@ -39,19 +42,9 @@ pub(crate) struct Outside {
 }
 
 impl Services {
-    /// The journal of the data folder, with this process registered as one that works on executions.
-    pub(crate) fn open_journal(places: &Places) -> anyhow::Result<Journal> {
-        let node = format!("{:032x}", u128::from_le_bytes(crate::clock::entropy()));
-        Ok(Journal::open(
-            &places.data,
-            node,
-            crate::config::fail_point()?,
-        )?)
-    }
-
     /// Prepares the sandbox and the clients; connects to nothing.
     pub(crate) fn new(
-        journal: Journal,
+        journal: Arc<dyn Journal>,
         config: &ServerConfig,
         places: &Places,
         outside: &Outside,
@@ -194,6 +187,52 @@ impl Services {
             }
         }
         Ok(())
+    }
+}
+
+/// The services for each way in which executions are started.
+pub(crate) struct ServicesBySettings {
+    journal: Arc<dyn Journal>,
+    config: ServerConfig,
+    places: Places,
+    opened: Mutex<BTreeMap<RunSettings, Arc<Services>>>,
+}
+
+/// Ways in which executions may be started at once: a folder of documents is one more.
+const SETTINGS_MAX: usize = 64;
+
+impl ServicesBySettings {
+    pub(crate) fn new(journal: Arc<dyn Journal>, config: ServerConfig, places: Places) -> Self {
+        Self {
+            journal,
+            config,
+            places,
+            opened: Mutex::default(),
+        }
+    }
+
+    /// The services for executions that were started so.
+    ///
+    /// # Errors
+    /// A sandbox or a client that cannot be made.
+    pub(crate) fn get(&self, settings: &RunSettings) -> anyhow::Result<Arc<Services>> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(services) = opened.get(settings) {
+            return Ok(Arc::clone(services));
+        }
+        let outside = settings.outside();
+        let journal = Arc::clone(&self.journal);
+        let services = Arc::new(Services::new(
+            journal,
+            &self.config,
+            &self.places,
+            &outside,
+        )?);
+        if opened.len() >= SETTINGS_MAX {
+            opened.clear();
+        }
+        opened.insert(settings.clone(), Arc::clone(&services));
+        Ok(services)
     }
 }
 

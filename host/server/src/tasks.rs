@@ -14,3 +14,12 @@ pub(crate) fn spawn<T: Send + 'static>(
 ) -> JoinHandle<T> {
     tokio::spawn(future.instrument(tracing::info_span!("task", name)))
 }
+
+/// Ends a task when it is dropped.
+pub(crate) struct AbortOnDrop<T>(pub(crate) JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

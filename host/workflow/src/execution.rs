@@ -49,6 +49,8 @@ pub struct IllegalEvent {
 /// How far an execution has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecutionStatus {
+    /// Nobody has begun to work on it.
+    Queued,
     Running,
     /// All that is left waits for people.
     WaitingApproval,
@@ -62,9 +64,27 @@ pub enum ExecutionStatus {
 }
 
 impl ExecutionStatus {
+    /// Every status there is.
+    pub const ALL: [Self; 8] = [
+        Self::Queued,
+        Self::Running,
+        Self::WaitingApproval,
+        Self::Waiting,
+        Self::Paused,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// The status of a word, as [`as_str`](Self::as_str) gives it.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+
     /// The word in the API and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Running => "running",
             Self::WaitingApproval => "waiting_approval",
             Self::Waiting => "waiting",

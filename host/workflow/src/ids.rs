@@ -76,6 +76,11 @@ impl WorkflowDigest {
         Self(hex)
     }
 
+    /// A digest that was stored, as it was stored.
+    pub fn stored(hex: String) -> Self {
+        Self(hex)
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::json;
 use tokio::sync::oneshot;
-use troupe_journal::{Append, Epoch, Journal, NewExecution, Writer};
+use troupe_journal::{Append, Document, Epoch, FirstOwner, Journal, NewExecution, Release, Writer};
 use troupe_server::clock::Clock;
 use troupe_server::driver::{
     Attempt, AttemptEnd, Driver, EndCall, Origin, Output, Owned, Performer, StartCall, StepMessage,
@@ -31,7 +31,7 @@ const QUIET_LOOKS: usize = 12;
 pub async fn run(
     case: &Case,
     definition: &Arc<Definition>,
-    (journal, number): (&Journal, u64),
+    (journal, number): (&Arc<dyn Journal>, u64),
 ) -> Observed {
     let clock = SimClock::new();
     let performer = Arc::new(Scripted {
@@ -39,17 +39,17 @@ pub async fn run(
         clock: clock.clone(),
     });
     let works = Works {
-        journal: journal.clone(),
+        journal: Arc::clone(journal),
         clock: Arc::new(clock.clone()),
         performer,
     };
     let mut stage = Stage {
         id: ExecutionId::from_parts(number, 7),
-        journal: journal.clone(),
+        journal: Arc::clone(journal),
         clock,
         complaints: Vec::new(),
     };
-    let epoch = stage.create(case, definition).await;
+    let mut epoch = stage.create(case, definition).await;
     let mut owned = stage.owned(definition, (epoch, Origin::Created)).await;
     let mut acts = case.acts.iter().peekable();
     let until = case.until_ms.map(after_begin);
@@ -78,8 +78,12 @@ pub async fn run(
             }
             break;
         }
-        let row = journal.find(stage.id).await.expect("it is there");
-        let epoch = journal.claim(&row).await.expect("nobody else owns it");
+        stage.release(&execution, epoch).await;
+        epoch = journal
+            .take(stage.id)
+            .await
+            .expect("nobody else owns it")
+            .epoch;
         owned = stage.owned(definition, (epoch, Origin::Recovered)).await;
     }
     let (execution, events) = stage.replay(definition).await;
@@ -102,7 +106,7 @@ enum Stopped {
 /// One execution and its surroundings.
 struct Stage {
     id: ExecutionId,
-    journal: Journal,
+    journal: Arc<dyn Journal>,
     clock: SimClock,
     complaints: Vec<String>,
 }
@@ -158,9 +162,14 @@ impl Stage {
     async fn create(&self, case: &Case, definition: &Definition) -> Epoch {
         let new = NewExecution {
             id: self.id,
-            workflow: definition.digest().clone(),
-            workflow_name: definition.name().to_owned(),
-            document: definition.document().to_string(),
+            document: Document {
+                digest: definition.digest().clone(),
+                name: definition.name().to_owned(),
+                text: definition.document().to_string(),
+            },
+            workflow: None,
+            first_owner: FirstOwner::Creator,
+            records: Vec::new(),
             settings: "{}".to_owned(),
             created: Event {
                 at: self.clock.now(),
@@ -174,9 +183,37 @@ impl Stage {
         self.journal.create(new).await.expect("it can be created")
     }
 
+    async fn release(&self, execution: &Execution, epoch: Epoch) {
+        let release = Release {
+            execution: self.id,
+            epoch,
+            version: execution.version(),
+            due_at: None,
+            snapshot: Some(execution.snapshot().expect("every state can be kept")),
+        };
+        self.journal
+            .release(release)
+            .await
+            .expect("it can be given back");
+    }
+
     async fn owned(&self, definition: &Arc<Definition>, (epoch, origin): (Epoch, Origin)) -> Owned {
+        let (replayed, _) = self.replay(definition).await;
+        let stored = self.journal.load(self.id).await.expect("it can be read");
+        if let Some(snapshot) = &stored.snapshot {
+            let restored = Execution::restore(self.id, Arc::clone(definition), snapshot);
+            let mut restored = restored.expect("the snapshot is of this build");
+            for event in &stored.events {
+                restored.apply(event).expect("what was recorded fits");
+            }
+            assert!(
+                restored == replayed,
+                "{}: the snapshot leads elsewhere",
+                self.id
+            );
+        }
         Owned {
-            execution: self.replay(definition).await.0,
+            execution: replayed,
             epoch,
             origin,
         }
@@ -185,7 +222,7 @@ impl Stage {
     async fn replay(&self, definition: &Arc<Definition>) -> (Execution, Vec<Event>) {
         let events = self
             .journal
-            .events(self.id, 0)
+            .all_events(self.id)
             .await
             .expect("it can be read");
         let execution = Execution::replay(self.id, Arc::clone(definition), &events)
@@ -219,7 +256,9 @@ impl Stage {
             expected,
             writer: Writer::Outside,
             status: execution.status(),
-            events,
+            events: &events,
+            snapshot: None,
+            records: Vec::new(),
         };
         self.journal
             .append(append)

@@ -1,15 +1,15 @@
 //! `troupe approve`.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_json::Value;
 use troupe_workflow::{Answer, ExecutionId};
 
 use super::{CliError, Common, End, output, recover};
-use crate::clock;
 use crate::config::user_name;
-use crate::run::bring;
-use crate::services::Services;
+use crate::operations::{OwnDesk, Said};
 
 #[derive(Debug, Args)]
 pub(super) struct ApproveArgs {
@@ -40,21 +40,16 @@ pub(super) struct ApproveArgs {
 
 pub(super) async fn run(common: &Common, args: ApproveArgs) -> Result<End, CliError> {
     let answer = answer(&args).map_err(CliError::Caller)?;
-    let journal = Services::open_journal(&common.places()?)?;
+    let journal = common.journal().await?;
     let id = args.execution;
-    // An execution that is not there is the caller's mistake.
-    journal
-        .find(id)
-        .await
-        .map_err(|error| CliError::Caller(error.into()))?;
-    bring(&journal, id, |execution| {
-        let event = execution
-            .answer(args.step.as_deref(), answer.clone(), clock::now())
-            .map_err(|error| CliError::Caller(error.into()))?;
-        Ok::<_, CliError>(vec![event])
-    })
-    .await?;
-    output::note(&format!("{id}: the answer of {} is recorded", answer.by));
+    let by = answer.by.clone();
+    let said = Said {
+        step: args.step.clone(),
+        answer,
+    };
+    let own = OwnDesk::new(Arc::clone(&journal));
+    own.desk().answer(id, &said, Vec::new()).await?;
+    output::note(&format!("{id}: the answer of {by} is recorded"));
     if args.only_record {
         return Ok(End::Done);
     }

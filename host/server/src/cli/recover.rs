@@ -1,22 +1,30 @@
 //! `troupe recover`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
-use troupe_journal::{AppendError, ExecutionRow, Journal};
-use troupe_workflow::ExecutionId;
+use troupe_journal::{AppendError, ExecutionRow, Journal, Listing, Order};
+use troupe_workflow::{ExecutionId, ExecutionStatus};
 
 use super::output::Format;
 use super::{CliError, Common, End, output, run};
-use crate::config::{Places, ServerConfig};
 use crate::driver::{Owned, Patience};
-use crate::run::{RunSettings, load, take_over};
-use crate::services::Services;
+use crate::open;
+use crate::run::{RunSettings, take_over};
+use crate::services::{Services, ServicesBySettings};
+use crate::stored::Definitions;
 
 /// Executions that one call takes up; the next call takes up the next.
 const LIMIT: u32 = 1_000;
+
+const UNFINISHED: [ExecutionStatus; 5] = [
+    ExecutionStatus::Queued,
+    ExecutionStatus::Running,
+    ExecutionStatus::WaitingApproval,
+    ExecutionStatus::Waiting,
+    ExecutionStatus::Paused,
+];
 
 #[derive(Debug, Args)]
 pub(super) struct RecoverArgs {
@@ -30,22 +38,21 @@ pub(super) struct RecoverArgs {
 pub(super) async fn run(common: &Common, args: RecoverArgs) -> Result<End, CliError> {
     let config = common.config()?;
     let places = common.places()?;
-    let journal = Services::open_journal(&places)?;
-    let rows = rows(&journal, args.execution).await?;
+    let journal = open::journal(&config.server, &places).await?;
+    let rows = rows(&*journal, args.execution).await?;
     if rows.is_empty() {
         output::note("there is nothing to recover");
         return Ok(End::Done);
     }
     let mut recovery = Recovery {
-        config: &config,
-        places: &places,
+        services: ServicesBySettings::new(Arc::clone(&journal), config, places),
         journal,
+        definitions: Definitions::default(),
         // One that waits for a timer keeps no other from going on.
         patience: match args.execution {
             Some(_) => Patience::ForTimers,
             None => Patience::None,
         },
-        services: BTreeMap::new(),
     };
     let mut end = End::Done;
     for row in rows {
@@ -64,7 +71,7 @@ pub(super) async fn run(common: &Common, args: RecoverArgs) -> Result<End, CliEr
 
 /// Goes on with an execution to which somebody has brought something, unless a living process does.
 pub(super) async fn go_on(
-    (common, journal): (&Common, Journal),
+    (common, journal): (&Common, Arc<dyn Journal>),
     id: ExecutionId,
     format: Format,
 ) -> Result<End, CliError> {
@@ -72,11 +79,10 @@ pub(super) async fn go_on(
     let places = common.places()?;
     let row = journal.find(id).await.map_err(anyhow::Error::from)?;
     let mut recovery = Recovery {
-        config: &config,
-        places: &places,
+        services: ServicesBySettings::new(Arc::clone(&journal), config, places),
         journal,
+        definitions: Definitions::default(),
         patience: Patience::ForTimers,
-        services: BTreeMap::new(),
     };
     match recovery.take_up(&row).await? {
         Some((owned, services)) => {
@@ -88,16 +94,14 @@ pub(super) async fn go_on(
     }
 }
 
-struct Recovery<'a> {
-    config: &'a ServerConfig,
-    places: &'a Places,
-    journal: Journal,
+struct Recovery {
+    journal: Arc<dyn Journal>,
+    definitions: Definitions,
     patience: Patience,
-    /// For each way in which executions were started.
-    services: BTreeMap<RunSettings, Arc<Services>>,
+    services: ServicesBySettings,
 }
 
-impl Recovery<'_> {
+impl Recovery {
     async fn recover(&mut self, row: &ExecutionRow, format: Format) -> anyhow::Result<End> {
         let Some((owned, services)) = self.take_up(row).await? else {
             return Ok(End::Waiting);
@@ -113,7 +117,8 @@ impl Recovery<'_> {
     ) -> anyhow::Result<Option<(Owned, Arc<Services>)>> {
         let services = self.services_of(row)?;
         // With another configuration than it began with it could only fail: it is not touched then.
-        let execution = load(&self.journal, row).await?;
+        let journal = (&*self.journal, &self.definitions);
+        let execution = self.definitions.load(journal.0, row.id).await?.execution;
         // To end, it needs nothing.
         if !execution.is_cancelling() {
             services
@@ -123,7 +128,7 @@ impl Recovery<'_> {
                     anyhow::anyhow!("this machine's configuration lacks what it needs:\n{faults}")
                 })?;
         }
-        match take_over(&self.journal, row).await {
+        match take_over(journal, row.id).await {
             Ok(owned) => Ok(Some((owned, services))),
             Err(error) if is_anothers(&error) => {
                 output::note(&format!("{}: {error}", row.id));
@@ -133,24 +138,25 @@ impl Recovery<'_> {
         }
     }
 
-    fn services_of(&mut self, row: &ExecutionRow) -> anyhow::Result<Arc<Services>> {
+    fn services_of(&self, row: &ExecutionRow) -> anyhow::Result<Arc<Services>> {
         let settings: RunSettings =
             serde_json::from_str(&row.settings).context("its settings cannot be read")?;
-        if let Some(services) = self.services.get(&settings) {
-            return Ok(Arc::clone(services));
-        }
-        let outside = settings.outside();
-        let opened = Services::new(self.journal.clone(), self.config, self.places, &outside)?;
-        Ok(Arc::clone(
-            self.services.entry(settings).or_insert(Arc::new(opened)),
-        ))
+        self.services.get(&settings)
     }
 }
 
-async fn rows(journal: &Journal, only: Option<ExecutionId>) -> Result<Vec<ExecutionRow>, CliError> {
+async fn rows(
+    journal: &dyn Journal,
+    only: Option<ExecutionId>,
+) -> Result<Vec<ExecutionRow>, CliError> {
     let Some(id) = only else {
         return Ok(journal
-            .unfinished(LIMIT)
+            .list(Listing {
+                statuses: UNFINISHED.into(),
+                order: Order::OldestFirst,
+                limit: LIMIT,
+                ..Listing::default()
+            })
             .await
             .map_err(anyhow::Error::from)?);
     };
@@ -158,8 +164,8 @@ async fn rows(journal: &Journal, only: Option<ExecutionId>) -> Result<Vec<Execut
         .find(id)
         .await
         .map_err(|error| CliError::Caller(error.into()))?;
-    if matches!(row.status.as_str(), "completed" | "failed" | "cancelled") {
-        output::note(&format!("{id} is {}", row.status));
+    if row.status.is_terminal() {
+        output::note(&format!("{id} is {}", row.status.as_str()));
         return Ok(Vec::new());
     }
     Ok(vec![row])

@@ -1,12 +1,12 @@
 //! `troupe resume` and `troupe cancel`.
 
-use anyhow::anyhow;
+use std::sync::Arc;
+
 use clap::Args;
-use troupe_workflow::{EventKind, ExecutionId, MicroUsd, RaisedBudgets};
+use troupe_workflow::{ExecutionId, MicroUsd, RaisedBudgets};
 
 use super::{CliError, Common, End, output, recover};
-use crate::run::bring;
-use crate::services::Services;
+use crate::operations::OwnDesk;
 
 #[derive(Debug, Args)]
 pub(super) struct ResumeArgs {
@@ -47,37 +47,18 @@ pub(super) async fn run(common: &Common, args: ResumeArgs) -> Result<End, CliErr
         tokens: args.budget_tokens,
         fuel: args.budget_fuel,
     };
-    let journal = Services::open_journal(&common.places()?)?;
+    let journal = common.journal().await?;
     let id = args.execution;
-    journal
-        .find(id)
-        .await
-        .map_err(|error| caller(error.into()))?;
-    bring(&journal, id, |execution| {
-        execution
-            .resume(&raised)
-            .map_err(|message| caller(anyhow!("{id}: {message}")))
-    })
-    .await?;
+    let own = OwnDesk::new(Arc::clone(&journal));
+    own.desk().resume(id, &raised, Vec::new()).await?;
     recover::go_on((common, journal), id, args.json.into()).await
 }
 
 pub(super) async fn cancel(common: &Common, args: CancelArgs) -> Result<End, CliError> {
-    let journal = Services::open_journal(&common.places()?)?;
+    let journal = common.journal().await?;
     let id = args.execution;
-    journal
-        .find(id)
-        .await
-        .map_err(|error| CliError::Caller(error.into()))?;
-    bring(&journal, id, |execution| {
-        let status = execution.status();
-        if status.is_terminal() {
-            let word = status.as_str();
-            return Err(CliError::Caller(anyhow!("{id} is {word} already")));
-        }
-        Ok(vec![EventKind::CancelRequested])
-    })
-    .await?;
+    let own = OwnDesk::new(Arc::clone(&journal));
+    own.desk().cancel(id, Vec::new()).await?;
     output::note(&format!("{id}: it is to end"));
     // That it ended as it was asked to is no failure of this command.
     match recover::go_on((common, journal), id, args.json.into()).await? {

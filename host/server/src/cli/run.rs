@@ -7,14 +7,16 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
-use troupe_journal::Journal;
+use troupe_journal::FirstOwner;
 use troupe_workflow::{Event, Execution, ExecutionStatus, Faults, StepView, WaitingApproval};
 
 use super::output::Format;
 use super::progress::Progress;
 use super::{CliError, Common, End, document, output};
+use crate::clock;
 use crate::driver::{Owned, Patience};
-use crate::run::{self, RunSettings, create};
+use crate::open;
+use crate::run::{self, NewRun, RunSettings, create};
 use crate::services::Services;
 use crate::tasks;
 
@@ -54,7 +56,7 @@ pub(super) async fn run(common: &Common, args: RunArgs) -> Result<End, CliError>
     };
     let mut faults = Faults::default();
     let mut gathered = document::gather(&args.file, &mut faults)?;
-    let journal = Services::open_journal(&places)?;
+    let journal = open::journal(&config.server, &places).await?;
     let services = Services::new(journal, &config, &places, &settings.outside())?;
     gathered
         .add_components(&services.components, &mut faults)
@@ -71,7 +73,17 @@ pub(super) async fn run(common: &Common, args: RunArgs) -> Result<End, CliError>
         ))
     })?;
     document::warn(&definition);
-    let owned = create(&services, definition, inputs, &settings).await?;
+    let new = NewRun {
+        definition,
+        inputs,
+        settings,
+        workflow: None,
+        first_owner: FirstOwner::Creator,
+        records: Vec::new(),
+    };
+    let owned = create(&*services.journal, clock::new_execution_id(), new)
+        .await
+        .map_err(anyhow::Error::from)?;
     let execution = drive(owned, Arc::new(services), Patience::ForTimers).await?;
     Ok(finish(&execution, args.json.into()))
 }
@@ -91,7 +103,7 @@ pub(super) async fn drive(
         }
         progress.finish();
     });
-    let journal: Journal = services.journal.clone();
+    let journal = Arc::clone(&services.journal);
     let epoch = owned.epoch;
     tokio::select! {
         driven = run::drive(owned, services, Some(sender), patience) => {
@@ -100,7 +112,7 @@ pub(super) async fn drive(
         }
         _ = tokio::signal::ctrl_c() => {
             // The steps under way are given up; the next owner sees them as interrupted.
-            let _ = journal.release(id, epoch).await;
+            let _ = run::hand_over(&*journal, id, epoch).await;
             Err(anyhow!("stopped by Ctrl-C; `troupe recover {id}` goes on with what was not finished"))
         }
     }
@@ -141,7 +153,10 @@ pub(super) fn finish(execution: &Execution, format: Format) -> End {
             }
             End::Waiting
         }
-        ExecutionStatus::Paused | ExecutionStatus::Running | ExecutionStatus::Waiting => {
+        ExecutionStatus::Queued
+        | ExecutionStatus::Paused
+        | ExecutionStatus::Running
+        | ExecutionStatus::Waiting => {
             if execution.status() == ExecutionStatus::Waiting {
                 output::note(&format!(
                     "\n{id} waits for a timer; `troupe recover {id}` waits with it"

@@ -2,11 +2,11 @@
 
 use clap::Args;
 use serde_json::json;
+use troupe_journal::Listing;
 use troupe_workflow::{Execution, ExecutionId, StepView};
 
 use super::{CliError, Common, End, output, progress};
-use crate::run::load;
-use crate::services::Services;
+use crate::stored::Definitions;
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
@@ -24,36 +24,41 @@ pub(super) struct ShowArgs {
 }
 
 pub(super) async fn run(common: &Common, args: ShowArgs) -> Result<End, CliError> {
-    let journal = Services::open_journal(&common.places()?)?;
+    let journal = common.journal().await?;
     let Some(id) = args.execution else {
         let rows = journal
-            .list(args.limit)
+            .list(Listing {
+                limit: args.limit,
+                ..Listing::default()
+            })
             .await
             .map_err(anyhow::Error::from)?;
         for row in rows {
             if args.json {
-                let view = json!({ "id": row.id.to_string(), "workflow_name": row.workflow_name, "status": row.status });
+                let view = json!({ "id": row.id.to_string(), "workflow_name": row.workflow_name, "status": row.status.as_str() });
                 output::line(&view.to_string());
             } else {
                 output::line(&format!(
                     "{}  {:<9}  {}",
-                    row.id, row.status, row.workflow_name
+                    row.id,
+                    row.status.as_str(),
+                    row.workflow_name
                 ));
             }
         }
         return Ok(End::Done);
     };
-    let row = journal
+    journal
         .find(id)
         .await
         .map_err(|error| CliError::Caller(error.into()))?;
     if args.events {
-        for event in journal.events(id, 0).await.map_err(anyhow::Error::from)? {
+        for event in journal.all_events(id).await.map_err(anyhow::Error::from)? {
             output::line(&serde_json::to_string(&event).map_err(anyhow::Error::from)?);
         }
         return Ok(End::Done);
     }
-    let execution = load(&journal, &row).await?;
+    let execution = Definitions::default().load(&*journal, id).await?.execution;
     if args.json {
         output::json(&execution.to_json());
     } else {

@@ -17,6 +17,11 @@ impl SecretSource {
         Self(format!("env:{name}"))
     }
 
+    /// A value that is given as it is.
+    pub(crate) fn literal(value: &str) -> Self {
+        Self(value.to_owned())
+    }
+
     /// Reads the secret.
     ///
     /// # Errors

@@ -7,8 +7,9 @@ use rusqlite::Connection;
 use crate::error::OpenError;
 
 /// Counted up when a change needs a migration; kept in SQLite's `user_version`.
-pub(crate) const FORMAT: i64 = 1;
+pub(crate) const FORMAT: i64 = 2;
 
+/// The names of a status are those of `ExecutionStatus`; times are milliseconds since 1970; texts are JSON.
 const TABLES: &str = "
 CREATE TABLE workflows (
     digest      TEXT PRIMARY KEY,
@@ -17,32 +18,73 @@ CREATE TABLE workflows (
     created_at  INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- due_at: when somebody must look at it. Owned executions have none, unless somebody else wrote to them.
 CREATE TABLE executions (
-    id          TEXT PRIMARY KEY,
-    workflow    TEXT NOT NULL REFERENCES workflows (digest),
+    key         INTEGER PRIMARY KEY,
+    id          TEXT NOT NULL UNIQUE,
+    digest      TEXT NOT NULL REFERENCES workflows (digest),
+    workflow    TEXT,
+    workflow_version INTEGER,
     status      TEXT NOT NULL,
     version     INTEGER NOT NULL,
     owner       TEXT,
-    epoch       INTEGER NOT NULL DEFAULT 0,
+    epoch       INTEGER NOT NULL,
+    due_at      INTEGER,
     settings    TEXT NOT NULL,
     created_at  INTEGER NOT NULL,
     updated_at  INTEGER NOT NULL
-) WITHOUT ROWID;
+);
 CREATE INDEX executions_by_status ON executions (status, id);
+CREATE INDEX executions_by_workflow ON executions (workflow, id) WHERE workflow IS NOT NULL;
+CREATE INDEX executions_by_digest ON executions (digest);
+CREATE INDEX executions_due ON executions (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX executions_owned ON executions (owner) WHERE owner IS NOT NULL;
 
 CREATE TABLE events (
-    execution   TEXT NOT NULL REFERENCES executions (id),
+    execution   INTEGER NOT NULL REFERENCES executions (key),
     position    INTEGER NOT NULL,
     body        TEXT NOT NULL,
+    payloads    TEXT,
+    checksum    INTEGER NOT NULL,
     PRIMARY KEY (execution, position)
 ) WITHOUT ROWID;
+
+CREATE TABLE snapshots (
+    execution   INTEGER PRIMARY KEY REFERENCES executions (key),
+    version     INTEGER NOT NULL,
+    build       TEXT NOT NULL,
+    state       TEXT NOT NULL,
+    checksum    INTEGER NOT NULL
+);
+
+CREATE TABLE blobs (
+    digest      TEXT PRIMARY KEY,
+    text        TEXT NOT NULL
+);
+-- Which executions a blob is kept for.
+CREATE TABLE blob_uses (
+    execution   INTEGER NOT NULL REFERENCES executions (key),
+    digest      TEXT NOT NULL REFERENCES blobs (digest),
+    PRIMARY KEY (execution, digest)
+) WITHOUT ROWID;
+CREATE INDEX blob_uses_by_digest ON blob_uses (digest);
+
+CREATE TABLE records (
+    kind        TEXT NOT NULL,
+    id          TEXT NOT NULL,
+    version     INTEGER NOT NULL,
+    due_at      INTEGER,
+    body        TEXT NOT NULL,
+    PRIMARY KEY (kind, id)
+) WITHOUT ROWID;
+CREATE INDEX records_due ON records (due_at, id) WHERE due_at IS NOT NULL;
 ";
 
-/// Makes the tables of a new file; refuses a file of another format.
+/// Makes the tables of a new file; brings an older file to this format; refuses a newer one.
 pub(crate) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
-    let database = |source| OpenError::Database {
-        path: path.to_owned(),
-        source,
+    let database = |source: rusqlite::Error| OpenError::Database {
+        place: path.display().to_string(),
+        source: source.into(),
     };
     configure(connection).map_err(database)?;
     let transaction = connection
@@ -53,29 +95,32 @@ pub(crate) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Op
         .map_err(database)?;
     match found {
         FORMAT => return Ok(()),
-        0 => {
-            transaction.execute_batch(TABLES).map_err(database)?;
-            transaction
-                .pragma_update(None, "user_version", FORMAT)
-                .map_err(database)?;
-        }
+        0 => transaction.execute_batch(TABLES).map_err(database)?,
+        1 => super::format_1::migrate(&transaction, TABLES).map_err(database)?,
         _ => {
             return Err(OpenError::Format {
-                path: path.to_owned(),
+                place: path.display().to_string(),
                 found,
                 known: FORMAT,
             });
         }
     }
+    transaction
+        .pragma_update(None, "user_version", FORMAT)
+        .map_err(database)?;
     transaction.commit().map_err(database)
 }
 
 /// Settings of a connection. `synchronous = FULL`: an answered append survives a power cut.
 pub(crate) fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    /// Statements that are kept prepared; there are fewer.
+    const STATEMENTS: usize = 64;
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     write_ahead(connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "foreign_keys", "ON")
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(())
 }
 
 /// Turns the write-ahead log on. While another process does the same to a new file SQLite answers at once that it is

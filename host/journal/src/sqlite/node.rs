@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// This process, as the owner of executions.
 #[derive(Debug)]
-pub struct Node {
+pub(super) struct Node {
     id: String,
     path: PathBuf,
     /// Held until the process ends.
@@ -18,7 +18,7 @@ pub struct Node {
 
 impl Node {
     /// Registers this process under an id that nobody else has.
-    pub(crate) fn register(folder: &Path, id: String) -> std::io::Result<Self> {
+    pub(super) fn register(folder: &Path, id: String) -> std::io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let path = lock_path(folder, &id);
         let lock = OpenOptions::new()
@@ -36,12 +36,12 @@ impl Node {
         })
     }
 
-    pub fn id(&self) -> &str {
+    pub(super) fn id(&self) -> &str {
         &self.id
     }
 
     /// Whether the process with this id lives. Files of dead ones are removed.
-    pub(crate) fn is_alive(folder: &Path, id: &str) -> bool {
+    pub(super) fn is_alive(folder: &Path, id: &str) -> bool {
         let path = lock_path(folder, id);
         let file = match OpenOptions::new().write(true).open(&path) {
             Ok(file) => file,

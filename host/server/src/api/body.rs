@@ -1,0 +1,65 @@
+//! What a request says: its JSON, its path, its query.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use troupe_workflow::ExecutionId;
+
+use super::App;
+use super::error::ApiError;
+
+/// A JSON body, with the bytes it was read from.
+pub(super) struct Body<T> {
+    pub(super) value: T,
+    pub(super) bytes: Bytes,
+}
+
+impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let bytes = Bytes::from_request(request, app).await.map_err(|error| {
+            if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+                ApiError::too_large("the body is too large")
+            } else {
+                ApiError::malformed("the body ended early")
+            }
+        })?;
+        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        let value = serde_json::from_slice(text)
+            .map_err(|error| ApiError::malformed(format!("the body cannot be read: {error}")))?;
+        Ok(Self { value, bytes })
+    }
+}
+
+/// The execution that the path names.
+pub(super) struct OfExecution(pub(super) ExecutionId);
+
+impl FromRequestParts<App> for OfExecution {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Path(id) = Path::<String>::from_request_parts(parts, app)
+            .await
+            .map_err(|error| ApiError::malformed(error.body_text()))?;
+        let id = id
+            .parse()
+            .map_err(|error: troupe_workflow::IdError| ApiError::not_found(error.to_string()))?;
+        Ok(Self(id))
+    }
+}
+
+/// The parameters behind the question mark.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Query(params) = Query::from_request_parts(parts, app)
+            .await
+            .map_err(|error| ApiError::malformed(error.body_text()))?;
+        Ok(Self(params))
+    }
+}

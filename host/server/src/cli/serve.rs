@@ -1,0 +1,85 @@
+//! `troupe serve`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{CliError, Common, End, output};
+use crate::node::{Node, NodeParts};
+use crate::services::ServicesBySettings;
+use crate::{api, clock, open, tasks};
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// Where to listen; port 0 takes a free one [default: the operator's file, then 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+}
+
+pub(super) async fn run(common: &Common, args: &ServeArgs) -> Result<End, CliError> {
+    let config = common.config()?;
+    let places = common.places()?;
+    let listen = args.listen.unwrap_or(config.server.listen);
+    if !listen.ip().is_loopback() {
+        return Err(CliError::Caller(anyhow!(
+            "{listen} can be reached from other machines, and this version knows no keys yet: listen on 127.0.0.1, behind a proxy that asks who is there"
+        )));
+    }
+    let journal = open::journal(&config.server, &places).await?;
+    let beat = journal
+        .beat(clock::machine_time())
+        .await
+        .map_err(anyhow::Error::from)?;
+    clock::set_offset(beat.clock_offset_ms);
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("{listen} cannot be listened at; choose another with --listen"))?;
+    let listens_at = listener.local_addr().context("the listening address")?;
+    let server = config.server.clone();
+    let node = Node::new(NodeParts {
+        journal: Arc::clone(&journal),
+        services: ServicesBySettings::new(journal, config, places),
+        concurrency: server.concurrency,
+        queue_max: server.queue_max,
+        grace: Duration::from_millis(server.grace_ms),
+    });
+    let working = tasks::spawn("node", Arc::clone(&node).run());
+    output::line(&format!("listening on http://{listens_at}"));
+    output::note("without keys: whoever can use this machine's loopback can use this server");
+    let ending = {
+        let node = Arc::clone(&node);
+        async move {
+            ended().await;
+            node.drain();
+        }
+    };
+    axum::serve(listener, api::router(node, listens_at))
+        .with_graceful_shutdown(ending)
+        .await
+        .context("the server ended")?;
+    working
+        .await
+        .context("the work on executions ended early")?;
+    Ok(End::Done)
+}
+
+/// Ends when the process is asked to end.
+async fn ended() {
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::warn!(%error, "SIGTERM cannot be listened for");
+            let _ = tokio::signal::ctrl_c().await;
+            return;
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

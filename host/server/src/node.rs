@@ -1,0 +1,506 @@
+//! One process that works on executions: it takes those that are due, drives them, and gives them back.
+//!
+//! An execution that waits is nowhere but in the journal. A wake-up carries nothing: whoever is woken looks there.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use troupe_journal::{
+    AppendError, BEAT_EVERY, Claim, Epoch, FirstOwner, Journal, ReadError, RecordWrite, Release,
+};
+use troupe_workflow::{ExecutionId, Timestamp};
+
+use crate::agents::Agents;
+use crate::clock::{self, SystemClock};
+use crate::driver::{DriveError, Driver, Origin, Owned, Patience, Works};
+use crate::operations::OperationError;
+use crate::run::{self, GivenBack, NewRun, RunSettings, give_back};
+use crate::services::ServicesBySettings;
+use crate::stored::Definitions;
+use crate::tasks;
+
+/// Executions that are taken before there is a place for them, so that a place is never empty while a claim is under
+/// way. Small: what one process has taken, no other can work on.
+const AHEAD: usize = 32;
+/// Executions that one claim takes at most: bounds the transaction.
+const CLAIM_MAX: usize = 64;
+/// Timers that end sooner are waited for in memory: giving an execution back and taking it again costs more.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+/// No look at the journal is further away: clocks are set, and hints get lost.
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
+/// How long it is believed that there is room in the queue, or none: measuring it reads as many rows as wait.
+const ROOM_KNOWN_FOR: Duration = Duration::from_millis(500);
+/// How long an execution is left alone whose needs this machine does not meet.
+const UNMET_PAUSE: Duration = Duration::from_secs(60);
+
+/// What a node is made of.
+pub(crate) struct NodeParts {
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) services: ServicesBySettings,
+    /// Executions at work at once.
+    pub(crate) concurrency: usize,
+    /// Executions that may wait for a place, in all processes on one database; then new ones are refused.
+    pub(crate) queue_max: u32,
+    /// How long steps that run may go on when the process is to end.
+    pub(crate) grace: Duration,
+}
+
+/// A process that works on executions.
+pub(crate) struct Node {
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) services: ServicesBySettings,
+    pub(crate) definitions: Definitions,
+    places: Arc<Semaphore>,
+    concurrency: usize,
+    queue_max: u32,
+    /// When the queue was last measured, and whether there was room.
+    room: Mutex<Option<(Timestamp, bool)>>,
+    grace: Duration,
+    /// Those that are driven here, with what wakes their drivers.
+    at_work: Mutex<BTreeMap<ExecutionId, Arc<Notify>>>,
+    /// Says: something may be due.
+    look: Notify,
+    adopted: mpsc::Sender<(Owned, OwnedSemaphorePermit)>,
+    adoptions: Mutex<Option<mpsc::Receiver<(Owned, OwnedSemaphorePermit)>>>,
+    drain: watch::Sender<bool>,
+}
+
+impl Node {
+    pub(crate) fn new(parts: NodeParts) -> Arc<Self> {
+        let (adopted, adoptions) = mpsc::channel(parts.concurrency.max(1));
+        Arc::new(Self {
+            journal: parts.journal,
+            services: parts.services,
+            definitions: Definitions::default(),
+            places: Arc::new(Semaphore::new(parts.concurrency.max(1))),
+            concurrency: parts.concurrency.max(1),
+            queue_max: parts.queue_max,
+            room: Mutex::new(None),
+            grace: parts.grace,
+            at_work: Mutex::default(),
+            look: Notify::new(),
+            adopted,
+            adoptions: Mutex::new(Some(adoptions)),
+            drain: watch::channel(false).0,
+        })
+    }
+
+    /// Works until [`Node::drain`] is called; then finishes what runs, or hands it over.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let adoptions = self
+            .adoptions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(mut adoptions) = adoptions else {
+            return;
+        };
+        let beating = tasks::spawn("beat", Arc::clone(&self).beat());
+        let _beating = tasks::AbortOnDrop(beating);
+        let mut workers = JoinSet::new();
+        let mut drain = self.drain.subscribe();
+        while !*drain.borrow() {
+            let wait = self.take_due(&mut workers).await.unwrap_or_else(|error| {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the journal cannot be looked at; trying again"
+                );
+                Duration::from_secs(1)
+            });
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.look.notified() => {}
+                () = self.journal.changed() => {}
+                Some((owned, place)) = adoptions.recv() => {
+                    self.employ(&mut workers, (owned.execution.id(), owned.epoch), (Some(owned), Some(place)));
+                }
+                Some(_) = workers.join_next(), if !workers.is_empty() => {}
+                _ = drain.changed() => {}
+            }
+            while workers.try_join_next().is_some() {}
+        }
+        self.finish(workers).await;
+    }
+
+    /// Starts nothing new from now on.
+    pub(crate) fn drain(&self) {
+        self.drain.send_replace(true);
+    }
+
+    /// Whether it takes work.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.drain.borrow()
+    }
+
+    /// Executions that are at work here.
+    pub(crate) fn at_work(&self) -> usize {
+        self.at_work_map().len()
+    }
+
+    /// Somebody wrote to an execution, or made one.
+    pub(crate) fn look_at(&self, id: ExecutionId) {
+        match self.at_work_map().get(&id) {
+            Some(wake) => wake.notify_one(),
+            None => self.look.notify_one(),
+        }
+    }
+
+    /// Records a new execution, and works on it at once where there is a place.
+    ///
+    /// # Errors
+    /// What the journal says.
+    pub(crate) async fn create(&self, id: ExecutionId, mut new: NewRun) -> Result<(), AppendError> {
+        let place = if self.is_draining() {
+            None
+        } else {
+            Arc::clone(&self.places).try_acquire_owned().ok()
+        };
+        new.first_owner = match place {
+            Some(_) => FirstOwner::Creator,
+            None => FirstOwner::Anyone,
+        };
+        let owned = run::create(&*self.journal, id, new).await?;
+        match place {
+            // Where it cannot be sent the process ends: what it owns is handed over there.
+            Some(place) => {
+                let _ = self.adopted.send((owned, place)).await;
+            }
+            None => self.look.notify_one(),
+        }
+        Ok(())
+    }
+
+    /// Whether one more execution may be created: what waits is bounded, or it would only grow.
+    ///
+    /// # Errors
+    /// [`OperationError::Busy`] where it may not.
+    pub(crate) async fn check_room(&self) -> Result<(), OperationError> {
+        let busy = |why: &str| Err(OperationError::Busy(why.to_owned()));
+        if self.is_draining() {
+            return busy("this server is about to end");
+        }
+        let now = clock::now();
+        let known = *self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_room = match known {
+            Some((at, has_room)) if now.since(at) < ROOM_KNOWN_FOR => has_room,
+            Some(_) | None => {
+                let has_room = self.journal.queued(now, self.queue_max).await? < self.queue_max;
+                *self.room.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, has_room));
+                has_room
+            }
+        };
+        if has_room {
+            return Ok(());
+        }
+        busy("more executions wait than `[server] queue_max` allows")
+    }
+
+    /// Writes and reads a little, to see whether the journal takes it.
+    pub(crate) async fn probe(&self) -> anyhow::Result<()> {
+        let kind = "probe";
+        let id = self.journal.node().to_owned();
+        let known = self.journal.record(kind, id.clone()).await?;
+        let write = RecordWrite {
+            kind,
+            id,
+            expected: known.map_or(0, |record| record.version),
+            due_at: None,
+            body: Some("{}".to_owned()),
+        };
+        match self.journal.write(Vec::new(), vec![write]).await {
+            // Two probes at once.
+            Ok(()) | Err(AppendError::Record { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn at_work_map(&self) -> MutexGuard<'_, BTreeMap<ExecutionId, Arc<Notify>>> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what is due and wakes those that others wrote to. Answers how long nothing will be due.
+    async fn take_due(
+        self: &Arc<Self>,
+        workers: &mut JoinSet<()>,
+    ) -> Result<Duration, anyhow::Error> {
+        for (id, _) in self.journal.written_by_others().await? {
+            if let Some(wake) = self.at_work_map().get(&id) {
+                wake.notify_one();
+            }
+        }
+        let room = (self.concurrency + AHEAD).saturating_sub(workers.len());
+        if room == 0 {
+            return Ok(LOOK_AT_LEAST_EVERY);
+        }
+        let now = clock::now();
+        if let Some(due) = self.journal.next_due().await?
+            && due > now
+        {
+            return Ok(due.since(now).min(LOOK_AT_LEAST_EVERY));
+        }
+        if self.journal.queued(now, 1).await? == 0 {
+            return Ok(LOOK_AT_LEAST_EVERY);
+        }
+        let limit = u32::try_from(room.min(CLAIM_MAX)).unwrap_or(u32::MAX);
+        for claimed in self.journal.claim(Claim { now, limit }).await? {
+            self.employ(workers, (claimed.id, claimed.epoch), (None, None));
+        }
+        Ok(Duration::ZERO)
+    }
+
+    /// Starts to work on an execution that this process owns.
+    fn employ(
+        self: &Arc<Self>,
+        workers: &mut JoinSet<()>,
+        (id, epoch): (ExecutionId, Epoch),
+        (owned, place): (Option<Owned>, Option<OwnedSemaphorePermit>),
+    ) {
+        let wake = Arc::new(Notify::new());
+        self.at_work_map().insert(id, Arc::clone(&wake));
+        let node = Arc::clone(self);
+        let entry = AtWork {
+            node: Arc::clone(self),
+            id,
+        };
+        workers.spawn(async move {
+            let _entry = entry;
+            let places = Arc::clone(&node.places);
+            let _place = match place {
+                Some(place) => Ok(place),
+                None => places.acquire_owned().await,
+            };
+            if let Err(error) = node.work((id, epoch), owned, wake).await {
+                node.leave((id, epoch), &error).await;
+            }
+        });
+    }
+
+    /// Drives an execution until nothing more can be done now, and gives it back.
+    async fn work(
+        &self,
+        (id, epoch): (ExecutionId, Epoch),
+        owned: Option<Owned>,
+        wake: Arc<Notify>,
+    ) -> anyhow::Result<()> {
+        let loaded = match owned {
+            Some(owned) => {
+                let row = self.journal.find(id).await?;
+                (row, owned)
+            }
+            None => {
+                let loaded = self.definitions.load(&*self.journal, id).await?;
+                let origin = if loaded.row.version == 1 {
+                    Origin::Created
+                } else {
+                    Origin::Recovered
+                };
+                let owned = Owned {
+                    execution: loaded.execution,
+                    epoch,
+                    origin,
+                };
+                (loaded.row, owned)
+            }
+        };
+        let (row, mut owned) = loaded;
+        let settings: RunSettings = serde_json::from_str(&row.settings)?;
+        let services = self.services.get(&settings)?;
+        if let Err(faults) = services.check(owned.execution.definition()).await
+            && !owned.execution.is_cancelling()
+        {
+            return Err(Unmet(faults.to_string()).into());
+        }
+        let works = Works {
+            journal: Arc::clone(&self.journal),
+            clock: Arc::new(SystemClock),
+            performer: Arc::new(Agents { services }),
+        };
+        loop {
+            if !owned.execution.status().is_terminal() {
+                let driver = Driver::new(owned, works.clone(), None)
+                    .with_patience(Patience::For(SHORT_WAIT))
+                    .with_drain(self.drain.subscribe())
+                    .with_waker(Arc::clone(&wake));
+                owned = Owned {
+                    execution: driver.drive().await?,
+                    epoch,
+                    origin: Origin::Created,
+                };
+            }
+            match give_back(&*self.journal, owned, &None).await? {
+                GivenBack::All(_) => return Ok(()),
+                GivenBack::Not(again) => owned = again,
+            }
+        }
+    }
+
+    /// What becomes of an execution that cannot be worked on.
+    async fn leave(&self, (id, epoch): (ExecutionId, Epoch), error: &anyhow::Error) {
+        let due_at = match trouble_of(error) {
+            Trouble::Lost => {
+                tracing::info!(execution.id = %id, "another process works on it now");
+                return;
+            }
+            // What cannot be written now is found in this process's hands later, see `give_back_forgotten`.
+            Trouble::Passing => {
+                tracing::warn!(execution.id = %id, error = format!("{error:#}"), "an execution is left for a while");
+                return;
+            }
+            Trouble::Unmet => {
+                tracing::warn!(execution.id = %id, error = format!("{error:#}"), "an execution is left for a while");
+                Some(clock::now().plus(UNMET_PAUSE))
+            }
+            Trouble::Ours => {
+                tracing::error!(execution.id = %id, error = format!("{error:#}"), "an execution cannot be worked on; it is left until somebody writes to it");
+                None
+            }
+        };
+        let Ok(row) = self.journal.find(id).await else {
+            return;
+        };
+        let release = Release {
+            execution: id,
+            epoch,
+            version: row.version,
+            due_at,
+            snapshot: None,
+        };
+        if let Err(error) = self.journal.release(release).await {
+            tracing::warn!(execution.id = %id, %error, "an execution cannot be given back");
+        }
+    }
+
+    /// Gives signs of life, and gives back what nobody here works on.
+    async fn beat(self: Arc<Self>) {
+        let mut forgotten = Vec::new();
+        loop {
+            match self.journal.beat(clock::machine_time()).await {
+                Ok(beat) => {
+                    clock::set_offset(beat.clock_offset_ms);
+                    if beat.freed > 0 {
+                        tracing::info!(
+                            executions = beat.freed,
+                            "a process ended, and left executions"
+                        );
+                        self.look.notify_one();
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the journal does not take this process's sign of life");
+                }
+            }
+            if let Err(error) = self.give_back_forgotten(&mut forgotten).await {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the journal cannot be looked at"
+                );
+            }
+            tokio::time::sleep(BEAT_EVERY).await;
+        }
+    }
+
+    /// An execution that this process owns and does not work on, at two looks in a row, is given back: the answer of
+    /// a claim was lost, or that of a release, or the journal could not be written when its driver left it.
+    async fn give_back_forgotten(
+        &self,
+        before: &mut Vec<(ExecutionId, Epoch)>,
+    ) -> anyhow::Result<()> {
+        let owned = self.journal.owned().await?;
+        let forgotten: Vec<_> = {
+            let at_work = self.at_work_map();
+            owned
+                .into_iter()
+                .filter(|(id, _)| !at_work.contains_key(id))
+                .collect()
+        };
+        for (id, epoch) in forgotten.iter().filter(|one| before.contains(one)) {
+            run::hand_over(&*self.journal, *id, *epoch).await?;
+            self.look.notify_one();
+        }
+        *before = forgotten;
+        Ok(())
+    }
+
+    /// Lets what runs come to its end, for a while; then hands over what is left.
+    async fn finish(&self, mut workers: JoinSet<()>) {
+        let all = async { while workers.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.grace, all).await.is_err() {
+            tracing::warn!(
+                executions = workers.len(),
+                "steps still run; their executions are handed over"
+            );
+            workers.shutdown().await;
+        }
+        let left = self.journal.owned().await.unwrap_or_default();
+        for (id, epoch) in left {
+            if let Err(error) = run::hand_over(&*self.journal, id, epoch).await {
+                tracing::warn!(execution.id = %id, %error, "an execution cannot be handed over; others take it when this process is gone");
+            }
+        }
+    }
+}
+
+/// An execution is at work as long as this lives.
+struct AtWork {
+    node: Arc<Node>,
+    id: ExecutionId,
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.node.at_work_map().remove(&self.id);
+    }
+}
+
+/// This machine lacks what an execution needs.
+#[derive(Debug, thiserror::Error)]
+#[error("this machine's configuration lacks what it needs:\n{0}")]
+struct Unmet(String);
+
+/// Why an execution cannot be worked on.
+enum Trouble {
+    /// Another process has it.
+    Lost,
+    /// The database may be back soon.
+    Passing,
+    /// The configuration may change.
+    Unmet,
+    /// Our fault, or a damaged journal.
+    Ours,
+}
+
+fn trouble_of(error: &anyhow::Error) -> Trouble {
+    let append = |error: &AppendError| match error {
+        AppendError::Fenced | AppendError::NotFound(_) => Trouble::Lost,
+        AppendError::Database { .. } | AppendError::Unknown { .. } | AppendError::Closed => {
+            Trouble::Passing
+        }
+        _ => Trouble::Ours,
+    };
+    let read = |error: &ReadError| match error {
+        ReadError::NotFound(_) => Trouble::Lost,
+        ReadError::Database { .. } | ReadError::Closed => Trouble::Passing,
+        ReadError::NoDocument(_) | ReadError::Corrupt { .. } => Trouble::Ours,
+    };
+    for cause in error.chain() {
+        if let Some(error) = cause.downcast_ref::<AppendError>() {
+            return append(error);
+        }
+        if let Some(error) = cause.downcast_ref::<ReadError>() {
+            return read(error);
+        }
+        match cause.downcast_ref::<DriveError>() {
+            Some(DriveError::Journal(error)) => return append(error),
+            Some(DriveError::Read(error)) => return read(error),
+            Some(DriveError::Illegal(_)) => return Trouble::Ours,
+            None => {}
+        }
+        if cause.is::<Unmet>() {
+            return Trouble::Unmet;
+        }
+    }
+    Trouble::Ours
+}

@@ -1,0 +1,31 @@
+//! Opens the journal that the configuration names, with this process registered as one that works on executions.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use troupe_journal::{Journal, SqliteJournal};
+
+use crate::config::{Places, ServerSection};
+
+/// Opens the journal.
+///
+/// # Errors
+/// A database that cannot be reached, is damaged, or belongs to a newer version.
+pub(crate) async fn journal(
+    server: &ServerSection,
+    places: &Places,
+) -> anyhow::Result<Arc<dyn Journal>> {
+    let node = format!("{:032x}", u128::from_le_bytes(crate::clock::entropy()));
+    let fail_point = crate::config::fail_point()?.map(Arc::new);
+    let database = server.database.read().map_err(anyhow::Error::msg)?;
+    match database.expose() {
+        "sqlite" => Ok(Arc::new(SqliteJournal::open(
+            &places.data,
+            node,
+            fail_point,
+        )?)),
+        _ => bail!(
+            "the database is `sqlite`, for a file in the data folder, or the address of a PostgreSQL database, `postgres://…`"
+        ),
+    }
+}

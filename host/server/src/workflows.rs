@@ -1,0 +1,138 @@
+//! Stored workflows: a name for documents, of which each change makes a new version.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use troupe_journal::{
+    AppendError, Document, Journal, Record, RecordListing, RecordWrite, WorkflowVersion,
+};
+use troupe_workflow::{Definition, Timestamp, WorkflowDigest};
+
+use crate::clock;
+use crate::operations::OperationError;
+
+/// The kind of their records.
+const KIND: &str = "workflow";
+
+/// A stored workflow.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StoredWorkflow {
+    /// `wf_…`
+    #[serde(skip)]
+    pub(crate) id: String,
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) description: Option<String>,
+    pub(crate) created_at: Timestamp,
+    /// The documents of its versions, the first of them that of version 1.
+    pub(crate) versions: Vec<WorkflowDigest>,
+}
+
+impl StoredWorkflow {
+    fn read(record: &Record) -> Result<Self, OperationError> {
+        let stored: Self = serde_json::from_str(&record.body).map_err(anyhow::Error::from)?;
+        Ok(Self {
+            id: record.id.clone(),
+            ..stored
+        })
+    }
+
+    /// The newest version.
+    pub(crate) fn version(&self) -> u32 {
+        u32::try_from(self.versions.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Stores a document as version 1 of a new workflow.
+pub(crate) async fn create(
+    journal: &dyn Journal,
+    definition: &Definition,
+    mut records: Vec<RecordWrite>,
+    id: String,
+) -> Result<StoredWorkflow, OperationError> {
+    let description = definition.document().get("description");
+    let stored = StoredWorkflow {
+        id,
+        name: definition.name().to_owned(),
+        description: description.and_then(Value::as_str).map(str::to_owned),
+        created_at: clock::now(),
+        versions: vec![definition.digest().clone()],
+    };
+    records.push(RecordWrite {
+        kind: KIND,
+        id: stored.id.clone(),
+        expected: 0,
+        due_at: None,
+        body: Some(serde_json::to_string(&stored).map_err(anyhow::Error::from)?),
+    });
+    let document = Document {
+        digest: definition.digest().clone(),
+        name: definition.name().to_owned(),
+        text: definition.document().to_string(),
+    };
+    match journal.write(vec![document], records).await {
+        Ok(()) => Ok(stored),
+        // Nobody else has this id.
+        Err(AppendError::Unknown { source }) => match find(journal, &stored.id).await {
+            Ok(stored) => Ok(stored),
+            Err(_) => Err(AppendError::Unknown { source }.into()),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) async fn find(
+    journal: &dyn Journal,
+    id: &str,
+) -> Result<StoredWorkflow, OperationError> {
+    match journal.record(KIND, id.to_owned()).await? {
+        Some(record) => StoredWorkflow::read(&record),
+        None => Err(OperationError::NotFound {
+            what: "workflow",
+            id: id.chars().take(80).collect(),
+        }),
+    }
+}
+
+/// A page of them, by id: the oldest first.
+pub(crate) async fn list(
+    journal: &dyn Journal,
+    after: Option<String>,
+    limit: u32,
+) -> Result<Vec<StoredWorkflow>, OperationError> {
+    let listing = RecordListing {
+        kind: KIND,
+        due: None,
+        after,
+        limit,
+    };
+    let records = journal.records(listing).await?;
+    records.iter().map(StoredWorkflow::read).collect()
+}
+
+/// The definition of a version; none: of the newest.
+pub(crate) async fn definition(
+    journal: &dyn Journal,
+    stored: &StoredWorkflow,
+    version: Option<u32>,
+) -> Result<(Arc<Definition>, WorkflowVersion), OperationError> {
+    let version = version.unwrap_or(stored.version());
+    let index = usize::try_from(version).unwrap_or(0).checked_sub(1);
+    let digest = index.and_then(|index| stored.versions.get(index));
+    let Some(digest) = digest else {
+        return Err(OperationError::Invalid(format!(
+            "{} has the versions 1 to {}, not {version}",
+            stored.id,
+            stored.version()
+        )));
+    };
+    let document = journal.document(digest.clone()).await?;
+    let document: Value = serde_json::from_str(&document.text).map_err(anyhow::Error::from)?;
+    let definition = Definition::compile(&document).map_err(OperationError::Faults)?;
+    let version = WorkflowVersion {
+        id: stored.id.clone(),
+        version,
+    };
+    Ok((Arc::new(definition), version))
+}
