@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use troupe_providers::{Completion, Finish, ModelRequest, ProviderError, SearchAnswer, ToolCall};
 use troupe_workflow::{
-    CallKind, CallOutcome, CallRecord, Code, Failure, MicroUsd, StartStep, StepPath, Usage,
+    CallKind, CallOutcome, CallRecord, Code, ExecutionId, Failure, MicroUsd, StartStep, StepPath,
+    Usage,
 };
 
 use crate::driver::{EndCall, Granted, StartCall, StepMessage, WorstCase};
@@ -18,6 +19,7 @@ use crate::sources::{Question, Sources};
 
 /// The way of one attempt to the outside.
 pub(crate) struct CallGateway {
+    execution: ExecutionId,
     path: StepPath,
     attempt: u32,
     driver: mpsc::Sender<StepMessage>,
@@ -38,8 +40,13 @@ pub(crate) struct Answer {
 }
 
 impl CallGateway {
-    pub(crate) fn new(start: &StartStep, driver: mpsc::Sender<StepMessage>) -> Self {
+    pub(crate) fn new(
+        execution: ExecutionId,
+        start: &StartStep,
+        driver: mpsc::Sender<StepMessage>,
+    ) -> Self {
         Self {
+            execution,
             path: start.path.clone(),
             attempt: start.attempt,
             driver,
@@ -135,10 +142,10 @@ impl CallGateway {
         request.max_tokens = granted.max_tokens.or(request.max_tokens);
         // Each call of a step has a key of its own, and the same one when it is made again.
         request.idempotency_key = format!("{}/{}", request.idempotency_key, granted.call);
-        // Waiting for a slot is part of the call; nobody closes the semaphore.
-        let slot = route.service.slots.acquire().await;
+        // Waiting for a place is part of the call.
+        let pass = route.service.gate.enter(self.execution).await;
         let result = route.service.provider.complete(&request).await;
-        drop(slot);
+        drop(pass);
         self.settle(route, &granted, result).await
     }
 

@@ -9,6 +9,7 @@ pub mod clock;
 mod components;
 mod config;
 pub mod driver;
+mod gate;
 mod host_calls;
 mod models;
 mod run;

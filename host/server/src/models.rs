@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
 use troupe_providers::{
     ANTHROPIC_BASE_URL, Anthropic, AnthropicSettings, HttpClient, ModelPrice, ModelProvider,
     OFFLINE_MODEL, OPENAI_BASE_URL, Offline, OpenAi, OpenAiSettings, PriceTable,
@@ -11,6 +10,7 @@ use troupe_providers::{
 use troupe_workflow::nearest;
 
 use crate::config::{ModelConfig, ProviderConfig, ProviderKind, SecretSource, ServerConfig};
+use crate::gate::Gate;
 
 /// Names that are there without any configuration: the name, its provider, the provider's name for it.
 const MODELS: [(&str, &str, &str); 10] = [
@@ -53,7 +53,7 @@ pub(crate) struct Models {
 /// A provider with its own limit of requests at once.
 pub(crate) struct Service {
     pub(crate) provider: ModelProvider,
-    pub(crate) slots: Semaphore,
+    pub(crate) gate: Gate,
 }
 
 /// One model that a name stands for.
@@ -179,7 +179,7 @@ fn offline_route() -> Route {
     let provider = ModelProvider::Offline(Offline::new("offline"));
     let service = Arc::new(Service {
         provider,
-        slots: Semaphore::new(CONCURRENCY),
+        gate: Gate::new(CONCURRENCY),
     });
     Route {
         service,
@@ -228,6 +228,6 @@ fn service(
         }
         ProviderKind::Offline => ModelProvider::Offline(Offline::new(name)),
     };
-    let slots = Semaphore::new(settings.concurrency.unwrap_or(CONCURRENCY).max(1));
-    Ok(Arc::new(Service { provider, slots }))
+    let gate = Gate::new(settings.concurrency.unwrap_or(CONCURRENCY));
+    Ok(Arc::new(Service { provider, gate }))
 }
