@@ -12,6 +12,7 @@ pub mod driver;
 mod gate;
 mod host_calls;
 mod models;
+mod rates;
 mod run;
 mod services;
 mod sources;
