@@ -261,6 +261,13 @@ impl ModelRequest {
             .saturating_add(OVERHEAD_TOKENS)
     }
 
+    /// About how many input tokens it has, for pacing calls: a token of prose, code or Chinese stands for some three
+    /// bytes.
+    #[must_use]
+    pub fn input_tokens_expected(&self) -> u64 {
+        self.input_tokens_max().div_ceil(3)
+    }
+
     /// What stands in for a usage that the provider did not send: the bounds of both sides.
     pub(crate) fn usage_max(&self, output_bytes: usize) -> Usage {
         let output = u64::try_from(output_bytes).unwrap_or(u64::MAX);

@@ -9,15 +9,20 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use troupe_providers::{Completion, Finish, ModelRequest, ProviderError, SearchAnswer, ToolCall};
 use troupe_workflow::{
-    CallKind, CallOutcome, CallRecord, Code, Failure, MicroUsd, StartStep, StepPath, Usage,
+    CallKind, CallOutcome, CallRecord, Code, ExecutionId, Failure, MicroUsd, StartStep, StepPath,
+    Usage,
 };
 
 use crate::driver::{EndCall, Granted, StartCall, StepMessage, WorstCase};
 use crate::models::Route;
 use crate::sources::{Question, Sources};
 
+/// What an answer is taken for by a provider's rate until it is there, where nothing limits it.
+const ANSWER_TOKENS_EXPECTED: u64 = 1_024;
+
 /// The way of one attempt to the outside.
 pub(crate) struct CallGateway {
+    execution: ExecutionId,
     path: StepPath,
     attempt: u32,
     driver: mpsc::Sender<StepMessage>,
@@ -38,8 +43,13 @@ pub(crate) struct Answer {
 }
 
 impl CallGateway {
-    pub(crate) fn new(start: &StartStep, driver: mpsc::Sender<StepMessage>) -> Self {
+    pub(crate) fn new(
+        execution: ExecutionId,
+        start: &StartStep,
+        driver: mpsc::Sender<StepMessage>,
+    ) -> Self {
         Self {
+            execution,
             path: start.path.clone(),
             attempt: start.attempt,
             driver,
@@ -131,14 +141,29 @@ impl CallGateway {
             request: hash,
             worst: Some(worst),
         };
-        let granted = self.start(call).await?;
+        // Before the call is recorded: one that waits reserves nothing, and a crash does not leave it charged.
+        let expected = request.max_tokens.map_or(ANSWER_TOKENS_EXPECTED, u64::from);
+        let tokens = request.input_tokens_expected().saturating_add(expected);
+        let admission = route.service.admit(self.execution, tokens).await;
+        let granted = match self.start(call).await {
+            Ok(granted) => granted,
+            Err(failure) => {
+                admission.settle(Some(0));
+                return Err(failure);
+            }
+        };
         request.max_tokens = granted.max_tokens.or(request.max_tokens);
         // Each call of a step has a key of its own, and the same one when it is made again.
         request.idempotency_key = format!("{}/{}", request.idempotency_key, granted.call);
-        // Waiting for a slot is part of the call; nobody closes the semaphore.
-        let slot = route.service.slots.acquire().await;
         let result = route.service.provider.complete(&request).await;
-        drop(slot);
+        admission.settle(match &result {
+            Ok(completion) => {
+                let usage = &completion.usage;
+                Some(usage.input_tokens.saturating_add(usage.output_tokens))
+            }
+            Err(error) if error.sent() => None,
+            Err(_not_sent) => Some(0),
+        });
         self.settle(route, &granted, result).await
     }
 

@@ -3,6 +3,7 @@
 mod secret;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -78,11 +79,10 @@ pub(crate) struct ProviderConfig {
     pub(crate) api_key: Option<SecretSource>,
     /// Requests at once; further ones wait.
     pub(crate) concurrency: Option<usize>,
-    // Kept for files that state them; rates are not limited by this version.
-    #[serde(rename = "requests_per_minute")]
-    _requests_per_minute: Option<u64>,
-    #[serde(rename = "tokens_per_minute")]
-    _tokens_per_minute: Option<u64>,
+    /// Requests that may begin in a minute; further ones wait.
+    pub(crate) requests_per_minute: Option<NonZeroU64>,
+    /// Tokens of requests and answers in a minute; further requests wait.
+    pub(crate) tokens_per_minute: Option<NonZeroU64>,
 }
 
 impl ProviderConfig {
@@ -93,8 +93,8 @@ impl ProviderConfig {
             base_url: None,
             api_key: Some(api_key),
             concurrency: None,
-            _requests_per_minute: None,
-            _tokens_per_minute: None,
+            requests_per_minute: None,
+            tokens_per_minute: None,
         }
     }
 }

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
 use troupe_providers::{
     ANTHROPIC_BASE_URL, Anthropic, AnthropicSettings, HttpClient, ModelPrice, ModelProvider,
     OFFLINE_MODEL, OPENAI_BASE_URL, Offline, OpenAi, OpenAiSettings, PriceTable,
 };
-use troupe_workflow::nearest;
+use troupe_workflow::{ExecutionId, nearest};
 
+use crate::clock::SystemClock;
 use crate::config::{ModelConfig, ProviderConfig, ProviderKind, SecretSource, ServerConfig};
+use crate::gate::{Gate, Pass};
+use crate::rates::{Rates, RatesConfig};
 
 /// Names that are there without any configuration: the name, its provider, the provider's name for it.
 const MODELS: [(&str, &str, &str); 10] = [
@@ -50,10 +52,19 @@ pub(crate) struct Models {
     prices: PriceTable,
 }
 
-/// A provider with its own limit of requests at once.
+/// A provider with its own limits of requests at once and in a minute.
 pub(crate) struct Service {
     pub(crate) provider: ModelProvider,
-    pub(crate) slots: Semaphore,
+    gate: Gate,
+    rates: Rates,
+}
+
+/// A call that may be made now; dropping it lets the next one in.
+pub(crate) struct Admission<'a> {
+    rates: &'a Rates,
+    /// Tokens that it is charged with.
+    charged: u64,
+    _pass: Pass,
 }
 
 /// One model that a name stands for.
@@ -66,6 +77,30 @@ pub(crate) struct Route {
     pub(crate) price: Option<ModelPrice>,
     /// Whether it costs nothing, so that no price is needed.
     pub(crate) is_free: bool,
+}
+
+impl Service {
+    /// Waits until a call of an execution may be made, in fairness to the calls of others.
+    pub(crate) async fn admit(&self, execution: ExecutionId, tokens: u64) -> Admission<'_> {
+        // A place first: what the rates let through is then made at once, and not together with what waited before it.
+        let pass = self.gate.enter(execution).await;
+        self.rates.wait(execution, tokens).await;
+        Admission {
+            rates: &self.rates,
+            charged: tokens,
+            _pass: pass,
+        }
+    }
+}
+
+impl Admission<'_> {
+    /// Ends the call. None: nobody knows what it used, so it stays charged with what was assumed; so does one that is
+    /// dropped, for the provider may be at work on it.
+    pub(crate) fn settle(self, used: Option<u64>) {
+        if let Some(used) = used {
+            self.rates.correct(self.charged, used);
+        }
+    }
 }
 
 impl Models {
@@ -179,7 +214,8 @@ fn offline_route() -> Route {
     let provider = ModelProvider::Offline(Offline::new("offline"));
     let service = Arc::new(Service {
         provider,
-        slots: Semaphore::new(CONCURRENCY),
+        gate: Gate::new(CONCURRENCY),
+        rates: Rates::new(RatesConfig::default(), Arc::new(SystemClock)),
     });
     Route {
         service,
@@ -228,6 +264,13 @@ fn service(
         }
         ProviderKind::Offline => ModelProvider::Offline(Offline::new(name)),
     };
-    let slots = Semaphore::new(settings.concurrency.unwrap_or(CONCURRENCY).max(1));
-    Ok(Arc::new(Service { provider, slots }))
+    let rates = RatesConfig {
+        requests_per_minute: settings.requests_per_minute,
+        tokens_per_minute: settings.tokens_per_minute,
+    };
+    Ok(Arc::new(Service {
+        provider,
+        gate: Gate::new(settings.concurrency.unwrap_or(CONCURRENCY)),
+        rates: Rates::new(rates, Arc::new(SystemClock)),
+    }))
 }

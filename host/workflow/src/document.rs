@@ -21,6 +21,7 @@ pub use config::{BudgetPolicy, Config};
 pub(crate) use fields::{Fields, escape, kind};
 pub(crate) use on_error::{FallbackSpec, OnError, OnErrorRule};
 pub use schema::document_schema;
+pub(crate) use schema::simplify;
 pub(crate) use step::{
     AgentStepSpec, BranchSpec, LoopKind, LoopSpec, ParallelSpec, StepForm, StepSpec,
     WAIT_SECONDS_MAX, WaitSpec, WorkflowSpec,

@@ -19,6 +19,7 @@ mod ids;
 mod interpret;
 mod money;
 mod retry;
+mod schedule;
 mod template;
 mod yaml;
 
@@ -43,4 +44,8 @@ pub use fault::{Fault, Faults, nearest};
 pub use ids::{ExecutionId, IdError, Name, StepPath, WorkflowDigest};
 pub use interpret::{AnswerProblem, LlmAnswer, check_schema, interpret_text, json_of};
 pub use money::{MicroUsd, MoneyError};
+pub use schedule::{
+    Cron, Firing, LastRun, MISSED_COUNTED_MAX, Missed, Overlap, Schedule, Standing, Timing, Zone,
+    schedule_schema,
+};
 pub use yaml::{YamlFault, parse_yaml, to_yaml};

@@ -90,7 +90,7 @@ fn call(attempt: &Attempt, agent: &Agent, code: &CodeAgent) -> Call {
         grants: grants(code),
         limits: limits(attempt, code),
         host: Arc::new(GuestHost {
-            gateway: CallGateway::new(start, attempt.driver.clone()),
+            gateway: CallGateway::new(attempt.execution, start, attempt.driver.clone()),
             services: Arc::clone(&attempt.services),
             idempotency_key: start.idempotency_key.clone(),
             agent: agent.id.as_str().to_owned(),

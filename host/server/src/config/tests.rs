@@ -54,3 +54,21 @@ fn unknown_keys_are_refused_with_their_place() {
         "{error}"
     );
 }
+
+#[test]
+fn rates_are_read_and_none_is_zero() {
+    let read = |rate: &str| {
+        toml::from_str::<ServerConfig>(&format!(
+            "[providers.mine]\nkind = \"openai\"\nrequests_per_minute = {rate}\ntokens_per_minute = 30_000\n"
+        ))
+    };
+    let config = read("60").unwrap();
+    let provider = &config.providers["mine"];
+    assert_eq!(provider.requests_per_minute.unwrap().get(), 60);
+    assert_eq!(provider.tokens_per_minute.unwrap().get(), 30_000);
+    let error = read("0").unwrap_err().to_string();
+    assert!(
+        error.contains("line 3") && error.contains("nonzero"),
+        "{error}"
+    );
+}

@@ -47,7 +47,7 @@ pub fn document_schema() -> Value {
 
 /// Takes out what an `Option`, an integer's width and a wrapped comment leave in a derived schema: no field may
 /// be null, editors warn of formats that they do not know, and they show line breaks as they are.
-fn simplify(schema: &mut Schema) {
+pub(crate) fn simplify(schema: &mut Schema) {
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|name| name != "null");
         if let [single] = types.as_slice() {
