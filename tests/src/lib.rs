@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the built binary at work in a folder of its own, a scripted server in place of
-//! the outside, and the conformance cases of the workflow language.
+//! the outside, a PostgreSQL server, and the conformance cases of the workflow language.
 
 pub mod conformance;
 pub mod loopback;
+pub mod postgres;
 pub mod troupe;

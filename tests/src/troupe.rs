@@ -251,7 +251,7 @@ pub fn guest(name: &str) -> Vec<u8> {
 }
 
 /// The folder of this build, from the place of this very program: `…/target/debug/deps/x`.
-fn build_folder() -> PathBuf {
+pub(crate) fn build_folder() -> PathBuf {
     let program = std::env::current_exe().expect("the test's own path");
     program
         .ancestors()

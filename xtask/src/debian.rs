@@ -81,18 +81,18 @@ fn download(workspace: &Workspace, step: &Step, folder: &Path, version: &str) ->
     std::fs::write(folder.join("sources.list"), entry).context("writing the package source")?;
 
     step.show("reading the package index");
-    let mut update = apt("apt-get", folder);
+    let mut update = one_suite("apt-get", folder);
     update.args(["update", "--quiet"]);
     Run::new(update, workspace.log("wasm-target-apt-update"))
         .time_max(APT_TIME_MAX)
         .under(step)?;
 
-    let mut list = apt("apt-cache", folder);
+    let mut list = one_suite("apt-cache", folder);
     list.args(["madison", "rust-src"]);
     let found = source_version(&command::capture(list)?, version);
     let found = found.with_context(|| format!("{SUITE} has no rust-src of version {version}"))?;
 
-    let mut fetch = apt("apt-get", folder);
+    let mut fetch = one_suite("apt-get", folder);
     fetch
         .args(["download", "--quiet", "wasi-libc"])
         .arg(format!("rust-src={found}"))
@@ -102,7 +102,15 @@ fn download(workspace: &Workspace, step: &Step, folder: &Path, version: &str) ->
         .under(step)?;
 
     let unpacked = folder.join("unpacked");
-    for package in archives(folder)? {
+    let archives = archives(folder)?;
+    if archives.len() != 2 {
+        bail!(
+            "apt-get download left {} packages in {}, not 2",
+            archives.len(),
+            folder.display()
+        );
+    }
+    for package in archives {
         let mut unpack = Command::new("dpkg-deb");
         unpack.arg("-x").arg(&package).arg(&unpacked);
         Run::new(unpack, workspace.log("wasm-target-unpack")).under(step)?;
@@ -110,12 +118,22 @@ fn download(workspace: &Workspace, step: &Step, folder: &Path, version: &str) ->
     Ok(unpacked)
 }
 
-/// An apt command that reads and writes nothing of the machine's own package state.
-fn apt(program: &str, folder: &Path) -> Command {
+/// An apt command that knows one suite and none of the machine's own package sources.
+fn one_suite(program: &str, folder: &Path) -> Command {
+    let mut apt = apt(program, folder);
+    apt.arg("-o").arg(format!(
+        "Dir::Etc::sourcelist={}",
+        folder.join("sources.list").display()
+    ));
+    apt.args(["-o", "Dir::Etc::sourceparts=-"]);
+    apt
+}
+
+/// An apt command that writes nothing of the machine's own package state: its indexes are below `folder`, in
+/// `lists/partial` and `cache/archives/partial`, which must be there.
+pub(crate) fn apt(program: &str, folder: &Path) -> Command {
     let mut apt = Command::new(program);
     let settings = [
-        ("Dir::Etc::sourcelist", folder.join("sources.list")),
-        ("Dir::Etc::sourceparts", PathBuf::from("-")),
         ("Dir::State::Lists", folder.join("lists")),
         ("Dir::Cache", folder.join("cache")),
         // The folder belongs to who runs this; apt's own user could not write there.
@@ -170,21 +188,14 @@ fn source_version(madison: &str, version: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn archives(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The packages in a folder, where `apt-get download` put them.
+pub(crate) fn archives(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries =
         std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let archives: Vec<PathBuf> = paths
+    Ok(paths
         .filter(|path| path.extension().is_some_and(|ending| ending == "deb"))
-        .collect();
-    if archives.len() != 2 {
-        bail!(
-            "apt-get download left {} packages in {}, not 2",
-            archives.len(),
-            folder.display()
-        );
-    }
-    Ok(archives)
+        .collect())
 }
 
 /// Does `work` while the standard library's sources lie where cargo looks for them. They are taken away

@@ -10,6 +10,7 @@ mod demo;
 mod host;
 mod node;
 mod plugins;
+mod postgresql;
 mod progress;
 mod python;
 mod scratch;
@@ -28,7 +29,8 @@ const USAGE: &str = "\
 Usage: cargo xtask <command>
 
 Commands:
-  setup               prepare this checkout: the wasm target, tools, plugins, components and the binary
+  setup               prepare this checkout: the wasm target, tools, plugins, components, the binary, and
+                      PostgreSQL for the tests where the machine has none
   demo [-- <args>]    setup, then run the research example offline; the arguments go to `troupe run`
   test                setup, then run every test
   check               formatting, lints and documentation
@@ -80,7 +82,7 @@ fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Setup => {
             let workspace = Workspace::load()?;
-            setup::run(&workspace)?;
+            setup::run_with_tests(&workspace)?;
             let binary = workspace.shown(&host::binary(&workspace));
             progress::heading(&format!("Ready: {binary}. Try `cargo xtask demo`."));
             Ok(())

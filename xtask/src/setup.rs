@@ -10,9 +10,18 @@ use crate::plugins::{self, Plugin};
 use crate::progress::{self, Step};
 use crate::python::Python;
 use crate::workspace::Workspace;
-use crate::{components, host, node, python, wasm_target};
+use crate::{components, host, node, postgresql, python, wasm_target};
 
-/// Runs every step, in order.
+/// Prepares the checkout for its tests too, which need more than a run of an example does.
+pub(crate) fn run_with_tests(workspace: &Workspace) -> Result<()> {
+    run(workspace)?;
+    let _alone = wait_for_others(workspace)?;
+    Step::run("PostgreSQL for the tests", |step| {
+        postgresql::obtain(workspace, step)
+    })
+}
+
+/// Runs every step that an example needs, in order.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     progress::heading(&format!(
         "Setting up (what commands print is in {})",

@@ -32,7 +32,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
 
 /// Prepares the checkout, runs every test, and says how many ran.
 pub(crate) fn test(workspace: &Workspace) -> Result<()> {
-    setup::run(workspace)?;
+    setup::run_with_tests(workspace)?;
     let count = Count::default();
     let on_line = |line: &str| count.add(line);
     // This program was built for itself alone: testing it with the others would compile what it needs

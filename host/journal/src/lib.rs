@@ -11,6 +11,7 @@ mod journal;
 mod memory;
 mod record;
 mod sqlite;
+mod wal;
 
 use std::time::Duration;
 

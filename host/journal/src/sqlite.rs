@@ -25,6 +25,7 @@ use crate::execution::{
 use crate::fail_point::FailPoint;
 use crate::journal::{Journal, Reading, Writing};
 use crate::record::{Document, Record, RecordListing, RecordWrite};
+use crate::wal::{self, WalState};
 use node::Node;
 use write::Prepared;
 use writer::Writer;
@@ -63,6 +64,7 @@ impl SqliteJournal {
             place: path.display().to_string(),
             source: source.into(),
         };
+        check_log(&path).map_err(io)??;
         let mut connection = Connection::open(&path).map_err(database)?;
         schema::prepare(&mut connection, &path)?;
         let reader = Connection::open(&path).map_err(database)?;
@@ -290,6 +292,37 @@ impl Journal for SqliteJournal {
             }
         })
     }
+}
+
+/// Looks at the write-ahead log before SQLite does: SQLite stops reading where it is damaged, without a word.
+fn check_log(path: &Path) -> std::io::Result<Result<(), OpenError>> {
+    let damaged = |message: String| OpenError::Damaged {
+        place: format!("{}-wal", path.display()),
+        message,
+    };
+    Ok(match wal::inspect(path)? {
+        WalState::None | WalState::Sound { .. } | WalState::Unfinished { .. } => Ok(()),
+        WalState::Doubtful { frame, offset, .. } => {
+            tracing::warn!(
+                frame,
+                offset,
+                "the last transaction of the journal's log is incomplete: after a power cut that is what remains of one that nobody was told of; otherwise one that was acknowledged may be lost"
+            );
+            Ok(())
+        }
+        WalState::Damaged {
+            frame,
+            offset,
+            commits_before,
+            commits_after,
+        } => Err(damaged(format!(
+            "frame {frame} at byte {offset} is not what was written; {commits_before} commits before it can be read, {commits_after} after it cannot. Keep a copy of the files; restore a backup, or move the log away to go on with what the database itself holds, without the {} commits of the log",
+            commits_before + commits_after
+        ))),
+        WalState::Unreadable { reason } => Err(damaged(format!(
+            "it cannot be read: {reason}. Keep a copy of the files; restore a backup, or move the log away to go on with what the database itself holds"
+        ))),
+    })
 }
 
 impl From<rusqlite::Error> for AppendError {
