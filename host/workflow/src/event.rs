@@ -170,6 +170,18 @@ pub enum EventKind {
     /// Somebody wants the execution to end; what runs is stopped first.
     CancelRequested,
     ExecutionCancelled,
+    /// Somebody wants nothing new to begin until somebody says so; what runs goes on to its end.
+    PauseRequested {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The pause is over: what fell due meanwhile happens at once.
+    PauseEnded {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
     /// Another process took the execution up. The time since the event before it was nobody's work.
     ExecutionRecovered,
     /// A person said that a step which was interrupted, and may not be repeated unasked, is to run again.
@@ -195,6 +207,8 @@ impl EventKind {
                 | Self::BudgetRaised { .. }
                 | Self::StepResumed { .. }
                 | Self::CancelRequested
+                | Self::PauseRequested { .. }
+                | Self::PauseEnded { .. }
         )
     }
 }

@@ -9,6 +9,7 @@ mod budget;
 mod decide;
 mod frame;
 mod lookup;
+mod operation;
 mod scope;
 mod snapshot;
 mod step_state;
@@ -32,6 +33,7 @@ use self::budget::Budgets;
 use self::frame::{Frame, FrameId, Instance};
 pub use approval::AnswerError;
 pub use budget::{BudgetKind, BudgetVerdict, GivenFuel, RaisedBudgets, ReserveError};
+pub use operation::{OperationError, Pause};
 pub use snapshot::{Snapshot, SnapshotError};
 pub(crate) use step_state::Role;
 pub use step_state::{Approval, CallRecord, StepState, StepStatus, WaitsFor};
@@ -49,12 +51,14 @@ pub struct IllegalEvent {
 /// How far an execution has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecutionStatus {
+    /// It is recorded, and nobody has begun with it.
+    Queued,
     Running,
     /// All that is left waits for people.
     WaitingApproval,
     /// All that is left waits for timers.
     Waiting,
-    /// A person must say how it goes on: a step in doubt, or a budget that has nothing left.
+    /// A person must say how it goes on: somebody paused it, or a step is in doubt, or a budget has nothing left.
     Paused,
     Completed,
     Failed,
@@ -65,6 +69,7 @@ impl ExecutionStatus {
     /// The word in the API and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Running => "running",
             Self::WaitingApproval => "waiting_approval",
             Self::Waiting => "waiting",
@@ -152,6 +157,8 @@ pub struct Execution {
     unpaid: BTreeSet<Instance>,
     /// Workflows of which a step failed, and which end once nothing in them runs any more.
     failing: BTreeMap<FrameId, (Failure, Option<StepPath>)>,
+    /// Nothing new begins as long as it lasts.
+    pause: Option<Pause>,
     is_cancelling: bool,
     has_reached_end: bool,
     end: Option<End>,
@@ -184,7 +191,9 @@ impl PartialEq for Execution {
                 execution.is_cancelling,
                 execution.has_reached_end,
             );
-            (execution.id, sets, times, flags, execution.budgets.clone())
+            let pause = execution.pause.clone();
+            let budgets = execution.budgets.clone();
+            (execution.id, sets, times, flags, pause, budgets)
         };
         state(self) == state(other) && self.frames == other.frames && self.end == other.end
     }
@@ -235,6 +244,7 @@ impl Execution {
             in_doubt: BTreeSet::new(),
             unpaid: BTreeSet::new(),
             failing: BTreeMap::new(),
+            pause: None,
             is_cancelling: false,
             has_reached_end: false,
             end: None,
@@ -305,19 +315,19 @@ impl Execution {
 
     /// Whether nothing will happen but by people, whom nobody here can wait for.
     pub fn waits_for_people(&self) -> bool {
-        self.is_at_rest() && self.timers.is_empty()
+        self.is_at_rest() && (self.timers.is_empty() || self.pause.is_some())
     }
 
     /// Whether all that is left waits for people, timers or a pause's end.
     pub fn is_at_rest(&self) -> bool {
-        self.version > 0
-            && self.end.is_none()
-            && !self.has_reached_end
-            && !self.is_cancelling
-            && self.failing.is_empty()
-            && self.running.is_empty()
-            && self.ready.is_empty()
-            && self.retries.is_empty()
+        let is_open = self.version > 0 && self.end.is_none() && !self.is_cancelling;
+        // Somebody's pause holds all that does not run.
+        let is_held = || {
+            let has_ended = self.has_reached_end || !self.failing.is_empty();
+            let is_due = !self.ready.is_empty() || !self.retries.is_empty();
+            self.pause.is_some() || !(has_ended || is_due)
+        };
+        is_open && self.running.is_empty() && is_held()
     }
 }
 

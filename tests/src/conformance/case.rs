@@ -143,6 +143,12 @@ pub enum ActKind {
         #[serde(default)]
         budget_fuel: Option<u64>,
     },
+    Pause {
+        #[serde(default)]
+        by: Option<String>,
+        #[serde(default)]
+        reason: Option<String>,
+    },
     Cancel(bool),
 }
 

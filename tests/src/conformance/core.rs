@@ -348,6 +348,10 @@ pub(super) fn events_of(
             tokens: *budget_tokens,
             fuel: *budget_fuel,
         }),
+        ActKind::Pause { by, reason } => execution
+            .pause(by.as_deref(), reason.as_deref())
+            .map(|event| vec![event])
+            .map_err(|error| error.to_string()),
         ActKind::Cancel(_) if execution.status().is_terminal() => {
             Err(format!("it is {} already", execution.status().as_str()))
         }

@@ -179,6 +179,8 @@ fn path_of(kind: &EventKind) -> Option<&StepPath> {
         | EventKind::ExecutionRecovered
         | EventKind::BudgetRaised { .. }
         | EventKind::CancelRequested
+        | EventKind::PauseRequested { .. }
+        | EventKind::PauseEnded { .. }
         | EventKind::TimeLimitReached
         | EventKind::ExecutionCancelled
         | EventKind::ExecutionCompleted { .. }

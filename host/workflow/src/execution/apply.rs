@@ -4,6 +4,7 @@ mod attempt;
 mod call;
 mod ending;
 mod flow;
+mod operation;
 mod people;
 
 use serde_json::Value;
@@ -80,6 +81,9 @@ impl Execution {
                     self.ready.insert(at);
                 }
                 Ok(())
+            }
+            EventKind::PauseRequested { .. } | EventKind::PauseEnded { .. } => {
+                self.apply_operation(kind, at)
             }
             EventKind::CallStarted { .. } | EventKind::CallEnded { .. } => self.apply_call(kind),
             EventKind::ParallelStarted { .. }

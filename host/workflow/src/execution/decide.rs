@@ -52,6 +52,9 @@ impl Execution {
         if self.is_cancelling {
             return self.stop_all(EventKind::ExecutionCancelled);
         }
+        if self.paused().is_some() {
+            return Vec::new();
+        }
         if let Some((failure, step)) = self.failing.get(&FrameId::ROOT) {
             return self.stop_all(EventKind::ExecutionFailed {
                 failure: failure.clone(),

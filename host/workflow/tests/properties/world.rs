@@ -22,6 +22,7 @@ const EVENTS_MAX: usize = 20_000;
 pub(crate) struct Disturbances {
     pub(crate) crashes: u64,
     pub(crate) cancels: u64,
+    pub(crate) pauses: u64,
 }
 
 /// An attempt under way.
@@ -114,6 +115,12 @@ impl World {
                 self.record(EventKind::CancelRequested);
                 continue;
             }
+            if self.execution.paused().is_none() && self.dice.roll(1_000) < self.disturbances.pauses
+            {
+                let pause = self.execution.pause(Some("ann"), None);
+                self.record(pause.expect("it goes on, so it can be paused"));
+                continue;
+            }
             let mut options = self.options();
             // Time is slow: mostly other things happen first.
             if options.len() > 1 && self.dice.roll(12) > 0 {
@@ -194,6 +201,11 @@ impl World {
             assert!(self.journal.len() < EVENTS_MAX, "it does not end");
             let commands = self.execution.decide(self.now);
             let again = self.execution.decide(self.now);
+            let is_held = self.execution.paused().is_some() && !self.execution.is_cancelling();
+            assert!(
+                commands.is_empty() || !is_held,
+                "a pause holds {commands:?}"
+            );
             assert_eq!(
                 described(&commands),
                 described(&again),
