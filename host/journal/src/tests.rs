@@ -33,6 +33,8 @@ fn new(id: ExecutionId) -> NewExecution {
         workflow: "w".to_owned(),
         digest: digest.clone(),
         inputs: json!({}),
+        forked_from: None,
+        kept: Vec::new(),
     };
     NewExecution {
         id,

@@ -161,6 +161,8 @@ pub(crate) async fn create(
         workflow: definition.name().to_owned(),
         digest: definition.digest().clone(),
         inputs,
+        forked_from: None,
+        kept: Vec::new(),
     };
     let created = Event {
         at: clock::now(),

@@ -7,6 +7,8 @@ mod apply;
 mod approval;
 mod budget;
 mod decide;
+mod earlier;
+mod fork;
 mod frame;
 mod lookup;
 mod operation;
@@ -25,14 +27,16 @@ use serde_json::Value;
 use crate::definition::{Definition, RequiredFields};
 use crate::document::Config;
 use crate::duration::Timestamp;
-use crate::event::Event;
+use crate::event::{Event, ForkedFrom};
 use crate::failure::Failure;
 use crate::ids::{ExecutionId, Name, StepPath};
 
 use self::budget::Budgets;
+use self::earlier::Earlier;
 use self::frame::{Frame, FrameId, Instance};
 pub use approval::AnswerError;
 pub use budget::{BudgetKind, BudgetVerdict, GivenFuel, RaisedBudgets, ReserveError};
+pub use fork::ForkError;
 pub use operation::{OperationError, Pause};
 pub use snapshot::{Snapshot, SnapshotError};
 pub(crate) use step_state::Role;
@@ -159,6 +163,9 @@ pub struct Execution {
     failing: BTreeMap<FrameId, (Failure, Option<StepPath>)>,
     /// Nothing new begins as long as it lasts.
     pause: Option<Pause>,
+    /// What is known of steps from before this execution, or from before it was tried again.
+    earlier: BTreeMap<StepPath, Box<Earlier>>,
+    forked_from: Option<ForkedFrom>,
     is_cancelling: bool,
     has_reached_end: bool,
     end: Option<End>,
@@ -195,7 +202,11 @@ impl PartialEq for Execution {
             let budgets = execution.budgets.clone();
             (execution.id, sets, times, flags, pause, budgets)
         };
-        state(self) == state(other) && self.frames == other.frames && self.end == other.end
+        let is_same_before = self.earlier == other.earlier && self.forked_from == other.forked_from;
+        state(self) == state(other)
+            && is_same_before
+            && self.frames == other.frames
+            && self.end == other.end
     }
 }
 
@@ -245,6 +256,8 @@ impl Execution {
             unpaid: BTreeSet::new(),
             failing: BTreeMap::new(),
             pause: None,
+            earlier: BTreeMap::new(),
+            forked_from: None,
             is_cancelling: false,
             has_reached_end: false,
             end: None,

@@ -184,6 +184,9 @@ impl Execution {
                 Err(error) => return Some(self.failed(at, failure_of(&error, "condition"))),
             }
         }
+        if let Some(path) = self.kept_path(at) {
+            return Some(Command::Record(EventKind::StepKept { path }));
+        }
         if let (Role::Fallback, Then::Fallback(fallback)) = (state.role, &node.then) {
             return self.decide_fallback(at, fallback, given);
         }

@@ -67,6 +67,8 @@ impl World {
             workflow: definition.name().to_owned(),
             digest: definition.digest().clone(),
             inputs,
+            forked_from: None,
+            kept: Vec::new(),
         };
         let execution = Execution::replay(ExecutionId::from_parts(1, 7), definition, &[]);
         let execution = execution.expect("nothing is always legal");

@@ -40,6 +40,7 @@ impl Execution {
             "waiting_for": waiting.first(),
             "waiting": waiting,
             "paused": self.paused().map(pause_json),
+            "forked_from": self.forked_from(),
             "error": error,
             "warnings": warnings,
             "created_at": self.created_at.to_string(),
@@ -89,6 +90,7 @@ fn step_json(step: &StepView<'_>) -> Value {
         view["error"] = json!({ "code": failure.code.as_str(), "message": failure.message });
     }
     view["attempts"] = json!(state.attempts);
+    view["kept"] = json!(state.is_kept);
     view["cost"] = json!({ "usd": dollars(state.cost) });
     view["usage"] = json!({
         "input_tokens": state.tokens.input_tokens,
