@@ -258,6 +258,8 @@ pub(crate) async fn create(
         workflow: definition.name().to_owned(),
         digest: definition.digest().clone(),
         inputs: run.inputs,
+        forked_from: None,
+        kept: Vec::new(),
     };
     let created = Event {
         at: clock::now(),

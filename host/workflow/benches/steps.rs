@@ -93,6 +93,8 @@ fn driven(definition: &Arc<Definition>) -> Execution {
             workflow: definition.name().to_owned(),
             digest: definition.digest().clone(),
             inputs: json!({}),
+            forked_from: None,
+            kept: Vec::new(),
         },
     );
     let mut running = std::collections::VecDeque::new();

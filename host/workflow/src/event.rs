@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::duration::Timestamp;
 use crate::failure::Failure;
-use crate::ids::{StepPath, WorkflowDigest};
+use crate::ids::{ExecutionId, StepPath, WorkflowDigest};
 use crate::money::MicroUsd;
 
 /// A fact with the moment it was recorded.
@@ -27,6 +27,11 @@ pub enum EventKind {
         workflow: String,
         digest: WorkflowDigest,
         inputs: Value,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        forked_from: Option<ForkedFrom>,
+        /// Steps that are not done again.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kept: Vec<Kept>,
     },
     /// The intent of one attempt, before its effect.
     StepStarted {
@@ -70,6 +75,10 @@ pub enum EventKind {
         text: Option<String>,
         #[serde(default)]
         usage: StepUsage,
+    },
+    /// A step that was completed before has the value that it had then.
+    StepKept {
+        path: StepPath,
     },
     /// One attempt failed. What follows from it is the scheduler's to decide.
     StepFailed {
@@ -170,6 +179,18 @@ pub enum EventKind {
     /// Somebody wants the execution to end; what runs is stopped first.
     CancelRequested,
     ExecutionCancelled,
+    /// Somebody wants nothing new to begin until somebody says so; what runs goes on to its end.
+    PauseRequested {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The pause is over: what fell due meanwhile happens at once.
+    PauseEnded {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
     /// Another process took the execution up. The time since the event before it was nobody's work.
     ExecutionRecovered,
     /// A person said that a step which was interrupted, and may not be repeated unasked, is to run again.
@@ -195,12 +216,39 @@ impl EventKind {
                 | Self::BudgetRaised { .. }
                 | Self::StepResumed { .. }
                 | Self::CancelRequested
+                | Self::PauseRequested { .. }
+                | Self::PauseEnded { .. }
         )
     }
 }
 
 fn is_zero(count: &u64) -> bool {
     *count == 0
+}
+
+/// The execution that another one was forked from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkedFrom {
+    pub execution: ExecutionId,
+    /// The first step that is done again.
+    pub step: StepPath,
+}
+
+/// A step that an execution completed, for one that is forked from it: it is not done again, and costs nothing there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    pub path: StepPath,
+    /// Who did it; none: a timer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    pub output: Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    pub attempts: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
 }
 
 /// The steps of a block that are taken.

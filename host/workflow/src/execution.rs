@@ -7,8 +7,11 @@ mod apply;
 mod approval;
 mod budget;
 mod decide;
+mod earlier;
+mod fork;
 mod frame;
 mod lookup;
+mod operation;
 mod scope;
 mod snapshot;
 mod step_state;
@@ -24,14 +27,17 @@ use serde_json::Value;
 use crate::definition::{Definition, RequiredFields};
 use crate::document::Config;
 use crate::duration::Timestamp;
-use crate::event::Event;
+use crate::event::{Event, ForkedFrom};
 use crate::failure::Failure;
 use crate::ids::{ExecutionId, Name, StepPath};
 
 use self::budget::Budgets;
+use self::earlier::Earlier;
 use self::frame::{Frame, FrameId, Instance};
 pub use approval::AnswerError;
 pub use budget::{BudgetKind, BudgetVerdict, GivenFuel, RaisedBudgets, ReserveError};
+pub use fork::ForkError;
+pub use operation::{OperationError, Pause};
 pub use snapshot::{Snapshot, SnapshotError};
 pub(crate) use step_state::Role;
 pub use step_state::{Approval, CallRecord, StepState, StepStatus, WaitsFor};
@@ -49,14 +55,14 @@ pub struct IllegalEvent {
 /// How far an execution has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecutionStatus {
-    /// Nobody has begun to work on it.
+    /// It is recorded, and nobody has begun with it.
     Queued,
     Running,
     /// All that is left waits for people.
     WaitingApproval,
     /// All that is left waits for timers.
     Waiting,
-    /// A person must say how it goes on: a step in doubt, or a budget that has nothing left.
+    /// A person must say how it goes on: somebody paused it, or a step is in doubt, or a budget has nothing left.
     Paused,
     Completed,
     Failed,
@@ -172,6 +178,11 @@ pub struct Execution {
     unpaid: BTreeSet<Instance>,
     /// Workflows of which a step failed, and which end once nothing in them runs any more.
     failing: BTreeMap<FrameId, (Failure, Option<StepPath>)>,
+    /// Nothing new begins as long as it lasts.
+    pause: Option<Pause>,
+    /// What is known of steps from before this execution, or from before it was tried again.
+    earlier: BTreeMap<StepPath, Box<Earlier>>,
+    forked_from: Option<ForkedFrom>,
     is_cancelling: bool,
     has_reached_end: bool,
     end: Option<End>,
@@ -204,9 +215,15 @@ impl PartialEq for Execution {
                 execution.is_cancelling,
                 execution.has_reached_end,
             );
-            (execution.id, sets, times, flags, execution.budgets.clone())
+            let pause = execution.pause.clone();
+            let budgets = execution.budgets.clone();
+            (execution.id, sets, times, flags, pause, budgets)
         };
-        state(self) == state(other) && self.frames == other.frames && self.end == other.end
+        let is_same_before = self.earlier == other.earlier && self.forked_from == other.forked_from;
+        state(self) == state(other)
+            && is_same_before
+            && self.frames == other.frames
+            && self.end == other.end
     }
 }
 
@@ -255,6 +272,9 @@ impl Execution {
             in_doubt: BTreeSet::new(),
             unpaid: BTreeSet::new(),
             failing: BTreeMap::new(),
+            pause: None,
+            earlier: BTreeMap::new(),
+            forked_from: None,
             is_cancelling: false,
             has_reached_end: false,
             end: None,
@@ -325,19 +345,19 @@ impl Execution {
 
     /// Whether nothing will happen but by people, whom nobody here can wait for.
     pub fn waits_for_people(&self) -> bool {
-        self.is_at_rest() && self.timers.is_empty()
+        self.is_at_rest() && (self.timers.is_empty() || self.pause.is_some())
     }
 
     /// Whether all that is left waits for people, timers or a pause's end.
     pub fn is_at_rest(&self) -> bool {
-        self.version > 0
-            && self.end.is_none()
-            && !self.has_reached_end
-            && !self.is_cancelling
-            && self.failing.is_empty()
-            && self.running.is_empty()
-            && self.ready.is_empty()
-            && self.retries.is_empty()
+        let is_open = self.version > 0 && self.end.is_none() && !self.is_cancelling;
+        // Somebody's pause holds all that does not run.
+        let is_held = || {
+            let has_ended = self.has_reached_end || !self.failing.is_empty();
+            let is_due = !self.ready.is_empty() || !self.retries.is_empty();
+            self.pause.is_some() || !(has_ended || is_due)
+        };
+        is_open && self.running.is_empty() && is_held()
     }
 }
 

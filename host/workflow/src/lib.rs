@@ -33,11 +33,14 @@ pub use document::{
     document_schema,
 };
 pub use duration::Timestamp;
-pub use event::{Answer, CallKind, CallOutcome, Event, EventKind, Side, StepUsage, Usage};
+pub use event::{
+    Answer, CallKind, CallOutcome, Event, EventKind, ForkedFrom, Kept, Side, StepUsage, Usage,
+};
 pub use execution::{
     AnswerError, Approval, BudgetKind, BudgetVerdict, CallRecord, Command, Execution,
-    ExecutionStatus, GivenFuel, IllegalEvent, Progress, RaisedBudgets, ReserveError, Snapshot,
-    SnapshotError, StartStep, StepState, StepStatus, StepView, WaitingApproval, WaitsFor,
+    ExecutionStatus, ForkError, GivenFuel, IllegalEvent, OperationError, Pause, Progress,
+    RaisedBudgets, ReserveError, Snapshot, SnapshotError, StartStep, StepState, StepStatus,
+    StepView, WaitingApproval, WaitsFor,
 };
 pub use failure::{Code, Failure};
 pub use fault::{Fault, Faults, nearest};

@@ -54,7 +54,11 @@ fn scripts(mood: Mood) -> impl Strategy<Value = Script> {
 
 fn disturbances() -> impl Strategy<Value = Disturbances> {
     let chance = || prop_oneof![Just(0_u64), 0_u64..80];
-    (chance(), chance()).prop_map(|(crashes, cancels)| Disturbances { crashes, cancels })
+    (chance(), chance(), chance()).prop_map(|(crashes, cancels, pauses)| Disturbances {
+        crashes,
+        cancels,
+        pauses,
+    })
 }
 
 /// The state that the events lead to, read from what would be stored.
@@ -117,14 +121,15 @@ proptest! {
     }
 
     #[test]
-    fn an_interruption_changes_no_outcome(
-        written in documents(Mood::Calm), script in scripts(Mood::Calm), orders: [u64; 2], crashes in 50_u64..500,
+    fn interruptions_and_pauses_change_no_outcome(
+        written in documents(Mood::Calm), script in scripts(Mood::Calm), orders: [u64; 2],
+        (crashes, pauses) in (50_u64..500, 0_u64..300),
     ) {
         let lived = World::new(&written, script, orders[0]).run();
         if !is_independent(&lived) {
             return Ok(());
         }
-        let disturbances = Disturbances { crashes, cancels: 0 };
+        let disturbances = Disturbances { crashes, pauses, ..Disturbances::default() };
         let other = World::new(&written, script, orders[1]).disturbed(disturbances).run();
         prop_assert_eq!(outcome(&other.execution), outcome(&lived.execution));
     }

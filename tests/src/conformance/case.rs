@@ -143,6 +143,19 @@ pub enum ActKind {
         #[serde(default)]
         budget_fuel: Option<u64>,
     },
+    Pause {
+        #[serde(default)]
+        by: Option<String>,
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    /// What follows is about a fork of the execution.
+    Fork {
+        step: String,
+        /// The fork's document; the same without it.
+        #[serde(default)]
+        workflow: Option<Value>,
+    },
     Cancel(bool),
 }
 
@@ -163,6 +176,9 @@ pub struct Expectation {
     /// The attempts that were started, and the persons that were asked, in order.
     #[serde(default)]
     pub starts: Option<Vec<String>>,
+    /// The steps that were completed before and are not done again, in order.
+    #[serde(default)]
+    pub kept: Option<Vec<String>>,
     /// When a step began first.
     #[serde(default)]
     pub at_ms: BTreeMap<String, i64>,

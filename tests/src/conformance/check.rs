@@ -26,6 +26,16 @@ pub fn check(expected: &Expectation, observed: &Observed) -> Vec<String> {
             .collect();
         compare("starts", format!("{starts:?}"), format!("{actual:?}"));
     }
+    if let Some(kept) = &expected.kept {
+        let events = observed.events.iter();
+        let actual: Vec<&str> = events
+            .filter_map(|event| match &event.kind {
+                EventKind::StepKept { path } => Some(path.as_str()),
+                _ => None,
+            })
+            .collect();
+        compare("kept", format!("{kept:?}"), format!("{actual:?}"));
+    }
     for (path, millis) in &expected.at_ms {
         let first = starts_of(observed).find(|(known, ..)| known.as_str() == path);
         let actual = first.map(|(_, at, _)| since_begin(at));

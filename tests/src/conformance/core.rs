@@ -68,11 +68,7 @@ impl World {
             parked: Vec::new(),
             complaints: Vec::new(),
         };
-        world.record(EventKind::ExecutionCreated {
-            workflow: definition.name().to_owned(),
-            digest: definition.digest().clone(),
-            inputs: case.inputs(),
-        });
+        world.record(created(definition, case.inputs()));
         world
     }
 
@@ -290,7 +286,25 @@ impl World {
         }
     }
 
+    /// Goes on with a fork of the execution, as if there had been no other.
+    fn fork(&mut self, created: EventKind, definition: Arc<Definition>) {
+        self.attempts.clear();
+        self.queue.clear();
+        self.parked.clear();
+        self.events.clear();
+        let id = ExecutionId::from_parts(2, 7);
+        self.execution = Execution::replay(id, definition, &[]).expect("no events fit everything");
+        self.record(created);
+    }
+
     fn act(&mut self, act: &Act) {
+        if let ActKind::Fork { step, workflow } = &act.kind {
+            match forked(&self.execution, step, workflow.as_ref()) {
+                Ok((created, definition)) => self.fork(created, definition),
+                Err(message) => note_refusal(act, &message, &mut self.complaints),
+            }
+            return;
+        }
         match events_of(&self.execution, &act.kind, self.now) {
             Ok(kinds) => {
                 for kind in kinds {
@@ -312,6 +326,45 @@ pub(super) fn note_refusal(act: &Act, message: &str, complaints: &mut Vec<String
         Some(says) if message.contains(says.as_str()) => {}
         _ => complaints.push(format!("{act:?} was refused: {message}")),
     }
+}
+
+/// The first event of an execution.
+pub(super) fn created(definition: &Definition, inputs: Value) -> EventKind {
+    EventKind::ExecutionCreated {
+        workflow: definition.name().to_owned(),
+        digest: definition.digest().clone(),
+        inputs,
+        forked_from: None,
+        kept: Vec::new(),
+    }
+}
+
+/// The first event of a fork, and its document.
+pub(super) fn forked(
+    execution: &Execution,
+    step: &str,
+    workflow: Option<&Value>,
+) -> Result<(EventKind, Arc<Definition>), String> {
+    let step = StepPath::new(step);
+    let kept = execution.fork(&step).map_err(|error| error.to_string())?;
+    let definition = match workflow {
+        Some(document) => {
+            let definition = Definition::compile(document);
+            Arc::new(definition.unwrap_or_else(|faults| panic!("{faults}")))
+        }
+        None => Arc::clone(execution.definition()),
+    };
+    let created = EventKind::ExecutionCreated {
+        workflow: definition.name().to_owned(),
+        digest: definition.digest().clone(),
+        inputs: execution.inputs().clone(),
+        forked_from: Some(troupe_workflow::ForkedFrom {
+            execution: execution.id(),
+            step,
+        }),
+        kept,
+    };
+    Ok((created, definition))
 }
 
 /// What a person's act makes happen.
@@ -348,6 +401,11 @@ pub(super) fn events_of(
             tokens: *budget_tokens,
             fuel: *budget_fuel,
         }),
+        ActKind::Pause { by, reason } => execution
+            .pause(by.as_deref(), reason.as_deref())
+            .map(|event| vec![event])
+            .map_err(|error| error.to_string()),
+        ActKind::Fork { .. } => Err("a fork is another execution".to_owned()),
         ActKind::Cancel(_) if execution.status().is_terminal() => {
             Err(format!("it is {} already", execution.status().as_str()))
         }

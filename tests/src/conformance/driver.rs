@@ -19,13 +19,18 @@ use troupe_workflow::{
     Failure, StepUsage, Timestamp, Usage,
 };
 
-use super::case::{Act, Case};
-use super::core::{after_begin, events_of, micro_usd, note_refusal};
+use super::case::{Act, ActKind, Case};
+use super::core::{after_begin, created, events_of, forked, micro_usd, note_refusal};
 use super::script::{Plan, Script};
 use super::{BEGIN_MS, Observed};
 
 /// How often it is looked whether everybody sleeps, before they are taken to.
 const QUIET_LOOKS: usize = 12;
+
+/// Forks have ids that no case has.
+const FORKS_BEGIN: u64 = 1_000_000;
+/// No case forks more often.
+const FORKS_MAX: u64 = 100;
 
 /// Runs a case to its end, or to where nothing happens any more. `number` makes the execution's id.
 pub async fn run(
@@ -48,18 +53,23 @@ pub async fn run(
         journal: Arc::clone(journal),
         clock,
         complaints: Vec::new(),
+        forks: number * FORKS_MAX,
     };
-    let mut epoch = stage.create(case, definition).await;
-    let mut owned = stage.owned(definition, (epoch, Origin::Created)).await;
+    let mut definition = Arc::clone(definition);
+    let first = created(&definition, case.inputs());
+    let mut epoch = stage.create(&definition, first).await;
+    let mut owned = Some(stage.owned(&definition, (epoch, Origin::Created)).await);
     let mut acts = case.acts.iter().peekable();
     let until = case.until_ms.map(after_begin);
     loop {
-        let driver = Driver::new(owned, works.clone(), None);
-        if stage.drive(driver, (&mut acts, until), definition).await == Stopped::ByTheCase {
-            break;
+        if let Some(owned) = owned.take() {
+            let driver = Driver::new(owned, works.clone(), None);
+            if stage.drive(driver, (&mut acts, until), &definition).await == Stopped::ByTheCase {
+                break;
+            }
         }
         // The driver has returned, for all that is left is people's: wait for their acts, or their deadline.
-        let execution = stage.replay(definition).await.0;
+        let execution = stage.replay(&definition).await.0;
         let act = acts.peek().map(|act| after_begin(act.at_ms));
         let next = stage.wake(&execution).into_iter().chain(act).min();
         let Some(next) = next.filter(|next| until.is_none_or(|until| *next <= until)) else {
@@ -69,24 +79,27 @@ pub async fn run(
         if act.is_some_and(|at| at <= next)
             && let Some(act) = acts.next()
         {
-            stage.act(definition, act).await;
-        }
-        if execution.status().is_terminal() {
-            // Whatever is done after the end is refused.
-            for act in acts {
-                stage.act(definition, act).await;
+            if let Some((forked, first)) = stage.fork(&execution, act).await {
+                definition = forked;
+                epoch = first;
+                owned = Some(stage.owned(&definition, (epoch, Origin::Created)).await);
+                continue;
             }
-            break;
+            stage.act(&definition, act).await;
         }
-        stage.release(&execution, epoch).await;
+        if stage.replay(&definition).await.0.status().is_terminal() {
+            continue;
+        }
+        let now = stage.replay(&definition).await.0;
+        stage.release(&now, epoch).await;
         epoch = journal
             .take(stage.id)
             .await
             .expect("nobody else owns it")
             .epoch;
-        owned = stage.owned(definition, (epoch, Origin::Recovered)).await;
+        owned = Some(stage.owned(&definition, (epoch, Origin::Recovered)).await);
     }
-    let (execution, events) = stage.replay(definition).await;
+    let (execution, events) = stage.replay(&definition).await;
     Observed {
         execution,
         events,
@@ -109,6 +122,8 @@ struct Stage {
     journal: Arc<dyn Journal>,
     clock: SimClock,
     complaints: Vec<String>,
+    /// Makes the ids of forks.
+    forks: u64,
 }
 
 impl Stage {
@@ -159,7 +174,20 @@ impl Stage {
         due.min()
     }
 
-    async fn create(&self, case: &Case, definition: &Definition) -> Epoch {
+    /// What comes next is about a fork of an execution that has ended or rests; none: the act is no fork.
+    async fn fork(&mut self, execution: &Execution, act: &Act) -> Option<(Arc<Definition>, Epoch)> {
+        let ActKind::Fork { step, workflow } = &act.kind else {
+            return None;
+        };
+        let (created, definition) = forked(execution, step, workflow.as_ref()).ok()?;
+        let (number, entropy) = (self.forks + FORKS_BEGIN, 7);
+        self.forks += 1;
+        self.id = ExecutionId::from_parts(number, entropy);
+        let epoch = self.create(&definition, created).await;
+        Some((definition, epoch))
+    }
+
+    async fn create(&self, definition: &Definition, created: EventKind) -> Epoch {
         let new = NewExecution {
             id: self.id,
             document: Document {
@@ -173,11 +201,7 @@ impl Stage {
             settings: "{}".to_owned(),
             created: Event {
                 at: self.clock.now(),
-                kind: EventKind::ExecutionCreated {
-                    workflow: definition.name().to_owned(),
-                    digest: definition.digest().clone(),
-                    inputs: case.inputs(),
-                },
+                kind: created,
             },
         };
         self.journal.create(new).await.expect("it can be created")
@@ -233,6 +257,15 @@ impl Stage {
     /// Records what a person does, as somebody who does not own the execution.
     async fn act(&mut self, definition: &Arc<Definition>, act: &Act) {
         let (mut execution, _) = self.replay(definition).await;
+        if let ActKind::Fork { step, .. } = &act.kind {
+            // One that can be done was done already.
+            let refused = execution.fork(&troupe_workflow::StepPath::new(step.clone()));
+            let message = refused.err().map_or_else(
+                || "what is driven is not forked here".to_owned(),
+                |error| error.to_string(),
+            );
+            return note_refusal(act, &message, &mut self.complaints);
+        }
         let expected = execution.version();
         let kinds = match events_of(&execution, &act.kind, self.clock.now()) {
             Ok(kinds) => kinds,

@@ -146,6 +146,7 @@ fn opens_steps(kind: &EventKind) -> bool {
             | EventKind::StepCompleted { .. }
             | EventKind::StepFailed { .. }
             | EventKind::StepSkipped { .. }
+            | EventKind::StepKept { .. }
     )
 }
 
@@ -165,6 +166,7 @@ fn path_of(kind: &EventKind) -> Option<&StepPath> {
         | EventKind::StepPaused { path, .. }
         | EventKind::StepResumed { path }
         | EventKind::StepSkipped { path }
+        | EventKind::StepKept { path }
         | EventKind::StepCancelled { path }
         | EventKind::ParallelStarted { path }
         | EventKind::BranchTaken { path, .. }
@@ -179,6 +181,8 @@ fn path_of(kind: &EventKind) -> Option<&StepPath> {
         | EventKind::ExecutionRecovered
         | EventKind::BudgetRaised { .. }
         | EventKind::CancelRequested
+        | EventKind::PauseRequested { .. }
+        | EventKind::PauseEnded { .. }
         | EventKind::TimeLimitReached
         | EventKind::ExecutionCancelled
         | EventKind::ExecutionCompleted { .. }

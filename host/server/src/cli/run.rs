@@ -153,13 +153,22 @@ pub(super) fn finish(execution: &Execution, format: Format) -> End {
             }
             End::Waiting
         }
-        ExecutionStatus::Queued
-        | ExecutionStatus::Paused
+        ExecutionStatus::Paused
+        | ExecutionStatus::Queued
         | ExecutionStatus::Running
         | ExecutionStatus::Waiting => {
             if execution.status() == ExecutionStatus::Waiting {
                 output::note(&format!(
                     "\n{id} waits for a timer; `troupe recover {id}` waits with it"
+                ));
+            }
+            if let Some(pause) = execution.paused() {
+                let by = pause.by.as_ref().map(|by| format!(" by {by}"));
+                let reason = pause.reason.as_ref().map(|reason| format!(": {reason}"));
+                output::note(&format!(
+                    "\n{id} is paused{}{}\nto go on: `troupe resume {id}`",
+                    by.unwrap_or_default(),
+                    reason.unwrap_or_default()
                 ));
             }
             for path in execution.in_doubt() {

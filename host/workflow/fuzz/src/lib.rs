@@ -112,6 +112,8 @@ impl Driver {
             workflow: definition.name().to_owned(),
             digest: definition.digest().clone(),
             inputs,
+            forked_from: None,
+            kept: Vec::new(),
         };
         let execution = Execution::replay(ExecutionId::from_parts(1, 7), definition, &[]);
         let mut driver = Self {

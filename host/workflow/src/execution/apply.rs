@@ -4,6 +4,8 @@ mod attempt;
 mod call;
 mod ending;
 mod flow;
+mod kept;
+mod operation;
 mod people;
 
 use serde_json::Value;
@@ -81,6 +83,9 @@ impl Execution {
                 }
                 Ok(())
             }
+            EventKind::PauseRequested { .. } | EventKind::PauseEnded { .. } => {
+                self.apply_operation(kind, at)
+            }
             EventKind::CallStarted { .. } | EventKind::CallEnded { .. } => self.apply_call(kind),
             EventKind::ParallelStarted { .. }
             | EventKind::BranchTaken { .. }
@@ -91,6 +96,7 @@ impl Execution {
             EventKind::ApprovalRequested { .. }
             | EventKind::ApprovalGiven { .. }
             | EventKind::ApprovalEscalated { .. } => self.apply_approval(kind, at),
+            EventKind::StepKept { path } => self.step_kept(path, at),
             EventKind::StepStarted { .. }
             | EventKind::StepCompleted { .. }
             | EventKind::StepFailed { .. }
@@ -109,11 +115,19 @@ impl Execution {
     )]
     fn apply_bounds(&mut self, kind: &EventKind, at: Timestamp) -> Result<(), String> {
         match kind {
-            EventKind::ExecutionCreated { inputs, digest, .. } => {
+            EventKind::ExecutionCreated {
+                inputs,
+                digest,
+                forked_from,
+                kept,
+                ..
+            } => {
                 if digest != self.definition.digest() {
                     return Err(format!("it belongs to the workflow document {digest}"));
                 }
                 self.created_at = at;
+                self.forked_from.clone_from(forked_from);
+                self.keep(kept);
                 let definition = Arc::clone(&self.definition);
                 self.open_workflow(definition, None, inputs.clone(), String::new());
                 Ok(())

@@ -96,7 +96,7 @@ impl Execution {
         }
         let approval = self.step(at).and_then(|state| state.approval.as_deref());
         if let Some(deadline) = approval.and_then(|approval| approval.deadline)
-            && deadline <= now
+            && deadline <= self.deadlines_seen(now)
         {
             let step = self.path(at);
             return Err(AnswerError::TooLate { step, deadline });

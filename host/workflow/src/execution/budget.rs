@@ -158,13 +158,19 @@ impl Execution {
                 _ => {}
             }
         }
-        // Whoever raises a budget has not said that a step in doubt may have its effect twice.
-        if *raised != RaisedBudgets::default() {
-            return Ok(vec![EventKind::BudgetRaised {
+        let is_raised = *raised != RaisedBudgets::default();
+        let mut events = Vec::new();
+        if is_raised {
+            events.push(EventKind::BudgetRaised {
                 usd: raised.usd,
                 tokens: raised.tokens,
                 fuel: raised.fuel,
-            }]);
+            });
+        }
+        events.extend(self.end_pause(None));
+        // Whoever raises a budget, or ends a pause, has not said that a step in doubt may have its effect twice.
+        if !events.is_empty() {
+            return Ok(events);
         }
         let doubted = self.in_doubt().into_iter();
         let events: Vec<EventKind> = doubted

@@ -52,6 +52,9 @@ impl Execution {
         if self.is_cancelling {
             return self.stop_all(EventKind::ExecutionCancelled);
         }
+        if self.paused().is_some() {
+            return Vec::new();
+        }
         if let Some((failure, step)) = self.failing.get(&FrameId::ROOT) {
             return self.stop_all(EventKind::ExecutionFailed {
                 failure: failure.clone(),
@@ -180,6 +183,9 @@ impl Execution {
                 }
                 Err(error) => return Some(self.failed(at, failure_of(&error, "condition"))),
             }
+        }
+        if let Some(path) = self.kept_path(at) {
+            return Some(Command::Record(EventKind::StepKept { path }));
         }
         if let (Role::Fallback, Then::Fallback(fallback)) = (state.role, &node.then) {
             return self.decide_fallback(at, fallback, given);

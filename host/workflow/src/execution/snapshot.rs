@@ -117,7 +117,7 @@ impl Execution {
     /// The earliest moment at which something is to be done for an execution that nobody drives: a timer, a deadline
     /// or a retry; now, where something is to be done already. None: only people can move it on, or it has ended.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.end.is_some() || self.version == 0 {
+        if self.end.is_some() || self.version == 0 || self.is_held_by_a_pause() {
             return None;
         }
         if !self.running.is_empty() || !self.ready.is_empty() || self.is_ending() {
@@ -130,6 +130,10 @@ impl Execution {
             .chain(limit)
             .min()
             .map(|time| time.max(now))
+    }
+
+    fn is_held_by_a_pause(&self) -> bool {
+        self.is_at_rest() && self.paused().is_some()
     }
 
     /// Whether what is left to do is its end, or that of a workflow in it.

@@ -101,6 +101,8 @@ pub struct StepState {
     pub(crate) fuel_reserved: u64,
     /// What people were asked, and what they said.
     pub(crate) approval: Option<Box<Approval>>,
+    /// Whether it was completed before, and not done again.
+    pub is_kept: bool,
 }
 
 impl StepState {
@@ -130,6 +132,7 @@ impl StepState {
             calls: Vec::new(),
             fuel_reserved: 0,
             approval: None,
+            is_kept: false,
         }
     }
 

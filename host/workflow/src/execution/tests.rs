@@ -44,6 +44,8 @@ impl World {
             workflow: definition.name().to_owned(),
             digest: definition.digest().clone(),
             inputs,
+            forked_from: None,
+            kept: Vec::new(),
         });
         world
     }

@@ -66,11 +66,17 @@ impl Execution {
             Some(End::Completed(_)) => ExecutionStatus::Completed,
             Some(End::Failed(..)) => ExecutionStatus::Failed,
             Some(End::Cancelled) => ExecutionStatus::Cancelled,
+            None if self.version <= 1 => ExecutionStatus::Queued,
             None if !self.is_at_rest() => ExecutionStatus::Running,
-            None if !self.in_doubt.is_empty() || !self.unpaid.is_empty() => ExecutionStatus::Paused,
+            None if self.needs_a_word() => ExecutionStatus::Paused,
             None if !self.approvals.is_empty() => ExecutionStatus::WaitingApproval,
             None => ExecutionStatus::Waiting,
         }
+    }
+
+    /// Whether a person must say how it goes on, beyond answers.
+    fn needs_a_word(&self) -> bool {
+        self.pause.is_some() || !self.in_doubt.is_empty() || !self.unpaid.is_empty()
     }
 
     /// The outputs of a completed execution.
@@ -157,6 +163,8 @@ impl Execution {
         let mut open: Vec<(Option<Timestamp>, WaitingApproval<'_>)> = self
             .approvals
             .iter()
+            // What people have decided already may be held by a pause.
+            .filter(|at| !self.ready.contains(at))
             .filter_map(|at| {
                 let step = self.step(*at)?;
                 let human = self.human(*at)?;

@@ -179,6 +179,8 @@ fn first_event(document: &Value, inputs: &Value) -> EventKind {
         workflow: "t".to_owned(),
         digest: definition.digest().clone(),
         inputs: inputs.clone(),
+        forked_from: None,
+        kept: Vec::new(),
     };
     let id = ExecutionId::from_parts(1, 7);
     let execution = Execution::replay(id, definition, &[Event { at, kind }]).unwrap();

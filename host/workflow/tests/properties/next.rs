@@ -19,6 +19,7 @@ pub(crate) enum Next {
     Wakes(Timestamp),
     Answers(StepPath),
     Resumes(RaisedBudgets),
+    EndsPause,
     /// The end of a call whose step was cancelled meanwhile.
     EndsLate(usize),
 }
@@ -44,7 +45,9 @@ impl World {
             self.script.answer(&waiting.path, given)?;
             Some(Next::Answers(waiting.path))
         }));
-        if !self.execution.unpaid().is_empty() && self.raises_left > 0 {
+        if self.execution.paused().is_some() {
+            options.push(Next::EndsPause);
+        } else if !self.execution.unpaid().is_empty() && self.raises_left > 0 {
             options.push(Next::Resumes(self.ledger.raised()));
         } else if !self.execution.in_doubt().is_empty() {
             options.push(Next::Resumes(RaisedBudgets::default()));
@@ -96,6 +99,10 @@ impl World {
                     self.record(kind);
                 }
                 self.raises_left = self.raises_left.saturating_sub(1);
+            }
+            Next::EndsPause => {
+                let ended = self.execution.end_pause(None);
+                self.record(ended.expect("it is paused"));
             }
             Next::EndsLate(index) => {
                 let (path, attempt, call, planned) = self.late.remove(index);

@@ -22,6 +22,7 @@ const EVENTS_MAX: usize = 20_000;
 pub(crate) struct Disturbances {
     pub(crate) crashes: u64,
     pub(crate) cancels: u64,
+    pub(crate) pauses: u64,
 }
 
 /// An attempt under way.
@@ -66,6 +67,8 @@ impl World {
             workflow: definition.name().to_owned(),
             digest: definition.digest().clone(),
             inputs,
+            forked_from: None,
+            kept: Vec::new(),
         };
         let execution = Execution::replay(ExecutionId::from_parts(1, 7), definition, &[]);
         let execution = execution.expect("nothing is always legal");
@@ -112,6 +115,12 @@ impl World {
             if self.dice.roll(1_000) < self.disturbances.cancels {
                 self.disturbances.cancels = 0;
                 self.record(EventKind::CancelRequested);
+                continue;
+            }
+            if self.execution.paused().is_none() && self.dice.roll(1_000) < self.disturbances.pauses
+            {
+                let pause = self.execution.pause(Some("ann"), None);
+                self.record(pause.expect("it goes on, so it can be paused"));
                 continue;
             }
             let mut options = self.options();
@@ -194,6 +203,11 @@ impl World {
             assert!(self.journal.len() < EVENTS_MAX, "it does not end");
             let commands = self.execution.decide(self.now);
             let again = self.execution.decide(self.now);
+            let is_held = self.execution.paused().is_some() && !self.execution.is_cancelling();
+            assert!(
+                commands.is_empty() || !is_held,
+                "a pause holds {commands:?}"
+            );
             assert_eq!(
                 described(&commands),
                 described(&again),

@@ -128,6 +128,9 @@ impl Execution {
                 }
             }
         }
+        for earlier in self.earlier.values() {
+            check_counts(&earlier.state)?;
+        }
         self.check_sets()
     }
 

@@ -52,6 +52,8 @@ fn begun(definition: &Arc<Definition>) -> Execution {
         workflow: definition.name().to_owned(),
         digest: definition.digest().clone(),
         inputs: json!({}),
+        forked_from: None,
+        kept: Vec::new(),
     };
     apply(&mut execution, created);
     go_on(&mut execution);

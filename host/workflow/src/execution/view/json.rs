@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::{End, Execution, StepStatus};
+use super::super::{End, Execution, Pause, StepStatus};
 use super::{StepView, WaitingApproval};
 use crate::duration::Timestamp;
 use crate::money::MicroUsd;
@@ -39,6 +39,8 @@ impl Execution {
             "usage": self.tokens(),
             "waiting_for": waiting.first(),
             "waiting": waiting,
+            "paused": self.paused().map(pause_json),
+            "forked_from": self.forked_from(),
             "error": error,
             "warnings": warnings,
             "created_at": self.created_at.to_string(),
@@ -46,6 +48,10 @@ impl Execution {
             "duration_ms": millis(self.created_at, self.last_event_at),
         })
     }
+}
+
+fn pause_json(pause: &Pause) -> Value {
+    json!({ "by": pause.by, "reason": pause.reason, "since": pause.since.to_string() })
 }
 
 /// What a person is asked: the text, or the value, that the step's input is.
@@ -84,6 +90,7 @@ fn step_json(step: &StepView<'_>) -> Value {
         view["error"] = json!({ "code": failure.code.as_str(), "message": failure.message });
     }
     view["attempts"] = json!(state.attempts);
+    view["kept"] = json!(state.is_kept);
     view["cost"] = json!({ "usd": dollars(state.cost) });
     view["usage"] = json!({
         "input_tokens": state.tokens.input_tokens,
