@@ -11,6 +11,7 @@ mod config;
 pub mod driver;
 mod host_calls;
 mod models;
+mod replay;
 mod run;
 mod services;
 mod sources;

@@ -28,19 +28,21 @@ pub use definition::{Definition, FieldKind, RequiredFields};
 pub use depth::check_depth;
 pub use document::{
     Agent, AgentKind, BudgetPolicy, CodeAgent, CodeSource, Config, Document, Grants, HumanAgent,
-    Language, Limits, LlmAgent, OnTimeout, ResponseFormat, SearchAgent, SourceSettings, ToolAgent,
-    document_schema,
+    HumanGrant, Language, Limits, LlmAgent, OnTimeout, ResponseFormat, SearchAgent, SourceSettings,
+    ToolAgent, document_schema,
 };
 pub use duration::Timestamp;
 pub use event::{Answer, CallKind, CallOutcome, Event, EventKind, Side, StepUsage, Usage};
 pub use execution::{
     AnswerError, Approval, BudgetKind, BudgetVerdict, CallRecord, Command, Execution,
-    ExecutionStatus, GivenFuel, IllegalEvent, Progress, RaisedBudgets, ReserveError, StartStep,
-    StepState, StepStatus, StepView, WaitingApproval, WaitsFor,
+    ExecutionStatus, GivenFuel, IllegalEvent, Progress, Question, RaisedBudgets, ReserveError,
+    Series, StartStep, StepState, StepStatus, StepView, WaitingApproval, WaitsFor,
 };
 pub use failure::{Code, Failure};
 pub use fault::{Fault, Faults, nearest};
 pub use ids::{ExecutionId, IdError, Name, StepPath, WorkflowDigest};
-pub use interpret::{AnswerProblem, LlmAnswer, check_schema, interpret_text, json_of};
+pub use interpret::{
+    AnswerProblem, LlmAnswer, check_is_schema, check_schema, interpret_text, json_of,
+};
 pub use money::{MicroUsd, MoneyError};
 pub use yaml::{YamlFault, parse_yaml, to_yaml};

@@ -5,6 +5,7 @@ mod call;
 mod ending;
 mod flow;
 mod people;
+mod question;
 
 use serde_json::Value;
 
@@ -81,7 +82,10 @@ impl Execution {
                 }
                 Ok(())
             }
-            EventKind::CallStarted { .. } | EventKind::CallEnded { .. } => self.apply_call(kind),
+            EventKind::CallStarted { .. } | EventKind::CallEnded { .. } => {
+                self.apply_call(kind, at)
+            }
+            EventKind::QuestionAsked { .. } => self.apply_question(kind),
             EventKind::ParallelStarted { .. }
             | EventKind::BranchTaken { .. }
             | EventKind::LoopStarted { .. }
