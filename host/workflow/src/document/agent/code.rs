@@ -208,6 +208,11 @@ fn read_human(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<HumanGrant
     let place = fields.at("human");
     match fields.value("human")? {
         Value::Bool(is_granted) => is_granted.then_some(HumanGrant { assignees: None }),
+        value if !value.is_object() => {
+            let what = "true, false, or an object with `assignees`";
+            fields.expected("human", value, what, faults);
+            None
+        }
         value => {
             let mut human = Fields::of(value, &place, faults)?;
             let assignees = human.texts("assignees", faults);
