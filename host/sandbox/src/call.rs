@@ -2,6 +2,7 @@
 //! of it.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use crate::limits::{Limit, Limits, MemoryLimiter};
 use crate::outcome::{Outcome, Report, Usage};
 use crate::running_time::RunningTime;
 use crate::state::{State, Stop};
+use crate::wasi::clock::GuestClock;
 use crate::wasi::output::Output;
 use crate::{capability, wasi};
 
@@ -110,10 +112,10 @@ pub struct Call {
     pub limits: Limits,
     /// Whom it asks.
     pub host: Arc<dyn HostCalls>,
-    /// Entropy: everything random in the guest follows from it. Fresh for each attempt, unless the attempt
-    /// is to be repeated exactly.
+    /// Entropy: everything random in the guest follows from it. The same where a call is to be repeated exactly.
     pub seed: [u8; 32],
-    /// What the guest's wall clock says when the call begins.
+    /// What the guest's wall clock says when the call begins. It moves to [`HostCalls::time`] when a host call ends,
+    /// and by the time that the guest sleeps; while the guest computes it stands still.
     pub started_at: SystemTime,
     /// Stops the call.
     pub cancel: CancelFlag,
@@ -304,12 +306,15 @@ impl Sandbox {
             cancel: _,
         } = call;
         let time = Arc::new(RunningTime::start());
+        let clock = GuestClock::new(started_at);
         let output = Output::new(limits.output_bytes_max);
         let state = State {
-            wasi: wasi::context(&output, started_at, &time, &seed),
+            wasi: wasi::context(&output, &clock, &seed),
             table: wasi::resource_table(),
             memory: MemoryLimiter::new(limits.memory_bytes_max),
             time,
+            clock,
+            timers: BTreeMap::new(),
             time_max: limits.time_max,
             output,
             agent,

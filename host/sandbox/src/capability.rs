@@ -70,6 +70,8 @@ pub(crate) struct HostCallCount {
     made: u32,
     made_max: u32,
     refused: u32,
+    /// Reads of what is left: they take nothing from it, but each is recorded.
+    reads: u32,
 }
 
 impl HostCallCount {
@@ -78,6 +80,7 @@ impl HostCallCount {
             made: 0,
             made_max,
             refused: 0,
+            reads: 0,
         }
     }
 
@@ -101,6 +104,15 @@ impl HostCallCount {
             return Err(Stop(Limit::HostCalls).into());
         }
         Ok(Err(Error::BudgetSpent(BudgetKind::HostCalls)))
+    }
+
+    /// Counts a read of what is left. Who has used it all up may still look.
+    fn count_read(&mut self) -> wasmtime::Result<()> {
+        self.reads += 1;
+        if self.reads > self.made_max.saturating_add(REFUSED_CALLS_MAX) {
+            return Err(Stop(Limit::HostCalls).into());
+        }
+        Ok(())
     }
 
     /// Counts a call of a function that cannot tell the guest about a refusal.

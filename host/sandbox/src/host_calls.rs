@@ -3,8 +3,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::SystemTime;
 
-use crate::{llm, search};
+use crate::{budget, human, llm, search};
 
 pub use crate::bindings::agent::troupe::agent::log::Level as LogLevel;
 pub use crate::bindings::agent::troupe::agent::types::{BudgetKind, Denial, Error};
@@ -63,8 +64,18 @@ pub trait HostCalls: Send + Sync {
     /// The names that `context_output` takes now.
     fn context_steps(&self) -> HostFuture<'_, Vec<String>>;
 
-    /// What is left of the execution's money, in micro-dollars; none where no budget was set.
-    fn microdollars_left(&self) -> HostFuture<'_, Option<u64>>;
+    /// Asks people, all of whom are granted, and waits for their answer. Where that takes longer than an instance
+    /// should live, the call may be cancelled meanwhile and repeated later, with the same seed and the same answers.
+    fn ask(&self, question: human::Question) -> HostFuture<'_, Result<human::Answer, Error>>;
+
+    /// What is left: `own` is what this crate knows, without the execution's money. A guest may do one thing or the
+    /// other by what it is told here, so a call that is repeated must be told the same.
+    fn budget_left(&self, own: budget::Remaining) -> HostFuture<'_, budget::Remaining>;
+
+    /// Where the guest's clock stands after the calls that have ended so far; none: where it stood before them.
+    fn time(&self) -> Option<SystemTime> {
+        None
+    }
 
     /// Takes a line for the log. It is within the guest's limit of log bytes.
     fn log(&self, line: LogLine) -> HostFuture<'_, ()>;
@@ -107,8 +118,12 @@ impl HostCalls for DenyAll {
         Box::pin(std::future::ready(Vec::new()))
     }
 
-    fn microdollars_left(&self) -> HostFuture<'_, Option<u64>> {
-        Box::pin(std::future::ready(None))
+    fn ask(&self, _question: human::Question) -> HostFuture<'_, Result<human::Answer, Error>> {
+        DenyAll::denied("human")
+    }
+
+    fn budget_left(&self, own: budget::Remaining) -> HostFuture<'_, budget::Remaining> {
+        Box::pin(std::future::ready(own))
     }
 
     fn log(&self, _line: LogLine) -> HostFuture<'_, ()> {

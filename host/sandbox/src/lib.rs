@@ -23,7 +23,7 @@ mod running_time;
 mod state;
 mod wasi;
 
-pub use bindings::agent::troupe::agent::{llm, search};
+pub use bindings::agent::troupe::agent::{budget, human, llm, search};
 pub use call::{Call, Invocation, Program, Sandbox, SandboxConfig};
 pub use cancel::CancelFlag;
 pub use capability::Grants;

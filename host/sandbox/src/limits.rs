@@ -24,7 +24,8 @@ pub struct Limits {
     /// Bytes of log messages and their fields. What comes after is dropped and counted. Protects the log.
     pub log_bytes_max: u64,
     /// Calls of the interfaces `llm`, `search`, `tools`, `human`, `memory` and `context`; a call of
-    /// `complete-many` counts once for each request. Protects services and the journal.
+    /// `complete-many` counts once for each request. `budget` may be read as often again. Protects services and the
+    /// journal.
     pub host_calls_max: u32,
 }
 

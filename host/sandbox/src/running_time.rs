@@ -33,7 +33,7 @@ impl RunningTime {
         }
     }
 
-    /// Time since the call began, waiting included: the guest's monotonic clock.
+    /// Time since the call began, waiting included.
     pub(crate) fn since_start(&self) -> Duration {
         self.began.elapsed()
     }

@@ -1,5 +1,6 @@
 //! What belongs to one call while it runs: the data of its store.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::capability::{Grants, HostCallCount};
 use crate::host_calls::HostCalls;
 use crate::limits::{Limit, MemoryLimiter};
 use crate::running_time::RunningTime;
+use crate::wasi::clock::GuestClock;
 use crate::wasi::output::Output;
 
 /// The data of one call's store.
@@ -19,6 +21,9 @@ pub(crate) struct State {
     pub(crate) table: ResourceTable,
     pub(crate) memory: MemoryLimiter,
     pub(crate) time: Arc<RunningTime>,
+    pub(crate) clock: Arc<GuestClock>,
+    /// When the timers that the guest holds are due on its clock, by their number in the table.
+    pub(crate) timers: BTreeMap<u32, u64>,
     pub(crate) time_max: Duration,
     pub(crate) output: Output,
     /// The agent's id, for the texts of denials.
@@ -36,6 +41,13 @@ impl State {
     /// The time the guest may still compute or sleep.
     pub(crate) fn time_left(&self) -> Duration {
         self.time_max.saturating_sub(self.time.total())
+    }
+
+    /// Moves the guest's clock to where its host says it stands after a call.
+    pub(crate) fn move_clock(&self) {
+        if let Some(time) = self.host.time() {
+            self.clock.go_on_to_time(time);
+        }
     }
 
     /// Takes the fuel that is owed.

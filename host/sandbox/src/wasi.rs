@@ -1,22 +1,25 @@
 //! WASI 0.2 for guests: linked whole, so that any toolchain's output starts, and empty: no arguments, no
 //! environment, no files, no sockets. Clock and entropy are the call's own.
 
+pub(crate) mod clock;
 pub(crate) mod output;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use chacha20::ChaCha12Rng;
 use chacha20::rand_core::SeedableRng;
 use sha2::{Digest, Sha256};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi::p2::DynPollable;
-use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx};
+use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi_io::bindings::wasi::io::poll;
 
 use crate::limits::Limit;
-use crate::running_time::RunningTime;
 use crate::state::{State, Stop};
+
+use self::clock::{GuestClock, Shown};
 
 /// The interfaces of WASI 0.2 that are linked.
 pub(crate) const INTERFACES: &[&str] = &[
@@ -53,8 +56,6 @@ pub(crate) const INTERFACES: &[&str] = &[
 const RESOURCES_MAX: usize = 4_096;
 /// Bytes of entropy in one call; more is asked for in pieces. Bounds an allocation of the host.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
-/// How finely a guest sees time pass. Coarse enough to make timing attacks on the host's caches tedious.
-const CLOCK_RESOLUTION: Duration = Duration::from_micros(20);
 /// Fuel for asking what is ready, about what it costs the host.
 const POLL_FUEL: u64 = 2_000;
 
@@ -63,6 +64,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     linker.allow_shadowing(true);
     poll::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
+    monotonic_clock::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -70,23 +72,15 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 /// The WASI state of one call.
 pub(crate) fn context(
     output: &output::Output,
-    started_at: SystemTime,
-    time: &Arc<RunningTime>,
+    clock: &Arc<GuestClock>,
     seed: &[u8; 32],
 ) -> WasiCtx {
-    let started_at = started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut builder = WasiCtx::builder();
     builder
         .stdout(output.stdout())
         .stderr(output.stderr())
-        .wall_clock(CallClock {
-            started_at,
-            time: Arc::clone(time),
-        })
-        .monotonic_clock(CallClock {
-            started_at,
-            time: Arc::clone(time),
-        })
+        .wall_clock(Shown(Arc::clone(clock)))
+        .monotonic_clock(Shown(Arc::clone(clock)))
         .secure_random(generator(seed, "random"))
         .insecure_random(generator(seed, "insecure"))
         .insecure_random_seed(u128::from_le_bytes(derive(seed, "insecure-seed")))
@@ -118,42 +112,6 @@ fn generator(seed: &[u8; 32], purpose: &str) -> ChaCha12Rng {
     ChaCha12Rng::from_seed(derive(seed, purpose))
 }
 
-/// The guest's clocks: both begin with the call.
-struct CallClock {
-    /// Since the Unix epoch.
-    started_at: Duration,
-    time: Arc<RunningTime>,
-}
-
-impl CallClock {
-    fn since_start(&self) -> Duration {
-        let elapsed = self.time.since_start();
-        let resolution = CLOCK_RESOLUTION.as_nanos();
-        let coarse = elapsed.as_nanos() / resolution * resolution;
-        Duration::from_nanos(u64::try_from(coarse).unwrap_or(u64::MAX))
-    }
-}
-
-impl HostWallClock for CallClock {
-    fn resolution(&self) -> Duration {
-        CLOCK_RESOLUTION
-    }
-
-    fn now(&self) -> Duration {
-        self.started_at.saturating_add(self.since_start())
-    }
-}
-
-impl HostMonotonicClock for CallClock {
-    fn resolution(&self) -> u64 {
-        u64::try_from(CLOCK_RESOLUTION.as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.since_start().as_nanos()).unwrap_or(u64::MAX)
-    }
-}
-
 impl State {
     /// Waits at most for the time the guest has left, and counts the wait as its own: it holds an instance
     /// meanwhile, for no reason but its own.
@@ -161,7 +119,6 @@ impl State {
         &mut self,
         wait: impl AsyncFnOnce(&mut ResourceTable) -> wasmtime::Result<T>,
     ) -> wasmtime::Result<T> {
-        self.fuel_owed = self.fuel_owed.saturating_add(POLL_FUEL);
         let left = self.time_left();
         let began = self.time.since_start();
         let ready = tokio::time::timeout(left, wait(&mut self.table)).await;
@@ -169,27 +126,89 @@ impl State {
             .add_sleep(self.time.since_start().saturating_sub(began));
         ready.unwrap_or_else(|_elapsed| Err(Stop(Limit::Time).into()))
     }
+
+    /// Sleeps until a timer is due, and moves the guest's clock to that moment, not to when the machine woke up.
+    async fn sleep_until(&mut self, due_ns: u64) -> wasmtime::Result<()> {
+        let duration = due_ns.saturating_sub(self.clock.since_start_ns());
+        if duration > 0 {
+            let duration = Duration::from_nanos(duration);
+            self.sleep(async |_| {
+                tokio::time::sleep(duration).await;
+                Ok(())
+            })
+            .await?;
+            self.clock.go_on_to(due_ns);
+        }
+        Ok(())
+    }
+
+    /// Whether a pollable is ready now.
+    async fn is_ready(&mut self, rep: u32) -> wasmtime::Result<bool> {
+        match self.timers.get(&rep) {
+            Some(due) => Ok(*due <= self.clock.since_start_ns()),
+            None => {
+                let pollable = Resource::new_borrow(rep);
+                poll::HostPollable::ready(&mut self.table, pollable).await
+            }
+        }
+    }
+
+    /// The places in a list of pollables of those that are ready now.
+    async fn ready_places(&mut self, reps: &[u32]) -> wasmtime::Result<Vec<u32>> {
+        let mut ready = Vec::new();
+        for (place, rep) in (0..).zip(reps) {
+            if self.is_ready(*rep).await? {
+                ready.push(place);
+            }
+        }
+        Ok(ready)
+    }
 }
 
 impl poll::Host for State {
+    /// Nothing that a guest may hold becomes ready by itself but its timers, so the first of them is waited for.
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        self.sleep(async |table| poll::Host::poll(table, pollables).await)
-            .await
+        let count = u64::try_from(pollables.len()).unwrap_or(u64::MAX);
+        let fuel = POLL_FUEL.saturating_mul(count.max(1));
+        self.fuel_owed = self.fuel_owed.saturating_add(fuel);
+        let reps: Vec<u32> = pollables.iter().map(Resource::rep).collect();
+        let ready = self.ready_places(&reps).await?;
+        if !ready.is_empty() {
+            return Ok(ready);
+        }
+        let first = reps.iter().filter_map(|rep| self.timers.get(rep)).min();
+        match first.copied() {
+            Some(due_ns) => {
+                self.sleep_until(due_ns).await?;
+                self.ready_places(&reps).await
+            }
+            None => {
+                self.sleep(async |table| poll::Host::poll(table, pollables).await)
+                    .await
+            }
+        }
     }
 }
 
 impl poll::HostPollable for State {
     async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         self.fuel_owed = self.fuel_owed.saturating_add(POLL_FUEL);
-        poll::HostPollable::ready(&mut self.table, pollable).await
+        self.is_ready(pollable.rep()).await
     }
 
     async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        self.sleep(async |table| poll::HostPollable::block(table, pollable).await)
-            .await
+        self.fuel_owed = self.fuel_owed.saturating_add(POLL_FUEL);
+        match self.timers.get(&pollable.rep()).copied() {
+            Some(due_ns) => self.sleep_until(due_ns).await,
+            None => {
+                self.sleep(async |table| poll::HostPollable::block(table, pollable).await)
+                    .await
+            }
+        }
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        self.timers.remove(&pollable.rep());
         poll::HostPollable::drop(&mut self.table, pollable)
     }
 }

@@ -15,7 +15,7 @@ use troupe_workflow::{
     check_schema,
 };
 
-use crate::driver::{self, AttemptEnd, Output, Performer, StepMessage};
+use crate::driver::{self, AttemptEnd, Ended, Output, Performer, StepMessage};
 use crate::services::Services;
 
 /// How long an attempt may take where neither the step nor its agent says.
@@ -43,11 +43,11 @@ impl Performer for Agents {
 }
 
 /// What an attempt needs.
-struct Attempt {
-    services: Arc<Services>,
-    execution: ExecutionId,
-    driver: mpsc::Sender<StepMessage>,
-    start: StartStep,
+pub(crate) struct Attempt {
+    pub(crate) services: Arc<Services>,
+    pub(crate) execution: ExecutionId,
+    pub(crate) driver: mpsc::Sender<StepMessage>,
+    pub(crate) start: StartStep,
 }
 
 impl Attempt {
@@ -63,9 +63,12 @@ async fn run(attempt: Attempt) -> AttemptEnd {
     let mut usage = StepUsage::default();
     let done = tokio::time::timeout(timeout, run_agent(&attempt, &mut usage)).await;
     let done = done.map(|result| {
-        let output = result?;
-        check_depth(&output.value).map_err(|message| Failure::new(Code::OutputInvalid, message))?;
-        Ok(output)
+        let ended = result?;
+        if let Ended::Output(output) = &ended {
+            check_depth(&output.value)
+                .map_err(|message| Failure::new(Code::OutputInvalid, message))?;
+        }
+        Ok(ended)
     });
     let result = done.unwrap_or_else(|_elapsed| {
         let millis = timeout.as_millis();
@@ -80,7 +83,7 @@ async fn run(attempt: Attempt) -> AttemptEnd {
     }
 }
 
-async fn run_agent(attempt: &Attempt, usage: &mut StepUsage) -> Result<Output, Failure> {
+async fn run_agent(attempt: &Attempt, usage: &mut StepUsage) -> Result<Ended, Failure> {
     let id = attempt.start.agent.as_str();
     let Some(agent) = attempt.definition().agent(id) else {
         return Err(Failure::new(
@@ -90,9 +93,12 @@ async fn run_agent(attempt: &Attempt, usage: &mut StepUsage) -> Result<Output, F
     };
     match &agent.kind {
         // An LLM's answer is checked where it can still be repaired.
-        AgentKind::Llm(llm) => llm::run(attempt, agent, llm).await,
+        AgentKind::Llm(llm) => llm::run(attempt, agent, llm).await.map(Ended::Output),
         AgentKind::Search(search) => checked(agent, search::run(attempt, search).await?),
-        AgentKind::Code(code) => checked(agent, code::run(attempt, agent, code, usage).await?),
+        AgentKind::Code(code) => match code::run(attempt, agent, code, usage).await? {
+            Ended::Output(output) => checked(agent, output.value),
+            Ended::Asked(question) => Ok(Ended::Asked(question)),
+        },
         AgentKind::Tool(_) | AgentKind::Human(_) => Err(Failure::new(
             Code::Internal,
             format!(
@@ -103,10 +109,10 @@ async fn run_agent(attempt: &Attempt, usage: &mut StepUsage) -> Result<Output, F
     }
 }
 
-fn checked(agent: &Agent, value: Value) -> Result<Output, Failure> {
+fn checked(agent: &Agent, value: Value) -> Result<Ended, Failure> {
     if let Some(schema) = &agent.output_schema {
         check_schema(&value, schema)
             .map_err(|problem| Failure::new(Code::OutputInvalid, problem.to_string()))?;
     }
-    Ok(Output { value, text: None })
+    Ok(Ended::Output(Output { value, text: None }))
 }

@@ -3,6 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -10,11 +11,12 @@ use tokio::sync::{mpsc, oneshot};
 use troupe_providers::{Completion, Finish, ModelRequest, ProviderError, SearchAnswer, ToolCall};
 use troupe_workflow::{
     CallKind, CallOutcome, CallRecord, Code, ExecutionId, Failure, MicroUsd, StartStep, StepPath,
-    Usage,
+    Timestamp, Usage,
 };
 
 use crate::driver::{EndCall, Granted, StartCall, StepMessage, WorstCase};
 use crate::models::Route;
+use crate::replay::{Place, hex};
 use crate::sources::{Question, Sources};
 
 /// What an answer is taken for by a provider's rate until it is there, where nothing limits it.
@@ -28,6 +30,8 @@ pub(crate) struct CallGateway {
     driver: mpsc::Sender<StepMessage>,
     /// Answers that an interrupted attempt got, and nobody has asked for again.
     recorded: Mutex<Vec<CallRecord>>,
+    /// When the last call ended, by the record.
+    last_end: Mutex<Option<Timestamp>>,
 }
 
 /// A model's answer with what it used, as the journal keeps it.
@@ -54,7 +58,19 @@ impl CallGateway {
             attempt: start.attempt,
             driver,
             recorded: Mutex::new(start.recorded.clone()),
+            last_end: Mutex::new(None),
         }
+    }
+
+    /// When the last of the calls that were asked for ended, whether it was made now or is on record.
+    pub(crate) fn last_end(&self) -> Option<Timestamp> {
+        *self.last_end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes when a call ended.
+    pub(crate) fn note_end(&self, at: Option<Timestamp>) {
+        let mut last = self.last_end.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = at.max(*last);
     }
 
     /// Looks at the execution from the attempt's step.
@@ -74,20 +90,24 @@ impl CallGateway {
         answered.await.map_err(|_gone| driver_gone())
     }
 
-    /// Asks the models of a route, one after the other while their services fail.
+    /// Asks the models of a route, one after the other while their services fail. A component's request has a place.
     pub(crate) async fn complete(
         &self,
-        name: &str,
-        routes: &[Route],
+        (name, routes): (&str, &[Route]),
         request: ModelRequest,
+        place: Option<&Place>,
     ) -> Result<Answer, Failure> {
-        let mut last = None;
-        for route in routes {
+        if let Some(outcome) = place.and_then(Place::settled) {
+            return self.replayed(outcome);
+        }
+        let mut last = place.and_then(Place::last_failure);
+        let tried = place.map_or(0, Place::failures);
+        for route in routes.iter().skip(tried) {
             let request = ModelRequest {
                 model: route.model.clone(),
                 ..request.clone()
             };
-            match self.complete_one(name, route, request).await {
+            match self.complete_one((name, route), request, place).await {
                 Err(failure) if failure.code.is_services_fault() => last = Some(failure),
                 other => return other,
             }
@@ -102,31 +122,18 @@ impl CallGateway {
 
     async fn complete_one(
         &self,
-        name: &str,
-        route: &Route,
+        (name, route): (&str, &Route),
         mut request: ModelRequest,
+        place: Option<&Place>,
     ) -> Result<Answer, Failure> {
-        // The limit is part of neither the step's input nor the record: it may differ after a crash.
-        let hash = hash_of(&json!([
-            "model",
-            request.model,
-            request.temperature,
-            request.system,
-            request.messages,
-            request.stop,
-            request.tools,
-            request.schema.as_ref().map(|schema| &schema.json),
-        ]));
-        if let Some(outcome) = self.take_recorded(&hash) {
-            return match outcome {
-                CallOutcome::Answered(answer) => serde_json::from_value(answer).map_err(|error| {
-                    Failure::new(
-                        Code::Internal,
-                        format!("a recorded answer cannot be read: {error}"),
-                    )
-                }),
-                CallOutcome::Failed(failure) => Err(failure),
-            };
+        let hash = match place {
+            Some(place) => place.request.clone(),
+            None => hash_of_model_request(&request),
+        };
+        if place.is_none()
+            && let Some(outcome) = self.take_recorded(&hash)
+        {
+            return self.replayed(outcome);
         }
         let worst = WorstCase::Model {
             price: route.price.clone(),
@@ -139,6 +146,7 @@ impl CallGateway {
             kind: CallKind::Model,
             target: name.to_owned(),
             request: hash,
+            position: place.map(|place| place.position),
             worst: Some(worst),
         };
         // Before the call is recorded: one that waits reserves nothing, and a crash does not leave it charged.
@@ -207,29 +215,30 @@ impl CallGateway {
         }
     }
 
-    /// Searches once.
+    /// Searches once. A component's request has a place.
     pub(crate) async fn search(
         &self,
         sources: &Sources,
         question: &Question,
+        place: Option<&Place>,
     ) -> Result<SearchAnswer, Failure> {
-        let hash = hash_of(&json!([
-            "search",
-            question.text,
-            question.sources,
-            question.max_results,
-            question.max_results_of,
-        ]));
-        if let Some(outcome) = self.take_recorded(&hash) {
-            return match outcome {
-                CallOutcome::Answered(answer) => serde_json::from_value(answer).map_err(|error| {
-                    Failure::new(
-                        Code::Internal,
-                        format!("a recorded answer cannot be read: {error}"),
-                    )
-                }),
-                CallOutcome::Failed(failure) => Err(failure),
-            };
+        let hash = match place {
+            Some(place) => place.request.clone(),
+            None => hash_of(&json!([
+                "search",
+                question.text,
+                question.sources,
+                question.max_results,
+                question.max_results_of,
+            ])),
+        };
+        let recorded = match place {
+            // Sources have no others to turn to: what failed is answered.
+            Some(place) => place.last(),
+            None => self.take_recorded(&hash),
+        };
+        if let Some(outcome) = recorded {
+            return self.replayed(outcome);
         }
         let call = StartCall {
             path: self.path.clone(),
@@ -237,6 +246,7 @@ impl CallGateway {
             kind: CallKind::Search,
             target: question.sources.join(", "),
             request: hash,
+            position: place.map(|place| place.position),
             worst: None,
         };
         let number = self.start(call).await?.call;
@@ -258,12 +268,55 @@ impl CallGateway {
         result
     }
 
-    fn take_recorded(&self, hash: &str) -> Option<CallOutcome> {
+    /// Records a call whose outcome is known already.
+    pub(crate) async fn note(
+        &self,
+        kind: CallKind,
+        place: &Place,
+        outcome: CallOutcome,
+    ) -> Result<(), Failure> {
+        let call = StartCall {
+            path: self.path.clone(),
+            attempt: self.attempt,
+            kind,
+            target: String::new(),
+            request: place.request.clone(),
+            position: Some(place.position),
+            worst: None,
+        };
+        let (answer, answered) = oneshot::channel();
+        self.driver
+            .send(StepMessage::NoteCall(call, outcome, answer))
+            .await
+            .map_err(|_gone| driver_gone())?;
+        self.note_end(answered.await.map_err(|_gone| driver_gone())?);
+        Ok(())
+    }
+
+    /// What a recorded outcome is to whoever asks again.
+    pub(crate) fn replayed<T: DeserializeOwned>(
+        &self,
+        (outcome, at): (CallOutcome, Option<Timestamp>),
+    ) -> Result<T, Failure> {
+        self.note_end(at);
+        match outcome {
+            CallOutcome::Answered(answer) => serde_json::from_value(answer).map_err(|error| {
+                Failure::new(
+                    Code::Internal,
+                    format!("a recorded answer cannot be read: {error}"),
+                )
+            }),
+            CallOutcome::Failed(failure) => Err(failure),
+        }
+    }
+
+    fn take_recorded(&self, hash: &str) -> Option<(CallOutcome, Option<Timestamp>)> {
         let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
         let position = recorded
             .iter()
             .position(|call| call.outcome.is_some() && call.request == hash)?;
-        recorded.remove(position).outcome
+        let call = recorded.remove(position);
+        Some((call.outcome?, call.ended_at))
     }
 
     async fn start(&self, call: StartCall) -> Result<Granted, Failure> {
@@ -272,7 +325,11 @@ impl CallGateway {
             .send(StepMessage::StartCall(call, answer))
             .await
             .map_err(|_gone| driver_gone())?;
-        answered.await.map_err(|_gone| driver_gone())?
+        let answer = answered.await.map_err(|_gone| driver_gone())?;
+        answer.map_err(|refused| {
+            self.note_end(refused.at);
+            refused.failure
+        })
     }
 
     async fn end(
@@ -294,7 +351,8 @@ impl CallGateway {
             .send(StepMessage::EndCall(end, answer))
             .await
             .map_err(|_gone| driver_gone())?;
-        answered.await.map_err(|_gone| driver_gone())
+        self.note_end(answered.await.map_err(|_gone| driver_gone())?);
+        Ok(())
     }
 }
 
@@ -333,11 +391,22 @@ pub(crate) fn failure_of(error: &ProviderError) -> Failure {
     Failure::new(code, error.to_string()).retry_after_ms(retry_after)
 }
 
+/// The limit is part of neither the step's input nor the record: it may differ after a crash.
+fn hash_of_model_request(request: &ModelRequest) -> String {
+    hash_of(&json!([
+        "model",
+        request.model,
+        request.temperature,
+        request.system,
+        request.messages,
+        request.stop,
+        request.tools,
+        request.schema.as_ref().map(|schema| &schema.json),
+    ]))
+}
+
 fn hash_of(request: &Value) -> String {
-    Sha256::digest(request.to_string())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&Sha256::digest(request.to_string()))
 }
 
 /// The driver ends before its steps only when this process gives the execution up.

@@ -4,6 +4,7 @@
 //! rule of the language.
 
 mod message;
+mod question;
 mod reserve;
 
 use std::collections::BTreeMap;
@@ -16,8 +17,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use troupe_journal::{Append, AppendError, Epoch, Journal, ReadError, Retry, Writer};
 use troupe_workflow::{
-    BudgetVerdict, Code, Command, Event, EventKind, Execution, Failure, Snapshot, StartStep,
-    StepPath, StepUsage,
+    BudgetVerdict, CallOutcome, Code, Command, Event, EventKind, Execution, Failure, Snapshot,
+    StartStep, StepPath, StepUsage, Timestamp,
 };
 
 use crate::clock::Clock;
@@ -25,7 +26,8 @@ use crate::stored::{events_after, restored};
 use reserve::{Reserve, reserve};
 
 pub use message::{
-    Attempt, AttemptEnd, EndCall, Granted, Output, StartCall, StepMessage, WorstCase,
+    AskedQuestion, Attempt, AttemptEnd, EndCall, Ended, Granted, Output, Refused, StartCall,
+    StepMessage, WorstCase,
 };
 
 /// Messages of steps that wait for the driver: further ones wait at the sender.
@@ -96,7 +98,7 @@ pub struct Driver {
     messages: mpsc::Receiver<StepMessage>,
     sender: mpsc::Sender<StepMessage>,
     /// Calls that wait until others give back what they reserved.
-    parked: Vec<(StartCall, oneshot::Sender<Result<Granted, Failure>>)>,
+    parked: Vec<(StartCall, oneshot::Sender<Result<Granted, Refused>>)>,
     /// Says: look into the journal, others may have written there.
     wake: Arc<Notify>,
     patience: Patience,
@@ -477,8 +479,10 @@ impl Driver {
         }
     }
 
-    fn start(&mut self, start: StartStep) {
+    fn start(&mut self, mut start: StartStep) {
         let path = start.path.clone();
+        // Where the attempt begins a run, its recorded start is the run's.
+        start.series = self.execution.series(&path);
         let attempt = Attempt {
             execution: self.execution.id(),
             driver: self.sender.clone(),
@@ -510,9 +514,13 @@ impl Driver {
             }
             StepMessage::StartCall(call, answer) => self.start_call(call, answer).await,
             StepMessage::EndCall(call, answer) => {
-                self.end_call(call).await?;
-                let _ = answer.send(());
+                let at = self.end_call(call).await?;
+                let _ = answer.send(at);
                 self.unpark().await
+            }
+            StepMessage::NoteCall(call, outcome, answer) => {
+                let _ = answer.send(self.note_call(call, outcome).await?);
+                Ok(())
             }
         }
     }
@@ -530,11 +538,12 @@ impl Driver {
     async fn start_call(
         &mut self,
         call: StartCall,
-        answer: oneshot::Sender<Result<Granted, Failure>>,
+        answer: oneshot::Sender<Result<Granted, Refused>>,
     ) -> Result<(), DriveError> {
         // An attempt that timed out may have left a message behind.
         if !self.execution.runs(&call.path, call.attempt) {
-            let _ = answer.send(Err(Failure::new(Code::Cancelled, "the attempt has ended")));
+            let failure = Failure::new(Code::Cancelled, "the attempt has ended");
+            let _ = answer.send(Err(failure.into()));
             return Ok(());
         }
         let reserve = reserve(&self.execution, &call.path, call.worst.as_ref());
@@ -550,7 +559,15 @@ impl Driver {
                 Ok(())
             }
             BudgetVerdict::Refused(failure) => {
-                let _ = answer.send(Err(failure));
+                // A component may do one thing or the other by it, and must be told the same again.
+                let at = match call.position {
+                    Some(_) => {
+                        let outcome = CallOutcome::Failed(failure.clone());
+                        self.note_call(call, outcome).await?
+                    }
+                    None => None,
+                };
+                let _ = answer.send(Err(Refused { failure, at }));
                 Ok(())
             }
             BudgetVerdict::Paused(reason) => self.pause(call, reason).await,
@@ -561,9 +578,11 @@ impl Driver {
         &mut self,
         call: StartCall,
         reserve: Reserve,
-        answer: oneshot::Sender<Result<Granted, Failure>>,
+        answer: oneshot::Sender<Result<Granted, Refused>>,
     ) -> Result<(), DriveError> {
-        let number = self.execution.next_call(&call.path, &call.request);
+        let number = self
+            .execution
+            .next_call(&call.path, &call.request, call.position);
         let kind = EventKind::CallStarted {
             path: call.path,
             attempt: call.attempt,
@@ -573,6 +592,7 @@ impl Driver {
             request: call.request,
             reserved: reserve.usd,
             reserved_tokens: reserve.tokens,
+            position: call.position,
         };
         self.advance(vec![kind]).await?;
         // The step may have been cancelled meanwhile.
@@ -609,7 +629,8 @@ impl Driver {
             usage,
         } = end;
         match result {
-            Ok(Output { value, text }) => EventKind::StepCompleted {
+            Ok(Ended::Asked(question)) => self.asked((path, attempt), question, usage),
+            Ok(Ended::Output(Output { value, text })) => EventKind::StepCompleted {
                 path,
                 attempt,
                 output: value,
@@ -622,11 +643,12 @@ impl Driver {
         }
     }
 
-    async fn end_call(&mut self, call: EndCall) -> Result<(), DriveError> {
+    async fn end_call(&mut self, call: EndCall) -> Result<Option<Timestamp>, DriveError> {
         // What an ended attempt's calls cost stays charged at their worst case.
         if !self.execution.runs(&call.path, call.attempt) {
-            return Ok(());
+            return Ok(None);
         }
+        let (path, number) = (call.path.clone(), call.call);
         let kind = EventKind::CallEnded {
             path: call.path,
             attempt: call.attempt,
@@ -635,7 +657,8 @@ impl Driver {
             usage: call.usage,
             cost: call.cost,
         };
-        self.advance(vec![kind]).await
+        self.advance(vec![kind]).await?;
+        Ok(self.execution.call_ended_at(&path, number))
     }
 }
 

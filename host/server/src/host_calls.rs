@@ -1,19 +1,27 @@
-//! What a guest asks of the world, answered with the workflow's models, sources and earlier outputs.
+//! What a guest asks of the world, answered with the workflow's models, sources, people and earlier outputs, and with
+//! the record of what it asked before.
+
+mod question;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::future::join_all;
 use serde_json::Value;
 use troupe_providers::{
     Finish, Message, ModelRequest, Schema, Strictness, Temperature, ToolCall, ToolDefinition,
 };
 use troupe_sandbox::{
-    BudgetKind, Denial, Error, HostCalls, HostFuture, LogLevel, LogLine, llm, search,
+    BudgetKind, CancelFlag, Denial, Error, HostCalls, HostFuture, LogLevel, LogLine, budget, human,
+    llm, search,
 };
-use troupe_workflow::{Code, ExecutionId, Failure};
+use troupe_workflow::{CallKind, CallOutcome, Code, ExecutionId, Failure};
 
+use crate::agents::Attempt;
 use crate::call_gateway::{Answer, CallGateway};
+use crate::driver::AskedQuestion;
+use crate::replay::{Place, Replay, hash_of};
 use crate::services::Services;
 use crate::sources::Question;
 
@@ -24,62 +32,95 @@ const RESULTS_DEFAULT: u32 = 10;
 
 /// The world of one call.
 pub(crate) struct GuestHost {
-    pub(crate) gateway: CallGateway,
-    pub(crate) services: Arc<Services>,
-    pub(crate) idempotency_key: String,
-    pub(crate) agent: String,
-    pub(crate) execution: ExecutionId,
+    gateway: CallGateway,
+    replay: Replay,
+    services: Arc<Services>,
+    idempotency_key: String,
+    agent: String,
+    execution: ExecutionId,
+    /// Ends the call.
+    pub(crate) cancel: CancelFlag,
+    stop: Mutex<Option<Stop>>,
+}
+
+/// Why the host ended a call.
+pub(crate) enum Stop {
+    /// People are to be asked; the component is run again when they have answered.
+    Asked(AskedQuestion),
+    /// It asked something else than the record says.
+    Diverged(Failure),
 }
 
 impl HostCalls for GuestHost {
     fn complete(&self, request: llm::Request) -> HostFuture<'_, Result<llm::Completion, Error>> {
+        let many = self.complete_many(vec![request]);
+        Box::pin(async { many.await.pop().unwrap_or(Err(Error::Interrupted)) })
+    }
+
+    fn complete_many(
+        &self,
+        requests: Vec<llm::Request>,
+    ) -> HostFuture<'_, Vec<Result<llm::Completion, Error>>> {
         Box::pin(async move {
-            let model = request.model.clone().unwrap_or_default();
-            let routes = self
-                .services
-                .models
-                .resolve(&model)
-                .map_err(|_unknown| Error::NotFound(model.clone()))?;
-            let request = self.model_request(request)?;
-            let answer = self
-                .gateway
-                .complete(&model, &routes, request)
-                .await
-                .map_err(|failure| error_of(&failure))?;
-            Ok(completion_of(answer))
+            let places = self.places(CallKind::Model, &requests).await;
+            let asked = requests.into_iter().zip(&places);
+            join_all(asked.map(|(request, place)| self.complete_at(request, place))).await
         })
     }
 
     fn search(&self, query: search::Query) -> HostFuture<'_, Result<search::Answer, Error>> {
+        let many = self.search_many(vec![query]);
+        Box::pin(async { many.await.pop().unwrap_or(Err(Error::Interrupted)) })
+    }
+
+    fn search_many(
+        &self,
+        queries: Vec<search::Query>,
+    ) -> HostFuture<'_, Vec<Result<search::Answer, Error>>> {
         Box::pin(async move {
-            let question = Question {
-                text: query.text,
-                sources: query.sources,
-                max_results: query.max_results.unwrap_or(RESULTS_DEFAULT),
-                max_results_of: BTreeMap::new(),
-            };
-            let answer = self
-                .gateway
-                .search(&self.services.sources, &question)
-                .await
-                .map_err(|failure| error_of(&failure))?;
-            let results = answer.results.into_iter().map(|hit| search::Hit {
-                title: hit.title,
-                url: hit.url,
-                snippet: hit.snippet,
-                source: hit.source,
-                published_at: hit.published_at,
-                score_permille: hit.score_permille,
-            });
-            let errors = answer.errors.into_iter().map(|error| search::SourceError {
-                source: error.source,
-                message: error.message,
-            });
-            Ok(search::Answer {
-                results: results.collect(),
-                errors: errors.collect(),
-            })
+            let places = self.places(CallKind::Search, &queries).await;
+            let asked = queries.into_iter().zip(&places);
+            join_all(asked.map(|(query, place)| self.search_at(query, place))).await
         })
+    }
+
+    fn ask(&self, question: human::Question) -> HostFuture<'_, Result<human::Answer, Error>> {
+        Box::pin(async move {
+            let place = self.place(CallKind::Human, &question).await;
+            let question = question::read(question)?;
+            let Some(outcome) = place.last() else {
+                return self.end_with(Stop::Asked(question.asked_at(place))).await;
+            };
+            let answer = self.gateway.replayed::<question::Recorded>(outcome);
+            answer.map(Into::into).map_err(|failure| error_of(&failure))
+        })
+    }
+
+    fn budget_left(&self, own: budget::Remaining) -> HostFuture<'_, budget::Remaining> {
+        Box::pin(async move {
+            let place = self.place(CallKind::Budget, &"left").await;
+            let told = place
+                .last()
+                .and_then(|outcome| self.gateway.replayed(outcome).ok());
+            if let Some(told) = told {
+                return told;
+            }
+            let left = budget::Remaining {
+                microdollars: self.microdollars_left().await,
+                ..own
+            };
+            if let Ok(value) = serde_json::to_value(left) {
+                let outcome = CallOutcome::Answered(value);
+                // Where the driver is gone the whole call ends.
+                let _ = self.gateway.note(CallKind::Budget, &place, outcome).await;
+            }
+            left
+        })
+    }
+
+    fn time(&self) -> Option<SystemTime> {
+        let millis = u64::try_from(self.gateway.last_end()?.as_millis()).unwrap_or(0);
+        Some(UNIX_EPOCH + Duration::from_millis(millis))
     }
 
     fn context_inputs(&self) -> HostFuture<'_, String> {
@@ -116,18 +157,6 @@ impl HostCalls for GuestHost {
         })
     }
 
-    fn microdollars_left(&self) -> HostFuture<'_, Option<u64>> {
-        Box::pin(async {
-            let left = self
-                .gateway
-                .inspect_step(troupe_workflow::Execution::money_left)
-                .await;
-            left.ok()
-                .flatten()
-                .map(troupe_workflow::MicroUsd::as_micro_usd)
-        })
-    }
-
     fn log(&self, line: LogLine) -> HostFuture<'_, ()> {
         let (agent, message, fields) = (
             &self.agent,
@@ -146,6 +175,130 @@ impl HostCalls for GuestHost {
 }
 
 impl GuestHost {
+    /// The world of an attempt by an agent.
+    pub(crate) fn new(attempt: &Attempt, agent: &str) -> Self {
+        let start = &attempt.start;
+        Self {
+            gateway: CallGateway::new(attempt.execution, start, attempt.driver.clone()),
+            replay: Replay::new(&start.recorded),
+            services: Arc::clone(&attempt.services),
+            idempotency_key: start.idempotency_key.clone(),
+            agent: agent.to_owned(),
+            execution: attempt.execution,
+            cancel: CancelFlag::new(),
+            stop: Mutex::new(None),
+        }
+    }
+
+    /// Why the host ended the call, where it did.
+    pub(crate) fn take_stop(&self) -> Option<Stop> {
+        self.stop
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Whether a guest that has ended asked all that is on record.
+    ///
+    /// # Errors
+    /// What it did not ask.
+    pub(crate) fn check_ended(&self) -> Result<(), Failure> {
+        self.replay.check_ended()
+    }
+
+    /// Ends the call; the future ends with it.
+    async fn end_with<T>(&self, stop: Stop) -> T {
+        self.stop
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(stop);
+        self.cancel.cancel();
+        std::future::pending().await
+    }
+
+    /// The places of requests made at once; ends the call where one is not what is on record.
+    async fn places<T: serde::Serialize>(&self, kind: CallKind, requests: &[T]) -> Vec<Place> {
+        let hashes: Result<Vec<String>, Failure> = requests.iter().map(hash_of).collect();
+        let places = hashes.and_then(|hashes| self.replay.places(kind, hashes));
+        match places {
+            Ok(places) => places,
+            Err(failure) => self.end_with(Stop::Diverged(failure)).await,
+        }
+    }
+
+    async fn place<T: serde::Serialize>(&self, kind: CallKind, request: &T) -> Place {
+        let places = self.places(kind, std::slice::from_ref(request)).await;
+        match places.into_iter().next() {
+            Some(place) => place,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn complete_at(
+        &self,
+        request: llm::Request,
+        place: &Place,
+    ) -> Result<llm::Completion, Error> {
+        let model = request.model.clone().unwrap_or_default();
+        let request = self.model_request(request)?;
+        let routes = self
+            .services
+            .models
+            .resolve(&model)
+            .map_err(|_unknown| Error::NotFound(model.clone()))?;
+        let answer = self
+            .gateway
+            .complete((&model, &routes), request, Some(place))
+            .await
+            .map_err(|failure| error_of(&failure))?;
+        Ok(completion_of(answer))
+    }
+
+    async fn search_at(
+        &self,
+        query: search::Query,
+        place: &Place,
+    ) -> Result<search::Answer, Error> {
+        let question = Question {
+            text: query.text,
+            sources: query.sources,
+            max_results: query.max_results.unwrap_or(RESULTS_DEFAULT),
+            max_results_of: BTreeMap::new(),
+        };
+        let answer = self
+            .gateway
+            .search(&self.services.sources, &question, Some(place))
+            .await
+            .map_err(|failure| error_of(&failure))?;
+        let results = answer.results.into_iter().map(|hit| search::Hit {
+            title: hit.title,
+            url: hit.url,
+            snippet: hit.snippet,
+            source: hit.source,
+            published_at: hit.published_at,
+            score_permille: hit.score_permille,
+        });
+        let errors = answer.errors.into_iter().map(|error| search::SourceError {
+            source: error.source,
+            message: error.message,
+        });
+        Ok(search::Answer {
+            results: results.collect(),
+            errors: errors.collect(),
+        })
+    }
+
+    /// What is left of the execution's money; none where no budget was set.
+    async fn microdollars_left(&self) -> Option<u64> {
+        let left = self
+            .gateway
+            .inspect_step(troupe_workflow::Execution::money_left)
+            .await;
+        left.ok()
+            .flatten()
+            .map(troupe_workflow::MicroUsd::as_micro_usd)
+    }
+
     fn model_request(&self, request: llm::Request) -> Result<ModelRequest, Error> {
         let mut system = Vec::new();
         let mut messages = Vec::new();
@@ -272,6 +425,7 @@ fn error_of(failure: &Failure) -> Error {
         Code::InputInvalid | Code::OutputInvalid => Error::Invalid(message()),
         Code::GuestFailed
         | Code::GuestTrap
+        | Code::ReplayDiverged
         | Code::LimitFuel
         | Code::LimitMemory
         | Code::LimitTime

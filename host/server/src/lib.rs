@@ -17,6 +17,7 @@ mod node;
 mod open;
 mod operations;
 mod rates;
+mod replay;
 mod run;
 mod services;
 mod sources;

@@ -57,6 +57,10 @@ pub enum EventKind {
         reserved: MicroUsd,
         #[serde(default, skip_serializing_if = "is_zero")]
         reserved_tokens: u64,
+        /// Which of a component's requests it is for, from 0: one request may try several models. None: the step is
+        /// no component's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        position: Option<u32>,
     },
     CallEnded {
         path: StepPath,
@@ -139,6 +143,28 @@ pub enum EventKind {
         assignees: Vec<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deadline: Option<Timestamp>,
+    },
+    /// A component asks people. Its attempt ends here without having failed; once there is an answer the component
+    /// is run again, up to this call with the answers on record.
+    QuestionAsked {
+        path: StepPath,
+        attempt: u32,
+        call: u32,
+        /// Which of the component's requests it is, from 0.
+        position: u32,
+        /// SHA-256 of the request, in hex.
+        request: String,
+        assignees: Vec<String>,
+        message: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        context: Option<Value>,
+        /// JSON schema of what an approval's `data` must be.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        form: Option<Value>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Timestamp>,
+        #[serde(default)]
+        usage: StepUsage,
     },
     /// One person's answer.
     ApprovalGiven {
@@ -279,6 +305,22 @@ pub struct Answer {
 pub enum CallKind {
     Model,
     Search,
+    /// A component asks people.
+    Human,
+    /// A component reads what is left of its budgets.
+    Budget,
+}
+
+impl CallKind {
+    /// The word in the journal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Search => "search",
+            Self::Human => "human",
+            Self::Budget => "budget",
+        }
+    }
 }
 
 /// How a call ended.

@@ -40,7 +40,7 @@ pub use fork::ForkError;
 pub use operation::{OperationError, Pause};
 pub use snapshot::{Snapshot, SnapshotError};
 pub(crate) use step_state::Role;
-pub use step_state::{Approval, CallRecord, StepState, StepStatus, WaitsFor};
+pub use step_state::{Approval, CallRecord, Question, Series, StepState, StepStatus, WaitsFor};
 pub use view::{Progress, StepView, WaitingApproval};
 
 /// An event that does not fit the state: our bug, or a journal that is damaged.
@@ -138,6 +138,8 @@ pub struct StartStep {
     pub timeout: Option<Duration>,
     /// What the budget leaves it of units of computation; none: there is no budget.
     pub fuel: Option<GivenFuel>,
+    /// The run that it begins or goes on with; none until its start is recorded, where it begins one.
+    pub series: Option<Series>,
     /// The calls that an interrupted attempt made before: their answers are not asked for twice.
     pub recorded: Vec<CallRecord>,
 }
@@ -328,14 +330,27 @@ impl Execution {
 
     /// The number of the next call of a step that runs: that of its earlier try, where `request` was begun and
     /// nobody knows how it ended.
-    pub fn next_call(&self, path: &StepPath, request: &str) -> u32 {
+    pub fn next_call(&self, path: &StepPath, request: &str, position: Option<u32>) -> u32 {
         let Some(step) = self.find(path).and_then(|at| self.step(at)) else {
             return 0;
         };
         let begun = step.calls.iter().position(|call| {
-            call.outcome.is_none() && call.attempt < step.attempts && call.request == request
+            call.outcome.is_none()
+                && call.attempt < step.attempts
+                && (call.request.as_str(), call.position) == (request, position)
         });
         u32::try_from(begun.unwrap_or(step.calls.len())).unwrap_or(u32::MAX)
+    }
+
+    /// The run of a step that was started: the attempt that the present one goes on with.
+    pub fn series(&self, path: &StepPath) -> Option<Series> {
+        self.step(self.find(path)?)?.series
+    }
+
+    /// When the outcome of a step's call was recorded.
+    pub fn call_ended_at(&self, path: &StepPath, call: u32) -> Option<Timestamp> {
+        let step = self.step(self.find(path)?)?;
+        step.calls.get(usize::try_from(call).ok()?)?.ended_at
     }
 
     /// Whether somebody wants it to end.

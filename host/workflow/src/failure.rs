@@ -22,6 +22,8 @@ pub enum Code {
     GuestFailed,
     /// A component did what WebAssembly forbids.
     GuestTrap,
+    /// A component that was run again asked something else than the record says.
+    ReplayDiverged,
     /// A component used up its units of computation.
     LimitFuel,
     /// A component asked for more memory than it may have.
@@ -68,6 +70,7 @@ impl Code {
             Self::TimedOut => "timed_out",
             Self::GuestFailed => "guest_failed",
             Self::GuestTrap => "guest_trap",
+            Self::ReplayDiverged => "replay_diverged",
             Self::LimitFuel => "limit_fuel",
             Self::LimitMemory => "limit_memory",
             Self::LimitTime => "limit_time",

@@ -106,6 +106,17 @@ pub fn check_schema(value: &Value, schema: &Value) -> Result<(), AnswerProblem> 
     )))
 }
 
+/// Checks that a schema can be used.
+///
+/// # Errors
+/// Why it cannot.
+pub fn check_is_schema(schema: &Value) -> Result<(), String> {
+    match jsonschema::validator_for(schema) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("it is no JSON schema: {error}")),
+    }
+}
+
 /// The JSON that a text is, or that its one fenced block holds.
 pub fn json_of(text: &str) -> Option<Value> {
     let trimmed = text.trim();

@@ -29,8 +29,8 @@ pub use definition::{Definition, FieldKind, RequiredFields};
 pub use depth::check_depth;
 pub use document::{
     Agent, AgentKind, BudgetPolicy, CodeAgent, CodeSource, Config, Document, Grants, HumanAgent,
-    Language, Limits, LlmAgent, OnTimeout, ResponseFormat, SearchAgent, SourceSettings, ToolAgent,
-    document_schema,
+    HumanGrant, Language, Limits, LlmAgent, OnTimeout, ResponseFormat, SearchAgent, SourceSettings,
+    ToolAgent, document_schema,
 };
 pub use duration::Timestamp;
 pub use event::{
@@ -38,14 +38,16 @@ pub use event::{
 };
 pub use execution::{
     AnswerError, Approval, BudgetKind, BudgetVerdict, CallRecord, Command, Execution,
-    ExecutionStatus, ForkError, GivenFuel, IllegalEvent, OperationError, Pause, Progress,
-    RaisedBudgets, ReserveError, Snapshot, SnapshotError, StartStep, StepState, StepStatus,
+    ExecutionStatus, ForkError, GivenFuel, IllegalEvent, OperationError, Pause, Progress, Question,
+    RaisedBudgets, ReserveError, Series, Snapshot, SnapshotError, StartStep, StepState, StepStatus,
     StepView, WaitingApproval, WaitsFor,
 };
 pub use failure::{Code, Failure};
 pub use fault::{Fault, Faults, nearest};
 pub use ids::{ExecutionId, IdError, Name, StepPath, WorkflowDigest};
-pub use interpret::{AnswerProblem, LlmAnswer, check_schema, interpret_text, json_of};
+pub use interpret::{
+    AnswerProblem, LlmAnswer, check_is_schema, check_schema, interpret_text, json_of,
+};
 pub use money::{MicroUsd, MoneyError};
 pub use schedule::{
     Cron, Firing, LastRun, MISSED_COUNTED_MAX, Missed, Overlap, Schedule, Standing, Timing, Zone,

@@ -42,6 +42,8 @@ impl RetryPolicy {
             | Code::ComponentUnavailable
             | Code::Internal => true,
             Code::GuestFailed => failure.transient || self.asked_by == AskedBy::Step,
+            // Without the record it may well work; but then its answers are paid again.
+            Code::ReplayDiverged => self.asked_by == AskedBy::Step,
             Code::LimitFuel
             | Code::LimitMemory
             | Code::LimitTime

@@ -2,8 +2,10 @@
 //!
 //! A person may take days. The host does not keep the agent in memory meanwhile: it drops the instance
 //! and, when the answer is there, runs the agent again from its beginning with every recorded answer (of
-//! models, searches, tools, memory, people) given back at once, until it reaches the question. So do
-//! nothing between calls that may not happen twice, and use the invocation's idempotency key.
+//! models, searches, tools, memory, people, the budget) given back at once, until it reaches the question.
+//! Its clock and its random numbers are the same then. So let nothing between calls depend on anything but
+//! the input, the answers, the clock and the random numbers, do nothing that may not happen twice, and use
+//! the invocation's idempotency key.
 
 use std::time::Duration;
 

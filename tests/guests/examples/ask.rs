@@ -44,7 +44,7 @@ fn ask(action: &str, input: &Value) -> Value {
                 .map(|result| answer(result.map(Value::String)))
                 .collect()
         }
-        "human.ask" => answer(human::ask(&question()).map(|given| json!(given.approved))),
+        "human.ask" => answer(human::ask(&question(input)).map(|given| json!(given.approved))),
         "memory.get" => answer(memory::get("key").map(|entry| json!(entry.is_some()))),
         "memory.set" => answer(memory::set("key", "1", None).map(|_| Value::Null)),
         "memory.delete" => answer(memory::delete("key").map(|()| Value::Null)),
@@ -120,9 +120,11 @@ fn tool_call(name: &Value) -> tools::CallRequest {
     }
 }
 
-fn question() -> human::Question {
+/// A question to these people.
+fn question(assignees: &Value) -> human::Question {
+    let assignees = list(assignees);
     human::Question {
-        assignees: Vec::new(),
+        assignees: assignees.iter().map(|who| text(who).to_owned()).collect(),
         message: "May I?".to_owned(),
         context: None,
         form: None,

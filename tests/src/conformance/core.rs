@@ -218,7 +218,7 @@ impl World {
             .check_reserve(path, reserved, call.worst_tokens)
         {
             BudgetVerdict::Allowed => {
-                let number = self.execution.next_call(path, &request);
+                let number = self.execution.next_call(path, &request, None);
                 self.record(EventKind::CallStarted {
                     path: path.clone(),
                     attempt,
@@ -228,6 +228,7 @@ impl World {
                     request,
                     reserved,
                     reserved_tokens: call.worst_tokens,
+                    position: None,
                 });
                 let next = (path.clone(), attempt, Next::EndCall(index, number));
                 self.plan(self.now.plus(slice), next);

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use troupe_journal::{Append, Document, Epoch, FirstOwner, Journal, NewExecution, Release, Writer};
 use troupe_server::clock::Clock;
 use troupe_server::driver::{
-    Attempt, AttemptEnd, Driver, EndCall, Origin, Output, Owned, Performer, StartCall, StepMessage,
-    Works, WorstCase,
+    Attempt, AttemptEnd, Driver, EndCall, Ended, Origin, Output, Owned, Performer, StartCall,
+    StepMessage, Works, WorstCase,
 };
 use troupe_workflow::{
     CallKind, CallOutcome, Code, Command, Definition, Event, EventKind, Execution, ExecutionId,
@@ -326,7 +326,7 @@ impl Performer for Scripted {
                 } else {
                     usage
                 },
-                result,
+                result: result.map(Ended::Output),
             }
         })
     }
@@ -349,6 +349,7 @@ async fn perform(attempt: &Attempt, plan: Plan, awake: &Awake) -> Result<Output,
             kind: CallKind::Model,
             target: "m".to_owned(),
             request,
+            position: None,
             worst: Some(WorstCase::Fixed {
                 usd: micro_usd(call.worst_usd),
                 tokens: call.worst_tokens,
@@ -356,7 +357,8 @@ async fn perform(attempt: &Attempt, plan: Plan, awake: &Awake) -> Result<Output,
         };
         let message = StepMessage::StartCall(start, answer);
         let _ = attempt.driver.send(message).await;
-        let granted = awake.wait_for(answered).await??;
+        let granted = awake.wait_for(answered).await?;
+        let granted = granted.map_err(|refused| refused.failure)?;
         awake.sleep(plan.slice).await;
         let (answer, answered) = oneshot::channel();
         let end = EndCall {

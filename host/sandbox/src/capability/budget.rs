@@ -11,16 +11,19 @@ use crate::state::State;
 
 async fn left(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<Remaining> {
     charge_call(&mut store, &String::new())?;
+    store.data_mut().host_calls.count_read()?;
     let host = Arc::clone(&store.data().host);
-    let microdollars = host.microdollars_left().await;
     let fuel = store.get_fuel()?;
     let state = store.data();
-    Ok(Remaining {
-        microdollars,
+    let left = Remaining {
+        microdollars: None,
         fuel,
         time_ms: u64::try_from(state.time_left().as_millis()).unwrap_or(u64::MAX),
         host_calls: u64::from(state.host_calls.left()),
-    })
+    };
+    let left = host.budget_left(left).await;
+    store.data().move_clock();
+    Ok(left)
 }
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {

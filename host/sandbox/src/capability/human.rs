@@ -1,16 +1,29 @@
-//! Asking a person. In this version a granted question answers that it is not available yet.
+//! Asking a person: whom a guest may ask. The wait for the answer is the host's: it drops the instance meanwhile.
+
+use std::sync::Arc;
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use super::{TextBytes, charge_call, denied, not_available};
+use super::{TextBytes, charge_answer, charge_call, denied};
 use crate::bindings::agent::troupe::agent::human::{Answer, Question};
 use crate::host_calls::Error;
 use crate::state::State;
 
-/// That a guest may ask people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HumanGrant;
+/// The people a guest may ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HumanGrant {
+    /// Addresses of persons or groups; none: anybody.
+    pub assignees: Option<Vec<String>>,
+}
+
+impl HumanGrant {
+    fn allows(&self, assignee: &String) -> bool {
+        self.assignees
+            .as_ref()
+            .is_none_or(|granted| granted.contains(assignee))
+    }
+}
 
 impl TextBytes for Question {
     fn text_bytes(&self) -> usize {
@@ -21,24 +34,51 @@ impl TextBytes for Question {
     }
 }
 
-fn ask(
-    mut store: StoreContextMut<'_, State>,
-    question: &Question,
-) -> wasmtime::Result<Result<Answer, Error>> {
-    charge_call(&mut store, question)?;
-    let state = store.data_mut();
-    if let Err(refused) = state.host_calls.count()? {
-        return Ok(Err(refused));
+impl TextBytes for Answer {
+    fn text_bytes(&self) -> usize {
+        self.approved_by.text_bytes() + self.notes.text_bytes() + self.data.text_bytes()
     }
-    Ok(Err(match state.grants.human {
-        Some(HumanGrant) => not_available("human"),
-        None => denied(&state.agent, "human", "questions to people", "true"),
-    }))
+}
+
+impl State {
+    /// Checks the grant.
+    fn admit_question(&mut self, question: &Question) -> wasmtime::Result<Result<(), Error>> {
+        if let Err(refused) = self.host_calls.count()? {
+            return Ok(Err(refused));
+        }
+        let Some(grant) = &self.grants.human else {
+            let asked = "questions to people";
+            return Ok(Err(denied(&self.agent, "human", asked, "true")));
+        };
+        let stranger = question.assignees.iter().find(|who| !grant.allows(who));
+        Ok(match stranger {
+            Some(who) => {
+                let grant = format!("{{\"assignees\": [\"{who}\"]}}");
+                let asked = format!("questions to `{who}`");
+                Err(denied(&self.agent, "human", &asked, &grant))
+            }
+            None => Ok(()),
+        })
+    }
+}
+
+async fn ask(
+    mut store: StoreContextMut<'_, State>,
+    question: Question,
+) -> wasmtime::Result<Result<Answer, Error>> {
+    charge_call(&mut store, &question)?;
+    if let Err(error) = store.data_mut().admit_question(&question)? {
+        return Ok(Err(error));
+    }
+    let host = Arc::clone(&store.data().host);
+    let answer = host.ask(question).await;
+    store.data().move_clock();
+    charge_answer(&mut store, answer)
 }
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut human = linker.instance("troupe:agent/human@0.1.0")?;
-    human.func_wrap("ask", |store, (question,): (Question,)| {
-        Ok((ask(store, &question)?,))
+    human.func_wrap_async("ask", |store, (question,): (Question,)| {
+        Box::new(async move { Ok((ask(store, question).await?,)) })
     })
 }

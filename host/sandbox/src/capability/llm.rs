@@ -102,6 +102,7 @@ async fn complete(
     };
     let host = Arc::clone(&store.data().host);
     let answer = host.complete(request).await;
+    store.data().move_clock();
     charge_answer(&mut store, answer)
 }
 
@@ -117,6 +118,7 @@ async fn complete_many(
         async |requests| host.complete_many(requests).await,
     )
     .await?;
+    store.data().move_clock();
     answers
         .into_iter()
         .map(|answer| charge_answer(&mut store, answer))

@@ -90,6 +90,7 @@ async fn search(
     };
     let host = Arc::clone(&store.data().host);
     let answer = host.search(query).await;
+    store.data().move_clock();
     charge_answer(&mut store, answer)
 }
 
@@ -105,6 +106,7 @@ async fn search_many(
         async |queries| host.search_many(queries).await,
     )
     .await?;
+    store.data().move_clock();
     answers
         .into_iter()
         .map(|answer| charge_answer(&mut store, answer))

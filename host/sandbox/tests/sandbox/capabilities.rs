@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use troupe_sandbox::{
     Call, ContextGrant, Error, Grants, HostCalls, HostFuture, HumanGrant, Limit, LlmGrant,
-    LogLevel, LogLine, MemoryGrant, Outcome, Report, SandboxError, SearchGrant, ToolsGrant, llm,
-    search,
+    LogLevel, LogLine, MemoryGrant, Outcome, Report, SandboxError, SearchGrant, ToolsGrant, budget,
+    human, llm, search,
 };
 
 use crate::support::{call, invocation, limited, returned, run_guest};
@@ -87,8 +87,22 @@ impl HostCalls for World {
         Box::pin(std::future::ready(vec!["plan".to_owned()]))
     }
 
-    fn microdollars_left(&self) -> HostFuture<'_, Option<u64>> {
-        Box::pin(std::future::ready(Some(500_000)))
+    fn ask(&self, question: human::Question) -> HostFuture<'_, Result<human::Answer, Error>> {
+        Box::pin(std::future::ready(Ok(human::Answer {
+            approved: true,
+            approved_by: question.assignees.first().cloned(),
+            notes: None,
+            data: None,
+            timed_out: false,
+        })))
+    }
+
+    fn budget_left(&self, own: budget::Remaining) -> HostFuture<'_, budget::Remaining> {
+        let left = budget::Remaining {
+            microdollars: Some(500_000),
+            ..own
+        };
+        Box::pin(std::future::ready(left))
     }
 
     fn log(&self, line: LogLine) -> HostFuture<'_, ()> {
@@ -115,7 +129,9 @@ fn granted() -> Call {
         tools: Some(ToolsGrant {
             names: vec!["content.publish".to_owned()],
         }),
-        human: Some(HumanGrant),
+        human: Some(HumanGrant {
+            assignees: Some(vec!["ann".to_owned()]),
+        }),
         memory: Some(MemoryGrant),
         context: Some(ContextGrant),
     };
@@ -285,7 +301,15 @@ async fn tools() {
 #[tokio::test]
 async fn human() {
     assert_eq!(denial("human.ask", json!(null)).await.0, "human");
-    assert!(ask("human.ask", json!(null), granted()).await["unavailable"].is_string());
+    let answer = ask("human.ask", json!(["ann"]), granted()).await;
+    assert_eq!(answer, json!({"ok": true}));
+    let stranger = ask("human.ask", json!(["ann", "eve"]), granted()).await;
+    assert_eq!(stranger["denied"], "human");
+    let message = stranger["message"].as_str().expect("a text");
+    assert!(
+        message.contains("questions to `eve`: add `\"human\": {\"assignees\": [\"eve\"]}`"),
+        "{message}"
+    );
 }
 
 #[tokio::test]

@@ -192,11 +192,22 @@ async fn a_wild_pointer_is_told_from_a_deep_recursion() {
 #[tokio::test]
 async fn asking_what_is_ready_for_ever_is_paid_for() {
     // WASI itself is not in the world of this module, so the guest floods a function of ours instead.
-    let module = format!(
-        r#"(module (import "troupe:agent/budget@0.1.0" "left" (func $left (param i32))) {MEMORY} {RUN}
-            (loop (call $left (i32.const 8)) (br 0)) (i32.const 0)))"#
+    let flood = |interface: &str, name: &str| {
+        format!(
+            r#"(module (import "troupe:agent/{interface}@0.1.0" "{name}" (func $ask (param i32))) {MEMORY} {RUN}
+            (loop (call $ask (i32.const 8)) (br 0)) (i32.const 0)))"#
+        )
+    };
+    let outcome_of = async |interface, name| outcome(&flood(interface, name)).await;
+    assert_eq!(
+        outcome_of("llm", "models").await,
+        Outcome::LimitHit(Limit::Fuel)
     );
-    assert_eq!(outcome(&module).await, Outcome::LimitHit(Limit::Fuel));
+    // What is left is recorded with each look.
+    assert_eq!(
+        outcome_of("budget", "left").await,
+        Outcome::LimitHit(Limit::HostCalls)
+    );
 }
 
 #[tokio::test]

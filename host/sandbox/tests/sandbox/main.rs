@@ -2,6 +2,7 @@
 
 mod agents;
 mod capabilities;
+mod clock;
 mod hostile;
 mod javascript;
 mod loading;

@@ -1,30 +1,37 @@
 //! A step of code: source in an interpreter, or a component. Both run in the sandbox, under limits and grants.
 
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use troupe_sandbox::{
-    Call, CancelFlag, ComponentDigest, ContextGrant, Grants, Invocation, Limits, LlmGrant, Outcome,
-    Program, Report, SearchGrant,
+    Call, ComponentDigest, ContextGrant, Grants, HostCalls, HumanGrant, Invocation, Limits,
+    LlmGrant, Outcome, Program, Report, SearchGrant,
 };
 use troupe_workflow::{
-    Agent, Code, CodeAgent, CodeSource, Failure, Language, Limits as AskedLimits, StepUsage,
+    Agent, Code, CodeAgent, CodeSource, Failure, Language, Limits as AskedLimits, Series, StepUsage,
 };
 
 use super::Attempt;
-use crate::call_gateway::CallGateway;
 use crate::clock;
-use crate::host_calls::GuestHost;
+use crate::driver::{Ended, Output};
+use crate::host_calls::{GuestHost, Stop};
 
 pub(super) async fn run(
     attempt: &Attempt,
     agent: &Agent,
     code: &CodeAgent,
     usage: &mut StepUsage,
-) -> Result<Value, Failure> {
+) -> Result<Ended, Failure> {
     let start = &attempt.start;
     let services = &attempt.services;
-    let call = call(attempt, agent, code);
+    let series = start.series.unwrap_or(Series {
+        attempt: start.attempt,
+        began_at: clock::now(),
+    });
+    let host = Arc::new(GuestHost::new(attempt, agent.id.as_str()));
+    let call = call(attempt, (agent, code), (&host, series));
     let input = start.input.to_string();
     let unavailable =
         |error: anyhow::Error| Failure::new(Code::ComponentUnavailable, format!("{error:#}"));
@@ -65,7 +72,8 @@ pub(super) async fn run(
                 execution: attempt.execution.to_string(),
                 workflow: attempt.definition().name().to_owned(),
                 step: start.path.to_string(),
-                attempt: start.attempt,
+                // What only goes on is no other try to the component: it is told the same again.
+                attempt: series.attempt,
                 idempotency_key: start.idempotency_key.clone(),
             };
             services
@@ -79,27 +87,38 @@ pub(super) async fn run(
         .map_err(|error| Failure::new(Code::Internal, format!("the sandbox failed: {error}")))?;
     *usage = usage_of(&report);
     log_output(attempt, agent, &report);
-    value_of(report).map_err(|failure| of_budget(attempt, code, failure))
+    match host.take_stop() {
+        Some(Stop::Asked(question)) => return Ok(Ended::Asked(question)),
+        Some(Stop::Diverged(failure)) => return Err(failure),
+        None => {}
+    }
+    let value = value_of(report).map_err(|failure| of_budget(attempt, code, failure))?;
+    host.check_ended()?;
+    Ok(Ended::Output(Output { value, text: None }))
 }
 
 /// One call of the sandbox, with what it may use.
-fn call(attempt: &Attempt, agent: &Agent, code: &CodeAgent) -> Call {
-    let start = &attempt.start;
+fn call(
+    attempt: &Attempt,
+    (agent, code): (&Agent, &CodeAgent),
+    (host, series): (&Arc<GuestHost>, Series),
+) -> Call {
+    let began_at = u64::try_from(series.began_at.as_millis()).unwrap_or(0);
     Call {
         agent: agent.id.as_str().to_owned(),
         grants: grants(code),
         limits: limits(attempt, code),
-        host: Arc::new(GuestHost {
-            gateway: CallGateway::new(attempt.execution, start, attempt.driver.clone()),
-            services: Arc::clone(&attempt.services),
-            idempotency_key: start.idempotency_key.clone(),
-            agent: agent.id.as_str().to_owned(),
-            execution: attempt.execution,
-        }),
-        seed: clock::entropy(),
-        started_at: clock::system_time(),
-        cancel: CancelFlag::new(),
+        host: Arc::clone(host) as Arc<dyn HostCalls>,
+        seed: seed(attempt, series),
+        started_at: UNIX_EPOCH + Duration::from_millis(began_at),
+        cancel: host.cancel.clone(),
     }
+}
+
+/// All randomness of a run: the same when it is repeated, and another for every other run.
+fn seed(attempt: &Attempt, series: Series) -> [u8; 32] {
+    let (execution, path) = (attempt.execution.to_string(), &attempt.start.path);
+    Sha256::digest(json!(["seed", execution, path, series.attempt]).to_string()).into()
 }
 
 fn extension(language: Language) -> &'static str {
@@ -121,6 +140,9 @@ fn grants(code: &CodeAgent) -> Grants {
             .search
             .clone()
             .map(|sources| SearchGrant { sources }),
+        human: code.grants.human.clone().map(|human| HumanGrant {
+            assignees: human.assignees,
+        }),
         // What a step may read in its templates anyway.
         context: Some(ContextGrant),
         ..Grants::none()

@@ -44,7 +44,9 @@ async fn ask(
     let mut request = request(attempt, agent, llm);
     let required = &attempt.start.required;
     let schema = agent.output_schema.as_ref();
-    let answer = gateway.complete(model, &routes, request.clone()).await?;
+    let answer = gateway
+        .complete((model, &routes), request.clone(), None)
+        .await?;
     let problem = match interpret_text(answer.text.clone(), required, schema, llm.response_format) {
         Ok(meaning) => return Ok(output(meaning.value, meaning.text)),
         Err(problem) => problem,
@@ -62,7 +64,7 @@ async fn ask(
         None => format!("{problem} Answer again."),
     };
     request.messages.push(Message::User { text: again });
-    let answer = gateway.complete(model, &routes, request).await?;
+    let answer = gateway.complete((model, &routes), request, None).await?;
     match interpret_text(answer.text.clone(), required, schema, llm.response_format) {
         Ok(meaning) => Ok(output(meaning.value, meaning.text)),
         Err(problem) => Err(Failure::new(

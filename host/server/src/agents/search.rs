@@ -17,7 +17,7 @@ pub(super) async fn run(attempt: &Attempt, agent: &SearchAgent) -> Result<Value,
     let questions = questions(&attempt.start.input, agent)?;
     let searches = questions
         .iter()
-        .map(|question| gateway.search(&attempt.services.sources, question));
+        .map(|question| gateway.search(&attempt.services.sources, question, None));
     join(join_all(searches).await)
 }
 

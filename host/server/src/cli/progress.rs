@@ -175,6 +175,7 @@ fn path_of(kind: &EventKind) -> Option<&StepPath> {
         | EventKind::WorkflowStarted { path, .. }
         | EventKind::WaitStarted { path, .. }
         | EventKind::ApprovalRequested { path, .. }
+        | EventKind::QuestionAsked { path, .. }
         | EventKind::ApprovalGiven { path, .. }
         | EventKind::ApprovalEscalated { path, .. } => Some(path),
         EventKind::ExecutionCreated { .. }

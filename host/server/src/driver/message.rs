@@ -1,10 +1,12 @@
 //! What an attempt and the driver of its execution tell each other.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
 use troupe_providers::ModelPrice;
 use troupe_workflow::{
     CallKind, CallOutcome, Execution, ExecutionId, Failure, MicroUsd, StartStep, StepPath,
-    StepUsage, Usage,
+    StepUsage, Timestamp, Usage,
 };
 
 /// One attempt of one step, with its way to the driver.
@@ -18,8 +20,30 @@ pub struct Attempt {
 pub struct AttemptEnd {
     pub path: StepPath,
     pub attempt: u32,
-    pub result: Result<Output, Failure>,
+    pub result: Result<Ended, Failure>,
     pub usage: StepUsage,
+}
+
+/// An end of an attempt that is no failure.
+pub enum Ended {
+    Output(Output),
+    /// It asks people, and goes on when there is an answer.
+    Asked(AskedQuestion),
+}
+
+/// What a component asks people.
+pub struct AskedQuestion {
+    /// Which of the component's requests it is, from 0.
+    pub position: u32,
+    /// SHA-256 of the request, in hex.
+    pub request: String,
+    pub assignees: Vec<String>,
+    pub message: String,
+    pub context: Option<serde_json::Value>,
+    /// JSON schema of what an approval's `data` must be.
+    pub form: Option<serde_json::Value>,
+    /// None: it waits for ever.
+    pub answer_within: Option<Duration>,
 }
 
 /// What an attempt gave.
@@ -32,8 +56,11 @@ pub struct Output {
 /// What a step that runs asks of its driver.
 pub enum StepMessage {
     /// Record that a call begins; answered with its number once it is on disk, or with why it may not begin.
-    StartCall(StartCall, oneshot::Sender<Result<Granted, Failure>>),
-    EndCall(EndCall, oneshot::Sender<()>),
+    StartCall(StartCall, oneshot::Sender<Result<Granted, Refused>>),
+    /// Record how a call ended; answered with the time of that once it is on disk, none where the attempt has ended.
+    EndCall(EndCall, oneshot::Sender<Option<Timestamp>>),
+    /// Record a call of which the outcome is known; answered like the end of one.
+    NoteCall(StartCall, CallOutcome, oneshot::Sender<Option<Timestamp>>),
     /// Look at the execution.
     Inspect(Box<dyn FnOnce(&Execution) + Send>),
 }
@@ -45,6 +72,8 @@ pub struct StartCall {
     pub target: String,
     /// SHA-256 of the request, in hex.
     pub request: String,
+    /// Which of a component's requests it is for, from 0; none: the step is no component's.
+    pub position: Option<u32>,
     /// What bounds its cost; none: it costs nothing.
     pub worst: Option<WorstCase>,
 }
@@ -71,6 +100,20 @@ pub struct Granted {
     /// What the answer is limited to; none: the model's own limit.
     pub max_tokens: Option<u32>,
     pub reserved: MicroUsd,
+}
+
+/// A call that may not be made.
+#[derive(Debug)]
+pub struct Refused {
+    pub failure: Failure,
+    /// When that was recorded: what a component is told is.
+    pub at: Option<Timestamp>,
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { failure, at: None }
+    }
 }
 
 pub struct EndCall {

@@ -7,6 +7,7 @@ mod flow;
 mod kept;
 mod operation;
 mod people;
+mod question;
 
 use serde_json::Value;
 
@@ -86,7 +87,10 @@ impl Execution {
             EventKind::PauseRequested { .. } | EventKind::PauseEnded { .. } => {
                 self.apply_operation(kind, at)
             }
-            EventKind::CallStarted { .. } | EventKind::CallEnded { .. } => self.apply_call(kind),
+            EventKind::CallStarted { .. } | EventKind::CallEnded { .. } => {
+                self.apply_call(kind, at)
+            }
+            EventKind::QuestionAsked { .. } => self.apply_question(kind),
             EventKind::ParallelStarted { .. }
             | EventKind::BranchTaken { .. }
             | EventKind::LoopStarted { .. }

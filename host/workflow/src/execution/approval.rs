@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::frame::Instance;
-use super::{Approval, Execution};
+use super::{Approval, Execution, Question};
 use crate::depth::check_depth;
 use crate::document::{Agent, AgentKind, HumanAgent};
 use crate::duration::Timestamp;
@@ -110,8 +110,8 @@ impl Execution {
                     missing: needed.saturating_sub(approval.answers.len()),
                 });
             }
-            check_form(human, &answer).map_err(invalid)?;
         }
+        check_form(self.form(at), &answer).map_err(invalid)?;
         Ok(EventKind::ApprovalGiven {
             path: self.path(at),
             answer,
@@ -167,6 +167,25 @@ impl Execution {
         }
     }
 
+    /// What a component that does a step asks people now.
+    pub(super) fn question(&self, at: Instance) -> Option<&Question> {
+        self.step(at)?.approval.as_deref()?.question.as_ref()
+    }
+
+    /// JSON schema of what an approval of a step brings.
+    pub(super) fn form(&self, at: Instance) -> Option<&Value> {
+        match self.question(at) {
+            Some(question) => question.form.as_ref(),
+            None => self.human(at)?.form.as_ref(),
+        }
+    }
+
+    /// Whether a step is code's, which keeps to the record of its own run.
+    pub(super) fn is_guest(&self, at: Instance) -> bool {
+        self.agent_of(at)
+            .is_some_and(|agent| matches!(agent.kind, AgentKind::Code(_)))
+    }
+
     /// What a step's answers have decided; none: more are needed.
     pub(super) fn verdict(&self, at: Instance) -> Option<bool> {
         let approval = self.step(at)?.approval.as_deref()?;
@@ -178,8 +197,8 @@ impl Execution {
     }
 }
 
-fn check_form(human: &HumanAgent, answer: &Answer) -> Result<(), String> {
-    let Some(form) = &human.form else {
+fn check_form(form: Option<&Value>, answer: &Answer) -> Result<(), String> {
+    let Some(form) = form else {
         return Ok(());
     };
     let nothing = json!({});
@@ -191,7 +210,33 @@ fn check_form(human: &HumanAgent, answer: &Answer) -> Result<(), String> {
     check_schema(data, form).map_err(|problem| format!("`data` does not fit the form: {problem}"))
 }
 
+impl Question {
+    /// What people are shown: the message, with the context where there is any.
+    pub(super) fn shown(&self) -> Value {
+        match &self.context {
+            None => json!(self.message),
+            Some(context) => json!({ "message": self.message, "context": context }),
+        }
+    }
+}
+
 impl Approval {
+    /// What is asked, where it is a text.
+    pub(super) fn message(&self) -> Option<&str> {
+        match &self.question {
+            Some(question) => Some(&question.message),
+            None => self.input.as_str(),
+        }
+    }
+
+    /// What they need to decide.
+    pub(super) fn context(&self) -> &Value {
+        let question = self.question.as_ref();
+        question
+            .and_then(|question| question.context.as_ref())
+            .unwrap_or(&self.input)
+    }
+
     /// The value of a step that people have decided, or that time has.
     pub(super) fn output(&self, decision: Decision) -> Value {
         let (approved, timed_out) = match decision {

@@ -95,6 +95,8 @@ pub struct StepState {
     pub usage: StepUsage,
     pub tokens: Usage,
     pub cost: MicroUsd,
+    /// The attempt that the present one goes on with; none: the next one begins anew.
+    pub(crate) series: Option<Series>,
     /// The calls of the attempt that runs, or that was interrupted.
     pub(crate) calls: Vec<CallRecord>,
     /// Units of computation that the attempt under way took from the budget.
@@ -129,6 +131,7 @@ impl StepState {
             usage: StepUsage::default(),
             tokens: Usage::default(),
             cost: MicroUsd::ZERO,
+            series: None,
             calls: Vec::new(),
             fuel_reserved: 0,
             approval: None,
@@ -143,18 +146,32 @@ impl StepState {
     }
 }
 
+/// An attempt that began anew, and those after it that only go on with it: after an interruption, a pause, or a
+/// person's answer. To a component they are one run: they see the same clock, chance and answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Series {
+    /// The attempt that began it.
+    pub attempt: u32,
+    /// When that was recorded.
+    pub began_at: Timestamp,
+}
+
 /// A call that an attempt made, as far as the journal knows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CallRecord {
     pub kind: CallKind,
     /// SHA-256 of the request, in hex.
     pub request: String,
+    /// Which of a component's requests it is for.
+    pub position: Option<u32>,
     pub(crate) reserved: MicroUsd,
     pub(crate) reserved_tokens: u64,
     /// The attempt that began it.
     pub(crate) attempt: u32,
     /// None: it is under way, or nobody knows how it ended.
     pub outcome: Option<CallOutcome>,
+    /// When the outcome was recorded.
+    pub ended_at: Option<Timestamp>,
 }
 
 /// What people are asked, and what they have said so far.
@@ -170,4 +187,17 @@ pub struct Approval {
     pub answers: Vec<Answer>,
     /// How many levels of an escalation were asked.
     pub(crate) escalations: usize,
+    /// The component's call that it answers; none: the step itself is people's.
+    pub(crate) question: Option<Question>,
+}
+
+/// What a component asks people.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Question {
+    /// The call's number.
+    pub(crate) call: u32,
+    pub message: String,
+    pub context: Option<Value>,
+    /// JSON schema of what an approval's `data` must be.
+    pub form: Option<Value>,
 }

@@ -554,6 +554,7 @@ fn an_interrupted_step_starts_again_with_the_answers_it_got() {
         request: format!("hash {call}"),
         reserved: MicroUsd::new(300_000),
         reserved_tokens: 0,
+        position: None,
     };
     let call_ended = |call: u32, attempt: u32| EventKind::CallEnded {
         path: start.path.clone(),
@@ -712,6 +713,7 @@ fn answers_outlive_a_services_failure_but_not_a_guests() {
                 request: format!("hash {call}"),
                 reserved: MicroUsd::ZERO,
                 reserved_tokens: 0,
+                position: None,
             });
         }
         world.record(EventKind::CallEnded {
@@ -801,3 +803,4 @@ fn a_step_that_waits_for_its_retry_ends_with_the_execution() {
 }
 
 mod outside;
+mod question;

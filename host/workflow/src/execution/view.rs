@@ -167,12 +167,12 @@ impl Execution {
             .filter(|at| !self.ready.contains(at))
             .filter_map(|at| {
                 let step = self.step(*at)?;
-                let human = self.human(*at)?;
                 let waiting = WaitingApproval {
                     path: self.path(*at),
                     approval: step.approval.as_deref()?,
-                    required: human.approvals_required,
-                    form: human.form.as_ref(),
+                    // Any one person answers a component.
+                    required: self.human(*at).map_or(1, |human| human.approvals_required),
+                    form: self.form(*at),
                 };
                 Some((step.started_at, waiting))
             })
@@ -328,7 +328,7 @@ impl Execution {
             .steps
             .iter()
             .filter(|(node, step)| {
-                step.status.has_ended() && !definition.node(**node).is_transparent()
+                self.is_earlier(step, at) && !definition.node(**node).is_transparent()
             })
             .map(|(node, _)| definition.shown_name(*node).to_owned())
             .collect()
@@ -349,7 +349,7 @@ impl Execution {
         while let Some(frame) = around {
             let steps = self.frame(frame).steps.iter().rev();
             let found = steps
-                .filter(|(_, step)| step.status.has_ended())
+                .filter(|(_, step)| self.is_earlier(step, from))
                 .find(|(node, _)| is_meant(**node));
             if let Some((node, _)) = found {
                 let at = Instance { frame, node: *node };
@@ -361,6 +361,14 @@ impl Execution {
             };
         }
         None
+    }
+
+    /// Whether a step had ended when the run of another began: only then its output is there, however long that run
+    /// takes and how often it is repeated.
+    fn is_earlier(&self, step: &StepState, than: Instance) -> bool {
+        let began = self.step(than).and_then(|than| than.series);
+        let is_late = |began: super::Series| step.ended_at.is_some_and(|at| at > began.began_at);
+        step.status.has_ended() && !began.is_some_and(is_late)
     }
 
     /// The inputs of the workflow that the step at `path` belongs to.

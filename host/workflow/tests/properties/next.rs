@@ -131,7 +131,7 @@ impl World {
         };
         match self.verdict(&self.running[index], &planned) {
             BudgetVerdict::Allowed => {
-                let call = self.execution.next_call(&path, &planned.request);
+                let call = self.execution.next_call(&path, &planned.request, None);
                 self.record(EventKind::CallStarted {
                     path,
                     attempt,
@@ -141,6 +141,7 @@ impl World {
                     request: planned.request.clone(),
                     reserved: MicroUsd::new(planned.reserved),
                     reserved_tokens: planned.reserved_tokens,
+                    position: None,
                 });
                 self.running[index].open = Some((call, planned));
             }

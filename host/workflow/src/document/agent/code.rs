@@ -66,8 +66,17 @@ pub struct Grants {
     pub llm_budget: Option<MicroUsd>,
     /// The sources it may search; none: no search.
     pub search: Option<Vec<String>>,
+    /// The people it may ask; none: nobody.
+    pub human: Option<HumanGrant>,
     /// The names of the other grants that it asks for.
     pub others: Vec<&'static str>,
+}
+
+/// People whom a component may ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HumanGrant {
+    /// Persons or groups; none: anybody.
+    pub assignees: Option<Vec<String>>,
 }
 
 pub(super) fn read(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<CodeAgent> {
@@ -165,15 +174,12 @@ impl Grants {
         for name in ["hosts", "env", "tools"] {
             fields.texts(name, faults);
         }
-        for name in ["human", "memory"] {
-            fields.flag(name, faults);
-        }
-        grants.others = [
-            "files", "hosts", "env", "secrets", "tools", "human", "memory",
-        ]
-        .into_iter()
-        .filter(|name| fields.has(name))
-        .collect();
+        grants.human = read_human(&mut fields, faults);
+        fields.flag("memory", faults);
+        grants.others = ["files", "hosts", "env", "secrets", "tools", "memory"]
+            .into_iter()
+            .filter(|name| fields.has(name))
+            .collect();
         fields.finish(faults);
         grants
     }
@@ -194,6 +200,32 @@ impl Grants {
             }
         }
         llm.finish(faults);
+    }
+}
+
+/// `human: true`, or `human: {assignees: […]}`
+fn read_human(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<HumanGrant> {
+    let place = fields.at("human");
+    match fields.value("human")? {
+        Value::Bool(is_granted) => is_granted.then_some(HumanGrant { assignees: None }),
+        value if !value.is_object() => {
+            let what = "true, false, or an object with `assignees`";
+            fields.expected("human", value, what, faults);
+            None
+        }
+        value => {
+            let mut human = Fields::of(value, &place, faults)?;
+            let assignees = human.texts("assignees", faults);
+            if assignees.as_ref().is_none_or(Vec::is_empty) {
+                let message =
+                    "name the `assignees` whom it may ask, or write `\"human\": true` for anybody";
+                faults.add(place, message);
+            }
+            human.finish(faults);
+            Some(HumanGrant {
+                assignees: Some(assignees.unwrap_or_default()),
+            })
+        }
     }
 }
 

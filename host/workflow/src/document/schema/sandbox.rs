@@ -45,10 +45,29 @@ pub(super) struct Grants {
     search: Option<Vec<String>>,
     /// Tools, by name.
     tools: Option<Vec<String>>,
-    /// Whether it may ask people.
-    human: Option<bool>,
+    /// The people it may ask: anybody, or those who are named.
+    human: Option<HumanGrant>,
     /// Whether it may keep values from one execution to the next.
     memory: Option<bool>,
+}
+
+/// The people that code may ask.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum HumanGrant {
+    /// Whether it may ask anybody.
+    Anybody(bool),
+    /// Those whom it may ask.
+    Named(Assignees),
+}
+
+/// People by name.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Assignees {
+    /// Persons or groups, as the code names them.
+    #[schemars(length(min = 1), example = json!(["moderation-team@company.com"]))]
+    assignees: Vec<String>,
 }
 
 /// A folder or file of the machine.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::frame::{BlockState, Instance};
-use super::super::{Execution, StepState, StepStatus, WaitsFor};
+use super::super::{Execution, Series, StepState, StepStatus, WaitsFor};
 use crate::duration::Timestamp;
 use crate::event::{EventKind, StepUsage};
 use crate::failure::{Code, Failure};
@@ -159,6 +159,10 @@ impl Execution {
         state.status = StepStatus::Running;
         state.fuel_reserved = fuel;
         state.started_at = state.started_at.or(Some(at));
+        state.series.get_or_insert(Series {
+            attempt,
+            began_at: at,
+        });
         self.running.insert(step);
         for home in self.homes(step.frame).collect::<Vec<_>>() {
             let account = &mut self.workflow_mut(home).account;
@@ -217,7 +221,7 @@ impl Execution {
     }
 
     /// An attempt that runs no longer does.
-    fn ends_now(&mut self, step: Instance, attempt: u32) -> Result<(), String> {
+    pub(super) fn ends_now(&mut self, step: Instance, attempt: u32) -> Result<(), String> {
         if self
             .step(step)
             .is_none_or(|state| state.attempts != attempt)
@@ -232,7 +236,7 @@ impl Execution {
     }
 
     /// Takes what an attempt used from the budget in place of what it had reserved: all of that, where nobody knows.
-    fn spend_fuel(&mut self, step: Instance, used: Option<u64>) {
+    pub(super) fn spend_fuel(&mut self, step: Instance, used: Option<u64>) {
         let reserved = std::mem::take(&mut self.step_mut(step).fuel_reserved);
         let used = used.unwrap_or(reserved);
         for home in self.homes(step.frame).collect::<Vec<_>>() {

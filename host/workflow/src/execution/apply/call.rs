@@ -2,6 +2,7 @@
 
 use super::super::frame::Instance;
 use super::super::{CallRecord, Execution, StepStatus};
+use crate::duration::Timestamp;
 use crate::event::EventKind;
 use crate::ids::StepPath;
 
@@ -10,7 +11,7 @@ impl Execution {
         clippy::wildcard_enum_match_arm,
         reason = "`apply_kind` has thought of every event, and sends only these here"
     )]
-    pub(super) fn apply_call(&mut self, kind: &EventKind) -> Result<(), String> {
+    pub(super) fn apply_call(&mut self, kind: &EventKind, at: Timestamp) -> Result<(), String> {
         match kind {
             EventKind::CallStarted {
                 path,
@@ -20,15 +21,18 @@ impl Execution {
                 request,
                 reserved,
                 reserved_tokens,
+                position,
                 ..
             } => {
                 let record = CallRecord {
                     kind: *kind,
                     request: request.clone(),
+                    position: *position,
                     reserved: *reserved,
                     reserved_tokens: *reserved_tokens,
                     attempt: *attempt,
                     outcome: None,
+                    ended_at: None,
                 };
                 self.call_started(path, *call, record)
             }
@@ -49,6 +53,7 @@ impl Execution {
                     .filter(|record| record.outcome.is_none())
                     .ok_or_else(|| format!("call {call} of `{path}` is not under way"))?;
                 record.outcome = Some(outcome.clone());
+                record.ended_at = Some(at);
                 let (reserved, tokens) = (record.reserved, record.reserved_tokens);
                 state.tokens = state.tokens.plus(*usage);
                 state.cost += *cost;
@@ -60,13 +65,14 @@ impl Execution {
                     account.tokens = account.tokens.plus(*usage);
                 }
                 self.note_excess();
+                self.close_question(step, *call);
                 Ok(())
             }
             _ => Err("this is no event of a call".to_owned()),
         }
     }
 
-    fn call_started(
+    pub(super) fn call_started(
         &mut self,
         path: &StepPath,
         call: u32,

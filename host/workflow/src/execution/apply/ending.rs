@@ -26,10 +26,12 @@ impl Execution {
             self.close_workflow(frame);
         }
         let id = self.id;
+        let is_guest = self.is_guest(step);
         let state = self.step_mut(step);
+        state.series = None;
         // A service's failure says nothing against the answers that others gave before it; a guest that failed
-        // may have failed because of them.
-        if failure.code.is_services_fault() {
+        // may have failed because of them, and a guest's record is good for the run that it belongs to only.
+        if failure.code.is_services_fault() && !is_guest {
             state
                 .calls
                 .retain(|call| matches!(call.outcome, Some(CallOutcome::Answered(_))));

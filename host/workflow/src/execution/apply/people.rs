@@ -35,6 +35,7 @@ impl Execution {
                     deadline: *deadline,
                     answers: Vec::new(),
                     escalations: 0,
+                    question: None,
                 }));
                 self.approvals.insert(step);
                 self.deadlines
@@ -47,6 +48,9 @@ impl Execution {
                 }
                 if let Some(approval) = &mut self.step_mut(step).approval {
                     approval.answers.push(answer.clone());
+                }
+                if self.question(step).is_some() {
+                    return self.question_answered(step, at);
                 }
                 self.ready_if_decided(step);
             }

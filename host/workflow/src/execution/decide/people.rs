@@ -4,13 +4,14 @@ use serde_json::Value;
 
 use super::super::approval::Decision;
 use super::super::frame::Instance;
-use super::super::{Command, Execution, StepState};
+use super::super::{Command, Execution, Question, StepState};
 use crate::document::{HumanAgent, OnTimeout};
 use crate::duration::Timestamp;
-use crate::event::{EventKind, StepUsage};
+use crate::event::{CallOutcome, EventKind, StepUsage, Usage};
 use crate::failure::{Code, Failure};
 use crate::ids::Name;
 use crate::interpret::check_schema;
+use crate::money::MicroUsd;
 
 impl Execution {
     /// The request to those who are asked first. Its deadline counts from the last event, so that replay sees
@@ -45,6 +46,9 @@ impl Execution {
 
     /// Nobody decided in time.
     pub(super) fn deadline_passes(&self, at: Instance, now: Timestamp) -> Command {
+        if let Some(question) = self.question(at) {
+            return self.question_expires(at, question);
+        }
         let approval = self.step(at).and_then(|state| state.approval.as_deref());
         let (Some(approval), Some(human)) = (approval, self.human(at)) else {
             return self.failed(at, Failure::new(Code::Internal, "nobody was asked"));
@@ -71,6 +75,23 @@ impl Execution {
                 self.ended(at, Err(Failure::new(Code::ApprovalTimeout, message)))
             }
         }
+    }
+
+    /// Nobody answered a component in time, which is an answer too.
+    fn question_expires(&self, at: Instance, question: &Question) -> Command {
+        let state = self.step(at);
+        let approval = state.and_then(|state| state.approval.as_deref());
+        let output = approval.map_or(Value::Null, |approval| {
+            approval.output(Decision::ByTime { approved: false })
+        });
+        Command::Record(EventKind::CallEnded {
+            path: self.path(at),
+            attempt: state.map_or(1, |state| state.attempts),
+            call: question.call,
+            outcome: CallOutcome::Answered(output),
+            usage: Usage::default(),
+            cost: MicroUsd::ZERO,
+        })
     }
 
     fn answered(&self, at: Instance, output: Value) -> Command {

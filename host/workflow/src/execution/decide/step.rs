@@ -131,6 +131,7 @@ impl Execution {
             required,
             timeout: timeout.or_else(|| definition.agent(doing.agent.as_str())?.timeout),
             fuel,
+            series: state.series,
             recorded: state.calls.clone(),
         })))
     }
