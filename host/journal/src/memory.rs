@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use troupe_workflow::{Event, ExecutionId, ExecutionStatus, Snapshot, Timestamp, WorkflowDigest};
 
 use crate::error::{AppendError, ReadError};
@@ -19,11 +19,14 @@ use crate::record::{Document, Record, RecordListing, RecordWrite};
 pub struct MemoryJournal {
     node: String,
     shared: Arc<Shared>,
+    /// How many changes this process has been told of.
+    seen: Mutex<u64>,
 }
 
 struct Shared {
     state: Mutex<State>,
-    changed: Notify,
+    /// Counts the changes.
+    changed: watch::Sender<u64>,
 }
 
 #[derive(Default, Clone)]
@@ -49,8 +52,9 @@ impl MemoryJournal {
             node: node.to_owned(),
             shared: Arc::new(Shared {
                 state: Mutex::default(),
-                changed: Notify::new(),
+                changed: watch::Sender::new(0),
             }),
+            seen: Mutex::new(0),
         };
         journal.state().alive.insert(node.to_owned());
         journal
@@ -63,6 +67,7 @@ impl MemoryJournal {
         Self {
             node: node.to_owned(),
             shared: Arc::clone(&self.shared),
+            seen: Mutex::new(*self.shared.changed.borrow()),
         }
     }
 
@@ -86,7 +91,7 @@ impl MemoryJournal {
                 *state = before;
             }
             drop(state);
-            self.shared.changed.notify_waiters();
+            self.shared.changed.send_modify(|count| *count += 1);
             done
         })
     }
@@ -147,7 +152,7 @@ impl State {
     fn append(&mut self, append: Append<'_>) -> Result<u64, AppendError> {
         let kept = self.get_mut(append.execution)?;
         if let Writer::Owner(epoch) = append.writer
-            && epoch != kept.epoch
+            && (epoch != kept.epoch || kept.row.owner.is_none())
         {
             return Err(AppendError::Fenced);
         }
@@ -250,7 +255,7 @@ impl Journal for MemoryJournal {
                 .values_mut()
                 .filter(|kept| kept.is_due(claim.now))
                 .collect();
-            due.sort_by_key(|kept| kept.row.due_at);
+            due.sort_by_key(|kept| (kept.row.due_at, kept.row.id));
             due.truncate(usize::try_from(claim.limit).unwrap_or(usize::MAX));
             Ok(due.into_iter().map(|kept| kept.own(&self.node)).collect())
         })
@@ -473,7 +478,20 @@ impl Journal for MemoryJournal {
     }
 
     fn changed(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.shared.changed.notified())
+        let mut changed = self.shared.changed.subscribe();
+        Box::pin(async move {
+            loop {
+                let count = *changed.borrow_and_update();
+                {
+                    let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    if std::mem::replace(&mut *seen, count) != count {
+                        return;
+                    }
+                }
+                // The journal is there as long as this borrows it, and its sender with it.
+                let _ = changed.changed().await;
+            }
+        })
     }
 }
 

@@ -158,7 +158,9 @@ pub(crate) fn load(connection: &Connection, id: ExecutionId) -> Result<Stored, R
     })?;
     let snapshot = snapshot(connection, key)?.filter(|snapshot| snapshot.version <= row.version);
     let after = snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
-    let events = events_of(connection, (id, key), after, u32::MAX)?;
+    // What another process has written since the row was read is not part of it.
+    let limit = u32::try_from(row.version - after).unwrap_or(u32::MAX);
+    let events = events_of(connection, (id, key), after, limit)?;
     let found = after + u64::try_from(events.len()).unwrap_or(u64::MAX);
     if found < row.version {
         return Err(ReadError::Corrupt {

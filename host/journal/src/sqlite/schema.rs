@@ -37,7 +37,7 @@ CREATE TABLE executions (
 CREATE INDEX executions_by_status ON executions (status, id);
 CREATE INDEX executions_by_workflow ON executions (workflow, id) WHERE workflow IS NOT NULL;
 CREATE INDEX executions_by_digest ON executions (digest);
-CREATE INDEX executions_due ON executions (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX executions_due ON executions (due_at, id) WHERE due_at IS NOT NULL;
 CREATE INDEX executions_owned ON executions (owner) WHERE owner IS NOT NULL;
 
 CREATE TABLE events (

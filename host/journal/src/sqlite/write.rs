@@ -102,8 +102,9 @@ fn exists(error: rusqlite::Error, id: ExecutionId) -> AppendError {
 /// Records events, if the caller has seen all before them and still owns the execution.
 pub(crate) fn append(transaction: &Transaction<'_>, append: &Prepared) -> Result<u64, AppendError> {
     let current = current(transaction, append.execution)?;
+    // Whoever gave it back may not write either: what it clears would be due to nobody.
     if let Writer::Owner(own) = append.writer
-        && own.0 != current.epoch
+        && (own.0 != current.epoch || current.owner.is_none())
     {
         return Err(AppendError::Fenced);
     }
@@ -141,17 +142,15 @@ fn advance(
         Writer::Outside => (!append.status.is_terminal()).then_some(at),
     };
     // Most appends change nothing that is in an index.
-    if status == current.status && due_at.is_none() && !current.is_due {
+    let has_ended = append.status.is_terminal();
+    if status == current.status && !has_ended && due_at.is_none() && !current.is_due {
         transaction
             .prepare_cached("UPDATE executions SET version = ?2, updated_at = ?3 WHERE key = ?1")?
             .execute(params![key, version, at])?;
         return Ok(());
     }
     // Nobody works on what has ended.
-    let owner = current
-        .owner
-        .as_ref()
-        .filter(|_| !append.status.is_terminal());
+    let owner = current.owner.as_ref().filter(|_| !has_ended);
     transaction
         .prepare_cached(
             "UPDATE executions SET version = ?2, updated_at = ?3, status = ?4, owner = ?5, due_at = ?6 WHERE key = ?1",
@@ -221,7 +220,7 @@ pub(crate) fn claim(
     node: &str,
 ) -> Result<Vec<Claimed>, AppendError> {
     let mut due = transaction.prepare_cached(
-        "SELECT key, id, epoch FROM executions WHERE due_at <= ?1 AND owner IS NULL ORDER BY due_at LIMIT ?2",
+        "SELECT key, id, epoch FROM executions WHERE due_at <= ?1 AND owner IS NULL ORDER BY due_at, id LIMIT ?2",
     )?;
     let rows = due.query_map(params![claim.now.as_millis(), claim.limit], |row| {
         Ok((
