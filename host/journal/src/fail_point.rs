@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
+use crate::error::AppendError;
+
 /// What happens at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailSide {
@@ -63,6 +65,31 @@ impl FromStr for FailPoint {
 #[derive(Debug, Clone, Copy)]
 pub struct Pass {
     is_this: bool,
+}
+
+/// The passes of one piece of writing: of any, and of its kind.
+pub(crate) struct Gate<'a>(Option<(&'a FailPoint, [Pass; 2])>);
+
+impl<'a> Gate<'a> {
+    pub(crate) fn enter(fail_point: Option<&'a FailPoint>, name: &str) -> Self {
+        Self(fail_point.map(|point| (point, [point.enter("write"), point.enter(name)])))
+    }
+
+    /// What the caller is told of what was done.
+    pub(crate) fn leave<T>(&self, done: Result<T, AppendError>) -> Result<T, AppendError> {
+        let Some((point, passes)) = self.0 else {
+            return done;
+        };
+        if passes
+            .map(|pass| point.leave(pass))
+            .contains(&Delivery::Lost)
+        {
+            return Err(AppendError::Unknown {
+                source: "the answer was lost".into(),
+            });
+        }
+        done
+    }
 }
 
 /// Whether the answer of what was done gets to whoever asked.

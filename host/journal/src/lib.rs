@@ -9,6 +9,8 @@ mod execution;
 mod fail_point;
 mod journal;
 mod memory;
+mod postgres;
+mod prepared;
 mod record;
 mod sqlite;
 mod wal;
@@ -23,6 +25,7 @@ pub use execution::{
 pub use fail_point::{Delivery, FailPoint, FailSide, Pass};
 pub use journal::{Journal, Reading, Writing};
 pub use memory::MemoryJournal;
+pub use postgres::PostgresJournal;
 pub use record::{Document, Record, RecordListing, RecordWrite};
 pub use sqlite::SqliteJournal;
 

@@ -24,10 +24,10 @@ use crate::execution::{
 };
 use crate::fail_point::FailPoint;
 use crate::journal::{Journal, Reading, Writing};
+use crate::prepared::Prepared;
 use crate::record::{Document, Record, RecordListing, RecordWrite};
 use crate::wal::{self, WalState};
 use node::Node;
-use write::Prepared;
 use writer::Writer;
 
 /// How often it is looked whether another process wrote. A look costs some microseconds.
@@ -126,21 +126,7 @@ impl Journal for SqliteJournal {
 
     fn append<'a>(&'a self, append: Append<'a>) -> Writing<'a, u64> {
         Box::pin(async move {
-            let (rows, blobs) = encode(append.execution, append.expected, append.events)?;
-            let prepared = Prepared {
-                execution: append.execution,
-                expected: append.expected,
-                writer: append.writer,
-                rows,
-                blobs,
-                status: append.status,
-                at: append
-                    .events
-                    .last()
-                    .map_or(Timestamp::default(), |event| event.at),
-                snapshot: append.snapshot,
-                records: append.records,
-            };
+            let prepared = Prepared::new(append)?;
             let work = move |transaction: &Transaction<'_>| write::append(transaction, &prepared);
             self.write("append", work).await
         })

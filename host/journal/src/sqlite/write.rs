@@ -7,21 +7,7 @@ use super::record;
 use crate::encode::{Blob, EventRow, text_checksum};
 use crate::error::AppendError;
 use crate::execution::{Archive, Claim, Claimed, Epoch, FirstOwner, NewExecution, Release, Writer};
-use crate::record::RecordWrite;
-
-/// Events with what belongs to them, ready to be written.
-pub(crate) struct Prepared {
-    pub(crate) execution: ExecutionId,
-    pub(crate) expected: u64,
-    pub(crate) writer: Writer,
-    pub(crate) rows: Vec<EventRow>,
-    pub(crate) blobs: Vec<Blob>,
-    pub(crate) status: ExecutionStatus,
-    /// When the last event was recorded.
-    pub(crate) at: Timestamp,
-    pub(crate) snapshot: Option<Snapshot>,
-    pub(crate) records: Vec<RecordWrite>,
-}
+use crate::prepared::Prepared;
 
 /// An execution's row, as far as writing needs it.
 struct Current {
@@ -115,10 +101,7 @@ pub(crate) fn append(transaction: &Transaction<'_>, append: &Prepared) -> Result
         });
     }
     write_events(transaction, current.key, &append.rows, &append.blobs)?;
-    let version = append
-        .rows
-        .last()
-        .map_or(current.version, |row| row.position);
+    let version = append.version();
     advance(transaction, &current, append, version)?;
     if let Some(snapshot) = &append.snapshot {
         write_snapshot(transaction, current.key, snapshot)?;
@@ -136,11 +119,7 @@ fn advance(
 ) -> rusqlite::Result<()> {
     let (key, at) = (current.key, append.at.as_millis());
     let status = append.status.as_str();
-    let due_at = match append.writer {
-        // It has seen all that was written.
-        Writer::Owner(_) => None,
-        Writer::Outside => (!append.status.is_terminal()).then_some(at),
-    };
+    let due_at = append.due_at().map(Timestamp::as_millis);
     // Most appends change nothing that is in an index.
     let has_ended = append.status.is_terminal();
     if status == current.status && !has_ended && due_at.is_none() && !current.is_due {

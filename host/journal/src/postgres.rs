@@ -1,0 +1,331 @@
+//! The journal in a PostgreSQL database, for processes of many machines.
+//!
+//! Every transaction is held over its own statements alone. What processes know of each other is in the database:
+//! who owns an execution by its row, who is alive by the server's clock.
+
+mod append;
+mod connection;
+mod fault;
+mod listen;
+mod node;
+mod read;
+mod record;
+mod schema;
+mod write;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sqlx::PgConnection;
+use troupe_workflow::{Event, ExecutionId, Timestamp, WorkflowDigest};
+
+use crate::encode::encode;
+use crate::error::{AppendError, OpenError, ReadError, Retry};
+use crate::execution::{
+    Append, Archive, Beat, Claim, Claimed, Epoch, ExecutionRow, Listing, NewExecution, Release,
+    Stored,
+};
+use crate::fail_point::{FailPoint, Gate};
+use crate::journal::{Journal, Reading, Writing};
+use crate::prepared::Prepared;
+use crate::record::{Document, Record, RecordListing, RecordWrite};
+use connection::{Database, Step};
+use listen::Ear;
+use writer::Writers;
+
+/// The durable record in a PostgreSQL database (15 or newer).
+pub struct PostgresJournal {
+    database: Database,
+    writers: Writers,
+    ear: Ear,
+    node: String,
+    /// Which of all that ever had this name this process is.
+    incarnation: AtomicI64,
+    lease: Duration,
+    fail_point: Option<Arc<FailPoint>>,
+}
+
+impl PostgresJournal {
+    /// Connects to a database, makes its tables where there are none, and registers this process under `node`, a name
+    /// that no other has, for as long as `lease` from its last [`beat`](Journal::beat). The tables are in the schema
+    /// `troupe`, or in the first of the address's `search_path` (`?options=-csearch_path%3Dmine`).
+    ///
+    /// # Errors
+    /// A database that cannot be reached or may not be used, tables of a newer format, a name that another process has.
+    pub async fn connect(
+        url: &str,
+        node: String,
+        lease: Duration,
+        fail_point: Option<Arc<FailPoint>>,
+    ) -> Result<Self, OpenError> {
+        let database = Database::new(url)?;
+        let mut connection = database.open().await?;
+        schema::prepare(&mut connection, database.place()).await?;
+        let failed = |source| OpenError::Database {
+            place: database.place().to_owned(),
+            source,
+        };
+        let registered = register_anew(&mut connection, (&node, lease)).await;
+        let incarnation = registered
+            .map_err(|error| failed(error.into()))?
+            .ok_or_else(|| failed(taken(&node).into()))?;
+        Ok(Self {
+            writers: Writers::start(&database, fail_point.as_ref()),
+            ear: Ear::open(database.pool()),
+            database,
+            node,
+            incarnation: AtomicI64::new(incarnation),
+            lease,
+            fail_point,
+        })
+    }
+
+    /// Ends this process's registration: what it owns is free for the others at once, not only after its lease.
+    pub async fn leave(self) {
+        let remove = self.database.read(&self, |journal, connection| {
+            Box::pin(async {
+                let incarnation = journal.incarnation.load(Ordering::Relaxed);
+                Ok(node::remove(connection, (&journal.node, incarnation)).await?)
+            })
+        });
+        // Where it fails the lease ends it.
+        let _ = remove.await;
+    }
+
+    fn read<'a, A: Send + Sync + 'a, T: Send + 'a>(
+        &'a self,
+        about: A,
+        ask: Step<A, T, ReadError>,
+    ) -> Reading<'a, T> {
+        Box::pin(async move { self.database.read(&about, ask).await })
+    }
+
+    async fn transact<A: Sync, T>(
+        &self,
+        name: &'static str,
+        about: &A,
+        work: Step<A, T, AppendError>,
+    ) -> Result<T, AppendError> {
+        let gate = Gate::enter(self.fail_point.as_deref(), name);
+        gate.leave(self.database.write(about, work).await)
+    }
+
+    /// Extends this process's lease, or registers it again where others took it for dead. Answers the server's time.
+    async fn renew(&self) -> Result<Timestamp, AppendError> {
+        let renewed = self.database.read(self, |journal, connection| {
+            Box::pin(async {
+                let lease = journal.lease;
+                let own = journal.incarnation.load(Ordering::Relaxed);
+                if let Some(now) = node::renew(connection, (&journal.node, own), lease).await? {
+                    return Ok(Some(now));
+                }
+                let own = node::register(connection, (&journal.node, lease)).await?;
+                let Some(own) = own else { return Ok(None) };
+                journal.incarnation.store(own, Ordering::Relaxed);
+                Ok(node::renew(connection, (&journal.node, own), lease).await?)
+            })
+        });
+        let renewed = renewed.await.map_err(unread)?;
+        renewed.ok_or_else(|| AppendError::Database {
+            retry: Retry::Never,
+            source: taken(&self.node).into(),
+        })
+    }
+}
+
+/// Registers a process. One of the same name that is dead by now is forgotten. None: it lives.
+async fn register_anew(
+    connection: &mut PgConnection,
+    own: (&str, Duration),
+) -> sqlx::Result<Option<i64>> {
+    node::forget_dead(connection, own.0).await?;
+    let registered = node::register(connection, own).await?;
+    if registered.is_some() {
+        node::disown(connection, own.0).await?;
+    }
+    Ok(registered)
+}
+
+fn taken(node: &str) -> String {
+    format!("another process is called {node}")
+}
+
+/// What a question that had to be asked for a write says of the write: nothing was written.
+fn unread(error: ReadError) -> AppendError {
+    let retry = if error.is_retryable() {
+        Retry::Later
+    } else {
+        Retry::Never
+    };
+    AppendError::Database {
+        retry,
+        source: error.into(),
+    }
+}
+
+impl Journal for PostgresJournal {
+    fn node(&self) -> &str {
+        &self.node
+    }
+
+    fn create(&self, new: NewExecution) -> Writing<'_, Epoch> {
+        Box::pin(async move {
+            let (rows, blobs) = encode(new.id, 0, std::slice::from_ref(&new.created))?;
+            let about = (new, rows, blobs, &self.node);
+            self.transact("create", &about, |(new, rows, blobs, node), connection| {
+                Box::pin(write::create(connection, new, (rows, blobs), node))
+            })
+            .await
+        })
+    }
+
+    fn append<'a>(&'a self, append: Append<'a>) -> Writing<'a, u64> {
+        Box::pin(async move { self.writers.append(Prepared::new(append)?).await })
+    }
+
+    fn claim(&self, claim: Claim) -> Writing<'_, Vec<Claimed>> {
+        Box::pin(async move {
+            let about = (claim, &self.node);
+            self.transact("claim", &about, |(claim, node), connection| {
+                Box::pin(write::claim(connection, *claim, node))
+            })
+            .await
+        })
+    }
+
+    fn take(&self, id: ExecutionId) -> Writing<'_, Claimed> {
+        Box::pin(async move {
+            let about = (id, &self.node);
+            self.transact("claim", &about, |(id, node), connection| {
+                Box::pin(write::take(connection, *id, node))
+            })
+            .await
+        })
+    }
+
+    fn release(&self, release: Release) -> Writing<'_, bool> {
+        Box::pin(async move {
+            self.transact("release", &release, |release, connection| {
+                Box::pin(write::release(connection, release))
+            })
+            .await
+        })
+    }
+
+    fn beat(&self, now: Timestamp) -> Writing<'_, Beat> {
+        Box::pin(async move {
+            let servers = self.renew().await?;
+            let mut beat = Beat {
+                freed: 0,
+                clock_offset_ms: servers.as_millis().saturating_sub(now.as_millis()),
+            };
+            let has_dead = self
+                .database
+                .read(&(), |(), connection| Box::pin(node::has_dead(connection)));
+            if has_dead.await.map_err(unread)? {
+                let freeing = self.transact("beat", &now, |now, connection| {
+                    Box::pin(node::free(connection, *now))
+                });
+                beat.freed = freeing.await?;
+            }
+            Ok(beat)
+        })
+    }
+
+    fn delete(&self, id: ExecutionId) -> Writing<'_, bool> {
+        Box::pin(async move {
+            self.transact("delete", &id, |id, connection| {
+                Box::pin(write::delete(connection, *id))
+            })
+            .await
+        })
+    }
+
+    fn restore(&self, archive: Archive) -> Writing<'_, ()> {
+        Box::pin(async move {
+            let (rows, blobs) = encode(archive.row.id, 0, &archive.events)?;
+            let about = (archive, rows, blobs);
+            self.transact("restore", &about, |(archive, rows, blobs), connection| {
+                Box::pin(write::restore(connection, archive, (rows, blobs)))
+            })
+            .await
+        })
+    }
+
+    fn write(&self, documents: Vec<Document>, records: Vec<RecordWrite>) -> Writing<'_, ()> {
+        Box::pin(async move {
+            let about = (documents, records);
+            self.transact("records", &about, |(documents, records), connection| {
+                Box::pin(record::write_all(connection, documents, records))
+            })
+            .await
+        })
+    }
+
+    fn find(&self, id: ExecutionId) -> Reading<'_, ExecutionRow> {
+        self.read(id, |id, connection| Box::pin(read::find(connection, *id)))
+    }
+
+    fn list(&self, listing: Listing) -> Reading<'_, Vec<ExecutionRow>> {
+        self.read(listing, |listing, connection| {
+            Box::pin(read::list(connection, listing))
+        })
+    }
+
+    fn load(&self, id: ExecutionId) -> Reading<'_, Stored> {
+        self.read(id, |id, connection| Box::pin(read::load(connection, *id)))
+    }
+
+    fn events(&self, id: ExecutionId, after: u64, limit: u32) -> Reading<'_, Vec<Event>> {
+        self.read((id, (after, limit)), |(id, page), connection| {
+            Box::pin(read::events(connection, *id, *page))
+        })
+    }
+
+    fn document(&self, digest: WorkflowDigest) -> Reading<'_, Document> {
+        self.read(digest, |digest, connection| {
+            Box::pin(record::document(connection, digest))
+        })
+    }
+
+    fn owned(&self) -> Reading<'_, Vec<(ExecutionId, Epoch)>> {
+        self.read(&self.node, |node, connection| {
+            Box::pin(read::owned(connection, node))
+        })
+    }
+
+    fn written_by_others(&self) -> Reading<'_, Vec<(ExecutionId, u64)>> {
+        self.read(&self.node, |node, connection| {
+            Box::pin(read::written_by_others(connection, node))
+        })
+    }
+
+    fn next_due(&self) -> Reading<'_, Option<Timestamp>> {
+        self.read((), |(), connection| Box::pin(read::next_due(connection)))
+    }
+
+    fn queued(&self, now: Timestamp, most: u32) -> Reading<'_, u32> {
+        self.read((now, most), |(now, most), connection| {
+            Box::pin(read::queued(connection, *now, *most))
+        })
+    }
+
+    fn record(&self, kind: &'static str, id: String) -> Reading<'_, Option<Record>> {
+        self.read((kind, id), |(kind, id), connection| {
+            Box::pin(record::find(connection, kind, id))
+        })
+    }
+
+    fn records(&self, listing: RecordListing) -> Reading<'_, Vec<Record>> {
+        self.read(listing, |listing, connection| {
+            Box::pin(record::list(connection, listing))
+        })
+    }
+
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.ear.wait())
+    }
+}
