@@ -1,9 +1,9 @@
 //! An append that is ready to be written: encoded, and with nothing borrowed.
 
-use troupe_workflow::{ExecutionId, ExecutionStatus, Timestamp};
+use troupe_workflow::{ExecutionId, ExecutionStatus, Snapshot, Timestamp};
 
 use crate::encode::{Blob, EventRow, encode};
-use crate::execution::{Append, Snapshot, Writer};
+use crate::execution::{Append, Writer};
 use crate::record::RecordWrite;
 
 /// Events with what belongs to them, ready to be written.

@@ -1,9 +1,10 @@
 //! Opens the journal that the configuration names, with this process registered as one that works on executions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::bail;
-use troupe_journal::{Journal, SqliteJournal};
+use troupe_journal::{Journal, PostgresJournal, SqliteJournal};
 
 use crate::config::{Places, ServerSection};
 
@@ -24,8 +25,18 @@ pub(crate) async fn journal(
             node,
             fail_point,
         )?)),
+        address if is_postgres(address) => {
+            let lease = Duration::from_millis(server.lease_ms);
+            Ok(Arc::new(
+                PostgresJournal::connect(address, node, lease, fail_point).await?,
+            ))
+        }
         _ => bail!(
             "the database is `sqlite`, for a file in the data folder, or the address of a PostgreSQL database, `postgres://…`"
         ),
     }
+}
+
+fn is_postgres(address: &str) -> bool {
+    address.starts_with("postgres://") || address.starts_with("postgresql://")
 }

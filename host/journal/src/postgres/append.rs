@@ -10,8 +10,9 @@ use super::record;
 use super::write::{EventColumns, hint};
 use crate::encode::{Blob, text_checksum};
 use crate::error::AppendError;
-use crate::execution::{Snapshot, Writer};
+use crate::execution::Writer;
 use crate::prepared::Prepared;
+use troupe_workflow::Snapshot;
 
 /// What became of an append.
 pub(super) type Outcome = Result<u64, AppendError>;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row};
-use troupe_workflow::{Event, ExecutionId, ExecutionStatus, Timestamp, WorkflowDigest};
+use troupe_workflow::{Event, ExecutionId, ExecutionStatus, Snapshot, Timestamp, WorkflowDigest};
 
 use super::fault::Fault;
 use crate::encode::{EventRow, check_dense, decode, payload_digests, text_checksum};
 use crate::error::ReadError;
-use crate::execution::{Epoch, ExecutionRow, Listing, Order, Snapshot, Stored, WorkflowVersion};
+use crate::execution::{Epoch, ExecutionRow, Listing, Order, Stored, WorkflowVersion};
 
 type Answer<T> = Result<T, Fault<ReadError>>;
 
