@@ -54,10 +54,13 @@ fn scripts(mood: Mood) -> impl Strategy<Value = Script> {
 
 fn disturbances() -> impl Strategy<Value = Disturbances> {
     let chance = || prop_oneof![Just(0_u64), 0_u64..80];
-    (chance(), chance(), chance()).prop_map(|(crashes, cancels, pauses)| Disturbances {
+    let retries = prop_oneof![Just(0_u64), Just(700)];
+    let all = (chance(), chance(), chance(), retries);
+    all.prop_map(|(crashes, cancels, pauses, retries)| Disturbances {
         crashes,
         cancels,
         pauses,
+        retries,
     })
 }
 
@@ -166,7 +169,11 @@ fn check_closed(world: &World) {
             .is_empty()
     );
     for event in &world.journal {
-        if !matches!(event.kind, EventKind::CallEnded { .. }) {
+        let is_late = matches!(
+            event.kind,
+            EventKind::CallEnded { .. } | EventKind::ExecutionRetried { .. }
+        );
+        if !is_late {
             assert!(world.execution.clone().apply(event).is_err(), "{event:?}");
         }
     }

@@ -182,6 +182,7 @@ fn path_of(kind: &EventKind) -> Option<&StepPath> {
         | EventKind::BudgetRaised { .. }
         | EventKind::CancelRequested
         | EventKind::PauseRequested { .. }
+        | EventKind::ExecutionRetried { .. }
         | EventKind::PauseEnded { .. }
         | EventKind::TimeLimitReached
         | EventKind::ExecutionCancelled

@@ -23,6 +23,8 @@ pub(crate) struct Disturbances {
     pub(crate) crashes: u64,
     pub(crate) cancels: u64,
     pub(crate) pauses: u64,
+    /// Of a thousand failures, how many are tried again.
+    pub(crate) retries: u64,
 }
 
 /// An attempt under way.
@@ -54,6 +56,7 @@ pub(crate) struct World {
     progress: Progress,
     crashes_left: u32,
     pub(crate) raises_left: u32,
+    retries_left: u32,
 }
 
 impl World {
@@ -91,6 +94,7 @@ impl World {
             ledger: Ledger::new(written),
             crashes_left: 8,
             raises_left: 3,
+            retries_left: 3,
         };
         world.record(created);
         world
@@ -105,6 +109,9 @@ impl World {
     pub(crate) fn run(mut self) -> Self {
         while self.journal.len() < EVENTS_MAX {
             self.follow();
+            if self.is_tried_again() {
+                continue;
+            }
             if self.execution.status().is_terminal() {
                 return self;
             }
@@ -137,6 +144,24 @@ impl World {
             self.happens(next);
         }
         panic!("it does not end");
+    }
+
+    fn is_tried_again(&mut self) -> bool {
+        let again = self.execution.status() == ExecutionStatus::Failed
+            && self.retries_left > 0
+            && self.dice.roll(1_000) < self.disturbances.retries;
+        if again {
+            self.retries_left -= 1;
+            let retry = self.execution.retry(Some("ann"));
+            self.progress = Progress {
+                completed: 0,
+                total: 0,
+            };
+            // Nobody hears any more of what was stopped before.
+            self.late.clear();
+            self.record(retry.expect("it has failed"));
+        }
+        again
     }
 
     /// Appends and applies an event, and checks what holds after each.
