@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use troupe_workflow::{
     CallOutcome, Command, Definition, Event, EventKind, Execution, ExecutionId, ExecutionStatus,
-    Progress, StartStep, StepPath, Timestamp,
+    Kept, Progress, StartStep, StepPath, Timestamp,
 };
 
 use super::document::Written;
@@ -66,12 +66,29 @@ impl World {
         let inputs = json!({"topic": "{{ depth }}", "flag": script.seed.is_multiple_of(2), "entries": [0, null], "depth": 0});
         let checked = definition.check_inputs(&inputs);
         checked.unwrap_or_else(|faults| panic!("{faults}"));
+        Self::begun(written, script, order, (definition, inputs, Vec::new()))
+    }
+
+    /// A fork of an execution that has ended, which keeps what was done before a step.
+    pub(crate) fn forked(written: &Written, from: &Self, step: &StepPath, order: u64) -> Self {
+        let kept = from.execution.fork(step).expect("the step was reached");
+        let definition = Arc::clone(from.execution.definition());
+        let inputs = from.execution.inputs().clone();
+        Self::begun(written, from.script, order, (definition, inputs, kept))
+    }
+
+    fn begun(
+        written: &Written,
+        script: Script,
+        order: u64,
+        (definition, inputs, kept): (Arc<Definition>, Value, Vec<Kept>),
+    ) -> Self {
         let created = EventKind::ExecutionCreated {
             workflow: definition.name().to_owned(),
             digest: definition.digest().clone(),
             inputs,
             forked_from: None,
-            kept: Vec::new(),
+            kept,
         };
         let execution = Execution::replay(ExecutionId::from_parts(1, 7), definition, &[]);
         let execution = execution.expect("nothing is always legal");
