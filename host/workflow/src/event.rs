@@ -223,6 +223,11 @@ pub enum EventKind {
     StepResumed {
         path: StepPath,
     },
+    /// A person wants an execution that failed to be tried again: what was completed is kept.
+    ExecutionRetried {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
     ExecutionCompleted {
         outputs: Value,
     },
@@ -244,6 +249,7 @@ impl EventKind {
                 | Self::CancelRequested
                 | Self::PauseRequested { .. }
                 | Self::PauseEnded { .. }
+                | Self::ExecutionRetried { .. }
         )
     }
 }

@@ -33,7 +33,7 @@ use crate::ids::{ExecutionId, Name, StepPath};
 
 use self::budget::Budgets;
 use self::earlier::Earlier;
-use self::frame::{Frame, FrameId, Instance};
+use self::frame::{Account, Frame, FrameId, Instance};
 pub use approval::AnswerError;
 pub use budget::{BudgetKind, BudgetVerdict, GivenFuel, RaisedBudgets, ReserveError};
 pub use fork::ForkError;
@@ -155,6 +155,8 @@ pub struct Execution {
     version: u64,
     created_at: Timestamp,
     last_event_at: Timestamp,
+    /// When the time limit's clock began: at the creation, or when it was tried again.
+    timed_from: Timestamp,
     /// Time that does not count for the time limit: nobody drove it, or it only waited.
     idle: Duration,
     /// Since when all that is left waits.
@@ -184,6 +186,8 @@ pub struct Execution {
     pause: Option<Pause>,
     /// What is known of steps from before this execution, or from before it was tried again.
     earlier: BTreeMap<StepPath, Box<Earlier>>,
+    /// What workflows in it had used before it was tried again, by what stands before the paths in them.
+    accounts: BTreeMap<String, Account>,
     forked_from: Option<ForkedFrom>,
     is_cancelling: bool,
     has_reached_end: bool,
@@ -207,6 +211,7 @@ impl PartialEq for Execution {
             );
             let times = (
                 execution.created_at,
+                execution.timed_from,
                 execution.last_event_at,
                 execution.idle,
                 execution.at_rest_since,
@@ -224,6 +229,7 @@ impl PartialEq for Execution {
         let is_same_before = self.earlier == other.earlier && self.forked_from == other.forked_from;
         state(self) == state(other)
             && is_same_before
+            && self.accounts == other.accounts
             && self.frames == other.frames
             && self.end == other.end
     }
@@ -260,6 +266,7 @@ impl Execution {
             definition,
             version: 0,
             created_at: Timestamp::default(),
+            timed_from: Timestamp::default(),
             last_event_at: Timestamp::default(),
             idle: Duration::ZERO,
             at_rest_since: None,
@@ -276,6 +283,7 @@ impl Execution {
             failing: BTreeMap::new(),
             pause: None,
             earlier: BTreeMap::new(),
+            accounts: BTreeMap::new(),
             forked_from: None,
             is_cancelling: false,
             has_reached_end: false,

@@ -54,10 +54,13 @@ fn scripts(mood: Mood) -> impl Strategy<Value = Script> {
 
 fn disturbances() -> impl Strategy<Value = Disturbances> {
     let chance = || prop_oneof![Just(0_u64), 0_u64..80];
-    (chance(), chance(), chance()).prop_map(|(crashes, cancels, pauses)| Disturbances {
+    let retries = prop_oneof![Just(0_u64), Just(700)];
+    let all = (chance(), chance(), chance(), retries);
+    all.prop_map(|(crashes, cancels, pauses, retries)| Disturbances {
         crashes,
         cancels,
         pauses,
+        retries,
     })
 }
 
@@ -121,6 +124,16 @@ proptest! {
     }
 
     #[test]
+    fn a_fork_comes_to_the_same(
+        written in documents(Mood::Calm), script in scripts(Mood::Calm), order: u64, other: u64,
+    ) {
+        let lived = World::new(&written, script, order).run();
+        if is_independent(&lived) {
+            check_fork(&written, &lived, other);
+        }
+    }
+
+    #[test]
     fn interruptions_and_pauses_change_no_outcome(
         written in documents(Mood::Calm), script in scripts(Mood::Calm), orders: [u64; 2],
         (crashes, pauses) in (50_u64..500, 0_u64..300),
@@ -133,6 +146,44 @@ proptest! {
         let other = World::new(&written, script, orders[1]).disturbed(disturbances).run();
         prop_assert_eq!(outcome(&other.execution), outcome(&lived.execution));
     }
+}
+
+/// Where no failure can change what happens, a fork comes to what it was forked from, and what is kept is not done
+/// again.
+fn check_fork(written: &Written, lived: &World, order: u64) {
+    let mut dice = Dice::of(order, "fork");
+    let steps = lived.execution.steps();
+    let reached: Vec<StepPath> = steps
+        .iter()
+        .filter(|step| step.state.is_some())
+        .map(|step| step.path.clone())
+        .collect();
+    let Some(from) = dice.choose(&reached) else {
+        return;
+    };
+    let forked = World::forked(written, lived, from, order).run();
+    assert_eq!(forked.execution.status(), lived.execution.status());
+    assert_eq!(
+        forked.execution.outputs(),
+        lived.execution.outputs(),
+        "{from}"
+    );
+    // What is inside a block that is kept as a whole is not entered.
+    let known: BTreeSet<String> = outcome(&lived.execution).into_iter().skip(1).collect();
+    for line in outcome(&forked.execution).into_iter().skip(1) {
+        assert!(known.contains(&line), "from {from} it came to {line}");
+    }
+    let mut kept = BTreeSet::new();
+    for event in &forked.journal {
+        match &event.kind {
+            EventKind::StepKept { path } => drop(kept.insert(path)),
+            EventKind::StepStarted { path, .. } | EventKind::ApprovalRequested { path, .. } => {
+                assert!(!kept.contains(path), "{path} was kept, and is done again");
+            }
+            _ => {}
+        }
+    }
+    assert!(!kept.contains(from), "{from} is to be done again");
 }
 
 /// Replaying a part of the journal and living on from there leads to where living all of it did.
@@ -166,7 +217,11 @@ fn check_closed(world: &World) {
             .is_empty()
     );
     for event in &world.journal {
-        if !matches!(event.kind, EventKind::CallEnded { .. }) {
+        let is_late = matches!(
+            event.kind,
+            EventKind::CallEnded { .. } | EventKind::ExecutionRetried { .. }
+        );
+        if !is_late {
             assert!(world.execution.clone().apply(event).is_err(), "{event:?}");
         }
     }

@@ -156,6 +156,10 @@ pub enum ActKind {
         #[serde(default)]
         workflow: Option<Value>,
     },
+    Retry {
+        #[serde(default)]
+        by: Option<String>,
+    },
     Cancel(bool),
 }
 

@@ -26,16 +26,7 @@ pub fn check(expected: &Expectation, observed: &Observed) -> Vec<String> {
             .collect();
         compare("starts", format!("{starts:?}"), format!("{actual:?}"));
     }
-    if let Some(kept) = &expected.kept {
-        let events = observed.events.iter();
-        let actual: Vec<&str> = events
-            .filter_map(|event| match &event.kind {
-                EventKind::StepKept { path } => Some(path.as_str()),
-                _ => None,
-            })
-            .collect();
-        compare("kept", format!("{kept:?}"), format!("{actual:?}"));
-    }
+    check_kept(expected, observed, &mut compare);
     for (path, millis) in &expected.at_ms {
         let first = starts_of(observed).find(|(known, ..)| known.as_str() == path);
         let actual = first.map(|(_, at, _)| since_begin(at));
@@ -95,6 +86,21 @@ fn starts_of(observed: &Observed) -> impl Iterator<Item = (&StepPath, Timestamp,
             | EventKind::ApprovalRequested { path, input, .. } => Some((path, event.at, input)),
             _ => None,
         })
+}
+
+/// The steps that were completed before, in the order in which they took their place.
+fn check_kept(expected: &Expectation, observed: &Observed, compare: &mut Compare<'_>) {
+    let Some(kept) = &expected.kept else {
+        return;
+    };
+    let events = observed.events.iter();
+    let actual: Vec<&str> = events
+        .filter_map(|event| match &event.kind {
+            EventKind::StepKept { path } => Some(path.as_str()),
+            _ => None,
+        })
+        .collect();
+    compare("kept", format!("{kept:?}"), format!("{actual:?}"));
 }
 
 fn since_begin(at: Timestamp) -> i64 {

@@ -406,6 +406,10 @@ pub(super) fn events_of(
             .pause(by.as_deref(), reason.as_deref())
             .map(|event| vec![event])
             .map_err(|error| error.to_string()),
+        ActKind::Retry { by } => execution
+            .retry(by.as_deref())
+            .map(|event| vec![event])
+            .map_err(|error| error.to_string()),
         ActKind::Fork { .. } => Err("a fork is another execution".to_owned()),
         ActKind::Cancel(_) if execution.status().is_terminal() => {
             Err(format!("it is {} already", execution.status().as_str()))

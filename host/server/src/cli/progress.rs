@@ -183,6 +183,7 @@ fn path_of(kind: &EventKind) -> Option<&StepPath> {
         | EventKind::BudgetRaised { .. }
         | EventKind::CancelRequested
         | EventKind::PauseRequested { .. }
+        | EventKind::ExecutionRetried { .. }
         | EventKind::PauseEnded { .. }
         | EventKind::TimeLimitReached
         | EventKind::ExecutionCancelled

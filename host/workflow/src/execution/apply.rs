@@ -8,10 +8,11 @@ mod kept;
 mod operation;
 mod people;
 mod question;
+mod retry;
 
 use serde_json::Value;
 
-use super::frame::{Account, Frame, FrameId, FramePlace, Instance, WorkflowFrame};
+use super::frame::{Frame, FrameId, FramePlace, Instance, WorkflowFrame};
 use super::{End, Execution, IllegalEvent, StepStatus};
 use crate::definition::{Definition, NodeIndex};
 use crate::duration::Timestamp;
@@ -46,7 +47,11 @@ impl Execution {
         if is_created != (self.version == 0) {
             return Err("the first event, and only it, creates the execution".to_owned());
         }
-        if self.end.is_some() && !matches!(kind, EventKind::CallEnded { .. }) {
+        let is_after_the_end = matches!(
+            kind,
+            EventKind::CallEnded { .. } | EventKind::ExecutionRetried { .. }
+        );
+        if self.end.is_some() && !is_after_the_end {
             return Err("the execution has ended".to_owned());
         }
         match kind {
@@ -84,6 +89,7 @@ impl Execution {
                 }
                 Ok(())
             }
+            EventKind::ExecutionRetried { .. } => self.execution_retried(at),
             EventKind::PauseRequested { .. } | EventKind::PauseEnded { .. } => {
                 self.apply_operation(kind, at)
             }
@@ -130,6 +136,7 @@ impl Execution {
                     return Err(format!("it belongs to the workflow document {digest}"));
                 }
                 self.created_at = at;
+                self.timed_from = at;
                 self.forked_from.clone_from(forked_from);
                 self.keep(kept);
                 let definition = Arc::clone(&self.definition);
@@ -174,11 +181,12 @@ impl Execution {
         let id = FrameId(self.frames.len());
         let depth = opener.map_or(0, |opener| self.workflow(opener.frame).depth + 1);
         let steps_total = definition.weight();
+        let account = self.accounts.remove(&prefix).unwrap_or_default();
         let workflow = WorkflowFrame {
             definition,
             opener,
             inputs,
-            account: Account::default(),
+            account,
             depth,
         };
         self.frames.push(Frame {

@@ -106,7 +106,7 @@ impl Execution {
     }
 
     pub(super) fn deadline(&self) -> Timestamp {
-        self.created_at.plus(self.config().timeout).plus(self.idle)
+        self.timed_from.plus(self.config().timeout).plus(self.idle)
     }
 
     /// Whether the time of the whole execution is up. Waiting for people, timers and pauses does not count.
@@ -308,7 +308,9 @@ impl Execution {
 
 /// Whether nothing has happened to a step since it was entered: then its guard is asked.
 fn is_new(state: &StepState) -> bool {
-    state.attempts == 0 && state.role == Role::Primary && state.started_at.is_none()
+    state.attempts == state.attempts_before
+        && state.role == Role::Primary
+        && state.started_at.is_none()
 }
 
 fn failure_of(error: &EvaluationError, place: &str) -> Failure {

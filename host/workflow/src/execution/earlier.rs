@@ -1,4 +1,4 @@
-//! What is known of steps from before: completed ones that are not done again.
+//! What is known of steps from before: completed ones that are not done again, and others with the attempts that were made.
 
 use serde::{Deserialize, Serialize};
 

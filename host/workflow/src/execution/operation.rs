@@ -1,8 +1,8 @@
-//! What people do with a whole execution: they pause it and let it go on.
+//! What people do with a whole execution: they pause it, let it go on, and try it again.
 
 use serde::{Deserialize, Serialize};
 
-use super::Execution;
+use super::{Execution, ExecutionStatus};
 use crate::duration::Timestamp;
 use crate::event::EventKind;
 
@@ -30,6 +30,8 @@ pub enum OperationError {
     IsPaused { by: Option<String> },
     #[error("nobody has paused it, it is {status}")]
     NotPaused { status: &'static str },
+    #[error("only what has failed is tried again; it is {status}")]
+    NotFailed { status: &'static str },
     #[error("{message}")]
     Invalid { message: String },
 }
@@ -78,6 +80,29 @@ impl Execution {
             });
         }
         Ok(EventKind::PauseEnded { by: check_by(by)? })
+    }
+
+    /// Whether it can be tried again.
+    ///
+    /// # Errors
+    /// It has not failed.
+    pub fn check_retry(&self) -> Result<(), OperationError> {
+        let status = self.status();
+        if status != ExecutionStatus::Failed {
+            let status = status.as_str();
+            return Err(OperationError::NotFailed { status });
+        }
+        Ok(())
+    }
+
+    /// The event of somebody's wish that a failed execution is tried again. Steps that were completed are kept, all
+    /// others begin anew; what was spent stays spent, and the time limit counts from then on.
+    ///
+    /// # Errors
+    /// It has not failed.
+    pub fn retry(&self, by: Option<&str>) -> Result<EventKind, OperationError> {
+        self.check_retry()?;
+        Ok(EventKind::ExecutionRetried { by: check_by(by)? })
     }
 
     fn check_open(&self) -> Result<(), OperationError> {

@@ -72,6 +72,10 @@ pub struct StepState {
     pub waits_for: Option<WaitsFor>,
     /// Attempts that were started, of the step's own agent and of its fallback.
     pub attempts: u32,
+    /// Those of them that were made before the execution was tried again.
+    pub(crate) attempts_before: u32,
+    /// Whether an attempt began of which nobody knows how it ended.
+    pub(crate) has_open_end: bool,
     /// How many of the present agent's attempts failed.
     pub(crate) failures: u32,
     /// Attempts that a crash ended; they do not count as failures.
@@ -118,6 +122,8 @@ impl StepState {
             status: StepStatus::Pending,
             waits_for: None,
             attempts: 0,
+            attempts_before: 0,
+            has_open_end: false,
             failures: 0,
             interruptions: 0,
             role: Role::Primary,

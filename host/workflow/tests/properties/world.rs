@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use troupe_workflow::{
     CallOutcome, Command, Definition, Event, EventKind, Execution, ExecutionId, ExecutionStatus,
-    Progress, StartStep, StepPath, Timestamp,
+    Kept, Progress, StartStep, StepPath, Timestamp,
 };
 
 use super::document::Written;
@@ -23,6 +23,8 @@ pub(crate) struct Disturbances {
     pub(crate) crashes: u64,
     pub(crate) cancels: u64,
     pub(crate) pauses: u64,
+    /// Of a thousand failures, how many are tried again.
+    pub(crate) retries: u64,
 }
 
 /// An attempt under way.
@@ -54,6 +56,7 @@ pub(crate) struct World {
     progress: Progress,
     crashes_left: u32,
     pub(crate) raises_left: u32,
+    retries_left: u32,
 }
 
 impl World {
@@ -63,12 +66,29 @@ impl World {
         let inputs = json!({"topic": "{{ depth }}", "flag": script.seed.is_multiple_of(2), "entries": [0, null], "depth": 0});
         let checked = definition.check_inputs(&inputs);
         checked.unwrap_or_else(|faults| panic!("{faults}"));
+        Self::begun(written, script, order, (definition, inputs, Vec::new()))
+    }
+
+    /// A fork of an execution that has ended, which keeps what was done before a step.
+    pub(crate) fn forked(written: &Written, from: &Self, step: &StepPath, order: u64) -> Self {
+        let kept = from.execution.fork(step).expect("the step was reached");
+        let definition = Arc::clone(from.execution.definition());
+        let inputs = from.execution.inputs().clone();
+        Self::begun(written, from.script, order, (definition, inputs, kept))
+    }
+
+    fn begun(
+        written: &Written,
+        script: Script,
+        order: u64,
+        (definition, inputs, kept): (Arc<Definition>, Value, Vec<Kept>),
+    ) -> Self {
         let created = EventKind::ExecutionCreated {
             workflow: definition.name().to_owned(),
             digest: definition.digest().clone(),
             inputs,
             forked_from: None,
-            kept: Vec::new(),
+            kept,
         };
         let execution = Execution::replay(ExecutionId::from_parts(1, 7), definition, &[]);
         let execution = execution.expect("nothing is always legal");
@@ -91,6 +111,7 @@ impl World {
             ledger: Ledger::new(written),
             crashes_left: 8,
             raises_left: 3,
+            retries_left: 3,
         };
         world.record(created);
         world
@@ -105,6 +126,9 @@ impl World {
     pub(crate) fn run(mut self) -> Self {
         while self.journal.len() < EVENTS_MAX {
             self.follow();
+            if self.is_tried_again() {
+                continue;
+            }
             if self.execution.status().is_terminal() {
                 return self;
             }
@@ -137,6 +161,24 @@ impl World {
             self.happens(next);
         }
         panic!("it does not end");
+    }
+
+    fn is_tried_again(&mut self) -> bool {
+        let again = self.execution.status() == ExecutionStatus::Failed
+            && self.retries_left > 0
+            && self.dice.roll(1_000) < self.disturbances.retries;
+        if again {
+            self.retries_left -= 1;
+            let retry = self.execution.retry(Some("ann"));
+            self.progress = Progress {
+                completed: 0,
+                total: 0,
+            };
+            // Nobody hears any more of what was stopped before.
+            self.late.clear();
+            self.record(retry.expect("it has failed"));
+        }
+        again
     }
 
     /// Appends and applies an event, and checks what holds after each.

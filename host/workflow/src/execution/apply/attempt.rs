@@ -158,6 +158,7 @@ impl Execution {
         state.attempts = attempt;
         state.status = StepStatus::Running;
         state.fuel_reserved = fuel;
+        state.has_open_end = true;
         state.started_at = state.started_at.or(Some(at));
         state.series.get_or_insert(Series {
             attempt,
@@ -208,7 +209,9 @@ impl Execution {
             }
             self.step_mut(step).attempts = attempt;
         }
-        self.step_mut(step).add_usage(usage);
+        let state = self.step_mut(step);
+        state.has_open_end = false;
+        state.add_usage(usage);
         Ok(step)
     }
 
@@ -248,7 +251,7 @@ impl Execution {
     }
 
     /// A step that has to wait before it goes on where it was.
-    fn put_back(&mut self, step: Instance, waits_for: WaitsFor) {
+    pub(super) fn put_back(&mut self, step: Instance, waits_for: WaitsFor) {
         let state = self.step_mut(step);
         state.status = StepStatus::Waiting;
         state.waits_for = Some(waits_for);

@@ -38,12 +38,17 @@ impl Execution {
             }
             EventKind::CallEnded {
                 path,
+                attempt,
                 call,
                 outcome,
                 usage,
                 cost,
                 ..
             } => {
+                // Late, from before the execution was tried again: it stays charged at its worst case.
+                if self.is_of_earlier_try(path, *attempt) {
+                    return Ok(());
+                }
                 let step = self.found(path)?;
                 let position = usize::try_from(*call).map_err(|error| error.to_string())?;
                 let state = self.step_mut(step);

@@ -61,7 +61,8 @@ impl Execution {
             (Then::Fallback(_), Role::Primary) if is_caught => {
                 let state = self.step_mut(step);
                 state.role = Role::Fallback;
-                state.caught = Some((failure.clone(), state.attempts));
+                let attempts = state.attempts.saturating_sub(state.attempts_before);
+                state.caught = Some((failure.clone(), attempts));
                 state.calls.clear();
                 state.failures = 0;
                 state.approval = None;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::frame::{BlockState, Frame, FrameId, FramePlace, Instance};
-use super::super::{Execution, StepState, StepStatus, WaitsFor};
+use super::super::{Execution, StepStatus, WaitsFor};
 use crate::definition::{LoopNodeKind, NodeIndex, NodeKind};
 use crate::duration::Timestamp;
 use crate::event::{EventKind, Side};
@@ -288,14 +288,16 @@ impl Execution {
 
     /// Enters a step: something is to be decided about it. A parallel block without a condition is opened at once.
     pub(super) fn enter(&mut self, at: Instance) {
+        let first = Box::new(self.first_state(at));
         let node = self.node(at);
         let is_open = matches!(node.kind, NodeKind::Parallel { .. }) && node.guard.is_none();
-        self.frame_mut(at.frame)
-            .steps
-            .insert(at.node, Box::new(StepState::new()));
+        self.frame_mut(at.frame).steps.insert(at.node, first);
         if is_open {
             self.step_mut(at).status = StepStatus::Running;
             self.open_parallel(at);
+        } else if self.is_doubtful(at) {
+            self.put_back(at, WaitsFor::Doubt);
+            self.in_doubt.insert(at);
         } else {
             self.ready.insert(at);
         }

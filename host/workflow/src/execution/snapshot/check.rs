@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::frame::{BlockState, FrameId, FramePlace, Instance};
+use super::super::frame::{Account, BlockState, FrameId, FramePlace, Instance};
 use super::super::{Execution, StepState};
 use crate::definition::{Definition, Node, NodeIndex, NodeKind};
 
@@ -121,13 +121,10 @@ impl Execution {
                 self.check_block(at(node), block)?;
             }
             if let FramePlace::Workflow(workflow) = &frame.place {
-                let account = &workflow.account;
-                let steps = [account.steps_total, account.steps_completed];
-                if steps.into_iter().any(|count| count > usize::MAX / 4) {
-                    return Err("its progress cannot be".to_owned());
-                }
+                check_progress(&workflow.account)?;
             }
         }
+        self.accounts.values().try_for_each(check_progress)?;
         for earlier in self.earlier.values() {
             check_counts(&earlier.state)?;
         }
@@ -196,6 +193,14 @@ impl Execution {
             })
         })
     }
+}
+
+fn check_progress(account: &Account) -> Result<(), String> {
+    let steps = [account.steps_total, account.steps_completed];
+    if steps.into_iter().any(|count| count > usize::MAX / 4) {
+        return Err("its progress cannot be".to_owned());
+    }
+    Ok(())
 }
 
 fn check_counts(state: &StepState) -> Result<(), String> {
