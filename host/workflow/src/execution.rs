@@ -31,7 +31,7 @@ use self::frame::{Frame, FrameId, Instance};
 pub use approval::AnswerError;
 pub use budget::{BudgetKind, BudgetVerdict, GivenFuel, RaisedBudgets, ReserveError};
 pub(crate) use step_state::Role;
-pub use step_state::{Approval, CallRecord, Question, Series, StepState, StepStatus, WaitsFor};
+pub use step_state::{Approval, CallRecord, OpenQuestion, Series, StepState, StepStatus, WaitsFor};
 pub use view::{Progress, StepView, WaitingApproval};
 
 /// An event that does not fit the state: our bug, or a journal that is damaged.

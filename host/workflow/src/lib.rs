@@ -32,10 +32,12 @@ pub use document::{
     ToolAgent, document_schema,
 };
 pub use duration::Timestamp;
-pub use event::{Answer, CallKind, CallOutcome, Event, EventKind, Side, StepUsage, Usage};
+pub use event::{
+    Answer, CallKind, CallOutcome, Event, EventKind, Question, Side, StepUsage, Usage,
+};
 pub use execution::{
     AnswerError, Approval, BudgetKind, BudgetVerdict, CallRecord, Command, Execution,
-    ExecutionStatus, GivenFuel, IllegalEvent, Progress, Question, RaisedBudgets, ReserveError,
+    ExecutionStatus, GivenFuel, IllegalEvent, OpenQuestion, Progress, RaisedBudgets, ReserveError,
     Series, StartStep, StepState, StepStatus, StepView, WaitingApproval, WaitsFor,
 };
 pub use failure::{Code, Failure};
