@@ -1,6 +1,7 @@
 //! What a guest asks of the world, answered with the workflow's models, sources, people and earlier outputs, and with
 //! the record of what it asked before.
 
+mod completion;
 mod question;
 
 use std::collections::BTreeMap;
@@ -9,9 +10,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
 use serde_json::Value;
-use troupe_providers::{
-    Finish, Message, ModelRequest, Schema, Strictness, Temperature, ToolCall, ToolDefinition,
-};
 use troupe_sandbox::{
     BudgetKind, CancelFlag, Denial, Error, HostCalls, HostFuture, LogLevel, LogLine, budget, human,
     llm, search,
@@ -19,14 +17,12 @@ use troupe_sandbox::{
 use troupe_workflow::{CallKind, CallOutcome, Code, ExecutionId, Failure};
 
 use crate::agents::Attempt;
-use crate::call_gateway::{Answer, CallGateway};
+use crate::call_gateway::CallGateway;
 use crate::driver::AskedQuestion;
 use crate::replay::{Place, Replay, hash_of};
 use crate::services::Services;
 use crate::sources::Question;
 
-/// How long one model's answer may take.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 /// Results of a source where the guest says nothing.
 const RESULTS_DEFAULT: u32 = 10;
 
@@ -240,7 +236,7 @@ impl GuestHost {
         place: &Place,
     ) -> Result<llm::Completion, Error> {
         let model = request.model.clone().unwrap_or_default();
-        let request = self.model_request(request)?;
+        let request = completion::request_of(request, &self.idempotency_key)?;
         let routes = self
             .services
             .models
@@ -251,7 +247,7 @@ impl GuestHost {
             .complete((&model, &routes), request, Some(place))
             .await
             .map_err(|failure| error_of(&failure))?;
-        Ok(completion_of(answer))
+        Ok(completion::completion_of(answer))
     }
 
     async fn search_at(
@@ -298,115 +294,11 @@ impl GuestHost {
             .flatten()
             .map(troupe_workflow::MicroUsd::as_micro_usd)
     }
-
-    fn model_request(&self, request: llm::Request) -> Result<ModelRequest, Error> {
-        let mut system = Vec::new();
-        let mut messages = Vec::new();
-        for message in request.messages {
-            match message.role {
-                llm::Role::System => system.push(message.content),
-                llm::Role::User => messages.push(Message::User {
-                    text: message.content,
-                }),
-                llm::Role::Assistant => messages.push(Message::Assistant {
-                    text: message.content,
-                    tool_calls: message
-                        .tool_calls
-                        .into_iter()
-                        .map(tool_call)
-                        .collect::<Result<_, _>>()?,
-                }),
-                llm::Role::Tool => messages.push(Message::Tool {
-                    call_id: message.tool_call_id.ok_or_else(|| {
-                        Error::Invalid(
-                            "a message of the role `tool` needs a `tool-call-id`".to_owned(),
-                        )
-                    })?,
-                    text: message.content,
-                }),
-            }
-        }
-        let schema = request
-            .schema
-            .map(|text| parse_json(&text, "the schema"))
-            .transpose()?;
-        let tools = request.tools.into_iter().map(|tool| {
-            let parameters = parse_json(&tool.parameters, "the parameters of a tool")?;
-            Ok(ToolDefinition {
-                name: tool.name,
-                description: tool.description,
-                parameters,
-            })
-        });
-        let temperature = match request.temperature_hundredths {
-            Some(hundredths) => {
-                Some(Temperature::from_hundredths(hundredths).ok_or_else(|| {
-                    Error::Invalid("the temperature lies between 0 and 200 hundredths".to_owned())
-                })?)
-            }
-            None => None,
-        };
-        Ok(ModelRequest {
-            model: String::new(),
-            system: (!system.is_empty()).then(|| system.join("\n\n")),
-            messages,
-            max_tokens: request.max_tokens,
-            temperature,
-            stop: request.stop,
-            tools: tools.collect::<Result<_, Error>>()?,
-            schema: schema.map(|json| Schema {
-                name: "answer".to_owned(),
-                json,
-                strictness: Strictness::Strict,
-            }),
-            idempotency_key: self.idempotency_key.clone(),
-            timeout: ANSWER_TIMEOUT,
-        })
-    }
-}
-
-fn tool_call(call: llm::ToolCall) -> Result<ToolCall, Error> {
-    let arguments = parse_json(&call.arguments, "the arguments of a tool call")?;
-    Ok(ToolCall {
-        id: call.id,
-        name: call.name,
-        arguments,
-    })
 }
 
 fn parse_json(text: &str, what: &str) -> Result<Value, Error> {
     serde_json::from_str(text)
         .map_err(|error| Error::Invalid(format!("{what} is no JSON: {error}")))
-}
-
-fn completion_of(answer: Answer) -> llm::Completion {
-    let value = troupe_workflow::json_of(&answer.text).map(|value| value.to_string());
-    llm::Completion {
-        value,
-        text: answer.text,
-        tool_calls: answer
-            .tool_calls
-            .into_iter()
-            .map(|call| llm::ToolCall {
-                id: call.id,
-                name: call.name,
-                arguments: call.arguments.to_string(),
-            })
-            .collect(),
-        finish: match answer.finish {
-            Finish::Stop => llm::FinishReason::Stop,
-            Finish::Length => llm::FinishReason::Length,
-            Finish::ToolCalls => llm::FinishReason::ToolCalls,
-            Finish::Filtered => llm::FinishReason::Filtered,
-        },
-        usage: llm::Usage {
-            input_tokens: answer.usage.input_tokens,
-            cached_input_tokens: answer.usage.cached_input_tokens,
-            output_tokens: answer.usage.output_tokens,
-        },
-        cost_microdollars: answer.cost.as_micro_usd(),
-        model: answer.model,
-    }
 }
 
 /// A failure in the guest's own terms.

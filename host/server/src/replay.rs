@@ -187,10 +187,11 @@ mod tests {
             "steps": [{ "id": "s", "agent": "a", "action": "x", "input": 1 }],
         }))
         .unwrap();
+        let definition = std::sync::Arc::new(definition);
         let at = Timestamp::from_millis(7);
         let mut execution = Execution::replay(
             ExecutionId::from_parts(1, 1),
-            std::sync::Arc::new(definition.clone()),
+            std::sync::Arc::clone(&definition),
             &[],
         )
         .unwrap();

@@ -154,15 +154,8 @@ pub enum EventKind {
         position: u32,
         /// SHA-256 of the request, in hex.
         request: String,
-        assignees: Vec<String>,
-        message: String,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        context: Option<Value>,
-        /// JSON schema of what an approval's `data` must be.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        form: Option<Value>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        deadline: Option<Timestamp>,
+        #[serde(flatten)]
+        question: Box<Question>,
         #[serde(default)]
         usage: StepUsage,
     },
@@ -290,6 +283,21 @@ pub enum Side {
     Then,
     /// Its steps are taken where the condition is false and there are any.
     Else,
+}
+
+/// What a component asks people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Question {
+    pub assignees: Vec<String>,
+    pub message: String,
+    /// What they need to decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Value>,
+    /// JSON schema of what an approval's `data` must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
 }
 
 /// One person's answer to an approval.

@@ -40,7 +40,7 @@ pub use fork::ForkError;
 pub use operation::{OperationError, Pause};
 pub use snapshot::{Snapshot, SnapshotError};
 pub(crate) use step_state::Role;
-pub use step_state::{Approval, CallRecord, Question, Series, StepState, StepStatus, WaitsFor};
+pub use step_state::{Approval, CallRecord, OpenQuestion, Series, StepState, StepStatus, WaitsFor};
 pub use view::{Progress, StepView, WaitingApproval};
 
 /// An event that does not fit the state: our bug, or a journal that is damaged.

@@ -34,13 +34,14 @@ pub use document::{
 };
 pub use duration::Timestamp;
 pub use event::{
-    Answer, CallKind, CallOutcome, Event, EventKind, ForkedFrom, Kept, Side, StepUsage, Usage,
+    Answer, CallKind, CallOutcome, Event, EventKind, ForkedFrom, Kept, Question, Side, StepUsage,
+    Usage,
 };
 pub use execution::{
     AnswerError, Approval, BudgetKind, BudgetVerdict, CallRecord, Command, Execution,
-    ExecutionStatus, ForkError, GivenFuel, IllegalEvent, OperationError, Pause, Progress, Question,
-    RaisedBudgets, ReserveError, Series, Snapshot, SnapshotError, StartStep, StepState, StepStatus,
-    StepView, WaitingApproval, WaitsFor,
+    ExecutionStatus, ForkError, GivenFuel, IllegalEvent, OpenQuestion, OperationError, Pause,
+    Progress, RaisedBudgets, ReserveError, Series, Snapshot, SnapshotError, StartStep, StepState,
+    StepStatus, StepView, WaitingApproval, WaitsFor,
 };
 pub use failure::{Code, Failure};
 pub use fault::{Fault, Faults, nearest};

@@ -26,10 +26,7 @@ pub(super) async fn run(
 ) -> Result<Ended, Failure> {
     let start = &attempt.start;
     let services = &attempt.services;
-    let series = start.series.unwrap_or(Series {
-        attempt: start.attempt,
-        began_at: clock::now(),
-    });
+    let series = series(attempt);
     let host = Arc::new(GuestHost::new(attempt, agent.id.as_str()));
     let call = call(attempt, (agent, code), (&host, series));
     let input = start.input.to_string();
@@ -88,13 +85,14 @@ pub(super) async fn run(
     *usage = usage_of(&report);
     log_output(attempt, agent, &report);
     match host.take_stop() {
-        Some(Stop::Asked(question)) => return Ok(Ended::Asked(question)),
-        Some(Stop::Diverged(failure)) => return Err(failure),
-        None => {}
+        Some(Stop::Asked(question)) => Ok(Ended::Asked(question)),
+        Some(Stop::Diverged(failure)) => Err(failure),
+        None => {
+            let value = value_of(report).map_err(|failure| of_budget(attempt, code, failure))?;
+            host.check_ended()?;
+            Ok(Ended::Output(Output { value, text: None }))
+        }
     }
-    let value = value_of(report).map_err(|failure| of_budget(attempt, code, failure))?;
-    host.check_ended()?;
-    Ok(Ended::Output(Output { value, text: None }))
 }
 
 /// One call of the sandbox, with what it may use.
@@ -113,6 +111,14 @@ fn call(
         started_at: UNIX_EPOCH + Duration::from_millis(began_at),
         cancel: host.cancel.clone(),
     }
+}
+
+/// The run that an attempt belongs to; its driver says which that is.
+fn series(attempt: &Attempt) -> Series {
+    attempt.start.series.unwrap_or_else(|| Series {
+        attempt: attempt.start.attempt,
+        began_at: clock::now(),
+    })
 }
 
 /// All randomness of a run: the same when it is repeated, and another for every other run.

@@ -1,7 +1,9 @@
 //! What components need of their driver beside calls that cost: questions to people, and answers that are known at
 //! once.
 
-use troupe_workflow::{CallOutcome, EventKind, MicroUsd, StepPath, StepUsage, Timestamp, Usage};
+use troupe_workflow::{
+    CallOutcome, EventKind, MicroUsd, Question, StepPath, StepUsage, Timestamp, Usage,
+};
 
 use super::message::{AskedQuestion, StartCall};
 use super::{DriveError, Driver};
@@ -30,11 +32,13 @@ impl Driver {
             attempt,
             position,
             request,
-            assignees,
-            message,
-            context,
-            form,
-            deadline: answer_within.map(|within| now.plus(within)),
+            question: Box::new(Question {
+                assignees,
+                message,
+                context,
+                form,
+                deadline: answer_within.map(|within| now.plus(within)),
+            }),
             usage,
         }
     }

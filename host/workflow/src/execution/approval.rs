@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::frame::Instance;
-use super::{Approval, Execution, Question};
+use super::{Approval, Execution, OpenQuestion};
 use crate::depth::check_depth;
 use crate::document::{Agent, AgentKind, HumanAgent};
 use crate::duration::Timestamp;
-use crate::event::{Answer, EventKind};
+use crate::event::{Answer, EventKind, Question};
 use crate::ids::StepPath;
 use crate::interpret::check_schema;
 
@@ -102,14 +102,14 @@ impl Execution {
             return Err(AnswerError::TooLate { step, deadline });
         }
         let human = self.human(at);
-        if let (Some(approval), Some(human)) = (approval, human) {
-            if approval.answers.iter().any(|known| known.by == answer.by) {
-                let needed = usize::try_from(human.approvals_required).unwrap_or(usize::MAX);
-                return Err(AnswerError::AnsweredAlready {
-                    by: answer.by,
-                    missing: needed.saturating_sub(approval.answers.len()),
-                });
-            }
+        if let (Some(approval), Some(human)) = (approval, human)
+            && approval.answers.iter().any(|known| known.by == answer.by)
+        {
+            let needed = usize::try_from(human.approvals_required).unwrap_or(usize::MAX);
+            return Err(AnswerError::AnsweredAlready {
+                by: answer.by,
+                missing: needed.saturating_sub(approval.answers.len()),
+            });
         }
         check_form(self.form(at), &answer).map_err(invalid)?;
         Ok(EventKind::ApprovalGiven {
@@ -168,14 +168,14 @@ impl Execution {
     }
 
     /// What a component that does a step asks people now.
-    pub(super) fn question(&self, at: Instance) -> Option<&Question> {
+    pub(super) fn question(&self, at: Instance) -> Option<&OpenQuestion> {
         self.step(at)?.approval.as_deref()?.question.as_ref()
     }
 
     /// JSON schema of what an approval of a step brings.
     pub(super) fn form(&self, at: Instance) -> Option<&Value> {
         match self.question(at) {
-            Some(question) => question.form.as_ref(),
+            Some(open) => open.question.form.as_ref(),
             None => self.human(at)?.form.as_ref(),
         }
     }
@@ -224,7 +224,7 @@ impl Approval {
     /// What is asked, where it is a text.
     pub(super) fn message(&self) -> Option<&str> {
         match &self.question {
-            Some(question) => Some(&question.message),
+            Some(open) => Some(&open.question.message),
             None => self.input.as_str(),
         }
     }
@@ -233,7 +233,7 @@ impl Approval {
     pub(super) fn context(&self) -> &Value {
         let question = self.question.as_ref();
         question
-            .and_then(|question| question.context.as_ref())
+            .and_then(|open| open.question.context.as_ref())
             .unwrap_or(&self.input)
     }
 

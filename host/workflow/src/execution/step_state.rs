@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::duration::Timestamp;
-use crate::event::{Answer, CallKind, CallOutcome, StepUsage, Usage};
+use crate::event::{Answer, CallKind, CallOutcome, Question, StepUsage, Usage};
 use crate::failure::Failure;
 use crate::money::MicroUsd;
 
@@ -194,16 +194,13 @@ pub struct Approval {
     /// How many levels of an escalation were asked.
     pub(crate) escalations: usize,
     /// The component's call that it answers; none: the step itself is people's.
-    pub(crate) question: Option<Question>,
+    pub(crate) question: Option<OpenQuestion>,
 }
 
-/// What a component asks people.
+/// A question of a component that is not answered yet.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Question {
+pub struct OpenQuestion {
     /// The call's number.
     pub(crate) call: u32,
-    pub message: String,
-    pub context: Option<Value>,
-    /// JSON schema of what an approval's `data` must be.
-    pub form: Option<Value>,
+    pub question: Question,
 }

@@ -2,7 +2,7 @@
 
 use super::super::approval::Decision;
 use super::super::frame::Instance;
-use super::super::{Approval, CallRecord, Execution, Question, StepStatus, WaitsFor};
+use super::super::{Approval, CallRecord, Execution, OpenQuestion, StepStatus, WaitsFor};
 use crate::duration::Timestamp;
 use crate::event::{CallKind, CallOutcome, EventKind};
 use crate::money::MicroUsd;
@@ -20,11 +20,7 @@ impl Execution {
                 call,
                 position,
                 request,
-                assignees,
-                message,
-                context,
-                form,
-                deadline,
+                question,
                 usage,
             } => {
                 let record = CallRecord {
@@ -42,36 +38,31 @@ impl Execution {
                 self.ends_now(step, *attempt)?;
                 self.spend_fuel(step, Some(usage.fuel));
                 self.step_mut(step).add_usage(*usage);
-                let question = Question {
+                let question = OpenQuestion {
                     call: *call,
-                    message: message.clone(),
-                    context: context.clone(),
-                    form: form.clone(),
+                    question: question.as_ref().clone(),
                 };
-                self.wait_for_answer(step, question, (assignees, *deadline));
+                self.wait_for_answer(step, question);
                 Ok(())
             }
             _ => Err("this is no question".to_owned()),
         }
     }
 
-    fn wait_for_answer(
-        &mut self,
-        step: Instance,
-        question: Question,
-        (assignees, deadline): (&[String], Option<Timestamp>),
-    ) {
+    fn wait_for_answer(&mut self, step: Instance, open: OpenQuestion) {
+        let question = &open.question;
+        let deadline = question.deadline;
         let agent = self
             .agent_of(step)
             .map(|agent| agent.id.as_str().to_owned());
         let approval = Approval {
             agent: agent.unwrap_or_default(),
             input: question.shown(),
-            assignees: assignees.to_vec(),
+            assignees: question.assignees.clone(),
             deadline,
             answers: Vec::new(),
             escalations: 0,
-            question: Some(question),
+            question: Some(open),
         };
         let state = self.step_mut(step);
         state.status = StepStatus::Waiting;

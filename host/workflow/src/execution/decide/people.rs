@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::approval::Decision;
 use super::super::frame::Instance;
-use super::super::{Command, Execution, Question, StepState};
+use super::super::{Command, Execution, OpenQuestion, StepState};
 use crate::document::{HumanAgent, OnTimeout};
 use crate::duration::Timestamp;
 use crate::event::{CallOutcome, EventKind, StepUsage, Usage};
@@ -78,7 +78,7 @@ impl Execution {
     }
 
     /// Nobody answered a component in time, which is an answer too.
-    fn question_expires(&self, at: Instance, question: &Question) -> Command {
+    fn question_expires(&self, at: Instance, question: &OpenQuestion) -> Command {
         let state = self.step(at);
         let approval = state.and_then(|state| state.approval.as_deref());
         let output = approval.map_or(Value::Null, |approval| {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::{AnswerError, Command, ExecutionStatus, StartStep};
 use super::{World, document};
 use crate::duration::Timestamp;
-use crate::event::{Answer, CallKind, CallOutcome, EventKind, StepUsage, Usage};
+use crate::event::{Answer, CallKind, CallOutcome, EventKind, Question, StepUsage, Usage};
 use crate::failure::{Code, Failure};
 use crate::ids::StepPath;
 use crate::money::MicroUsd;
@@ -44,11 +44,13 @@ fn asked(attempt: u32, call: u32, deadline: Option<Timestamp>) -> EventKind {
         call,
         position: call,
         request: format!("hash {call}"),
-        assignees: vec!["ann".to_owned()],
-        message: "May I?".to_owned(),
-        context: None,
-        form: Some(json!({ "type": "object", "required": ["words"] })),
-        deadline,
+        question: Box::new(Question {
+            assignees: vec!["ann".to_owned()],
+            message: "May I?".to_owned(),
+            context: None,
+            form: Some(json!({ "type": "object", "required": ["words"] })),
+            deadline,
+        }),
         usage: StepUsage {
             fuel: 5,
             ..StepUsage::default()
