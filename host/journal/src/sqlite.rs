@@ -347,3 +347,6 @@ fn retry_of(error: &rusqlite::Error) -> Retry {
         Retry::Never
     }
 }
+
+#[cfg(test)]
+mod tests;
