@@ -11,7 +11,7 @@ mod ownership;
 mod reading;
 mod records;
 mod removal;
-mod samples;
+pub mod samples;
 mod seeded;
 
 use futures::FutureExt as _;

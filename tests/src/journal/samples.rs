@@ -10,17 +10,17 @@ use troupe_workflow::{
 
 use super::Node;
 
-pub(super) fn at(millis: i64) -> Timestamp {
+pub fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
 /// The n-th execution's id. They sort by their numbers.
-pub(super) fn id(number: u64) -> ExecutionId {
+pub fn id(number: u64) -> ExecutionId {
     ExecutionId::from_parts(number, u128::from(number))
 }
 
 /// A small event.
-pub(super) fn skipped(millis: i64) -> Event {
+pub fn skipped(millis: i64) -> Event {
     Event {
         at: at(millis),
         kind: EventKind::StepSkipped {
@@ -30,7 +30,7 @@ pub(super) fn skipped(millis: i64) -> Event {
 }
 
 /// An event with a value of about so many bytes.
-pub(super) fn large(millis: i64, bytes: usize) -> Event {
+pub fn large(millis: i64, bytes: usize) -> Event {
     let outputs = json!({ "text": "ü€\u{0}\\\"'".repeat(bytes / 8), "bytes": bytes });
     Event {
         at: at(millis),
@@ -38,7 +38,7 @@ pub(super) fn large(millis: i64, bytes: usize) -> Event {
     }
 }
 
-pub(super) fn document(name: &str) -> Document {
+pub fn document(name: &str) -> Document {
     let text = json!({ "name": name }).to_string();
     Document {
         digest: WorkflowDigest::of(text.as_bytes()),
@@ -48,11 +48,11 @@ pub(super) fn document(name: &str) -> Document {
 }
 
 /// An execution of workflow `w`, made at its number, whose creator works on it.
-pub(super) fn new(number: u64) -> NewExecution {
+pub fn new(number: u64) -> NewExecution {
     new_of(number, "w", json!({}))
 }
 
-pub(super) fn new_of(number: u64, workflow: &str, inputs: Value) -> NewExecution {
+pub fn new_of(number: u64, workflow: &str, inputs: Value) -> NewExecution {
     let document = document(workflow);
     NewExecution {
         id: id(number),
@@ -73,7 +73,7 @@ pub(super) fn new_of(number: u64, workflow: &str, inputs: Value) -> NewExecution
 }
 
 /// The same, for whoever takes it.
-pub(super) fn free(number: u64) -> NewExecution {
+pub fn free(number: u64) -> NewExecution {
     NewExecution {
         first_owner: FirstOwner::Anyone,
         ..new(number)
@@ -81,7 +81,7 @@ pub(super) fn free(number: u64) -> NewExecution {
 }
 
 /// An append by the owner, after which the execution runs.
-pub(super) fn by_owner(number: u64, expected: u64, epoch: Epoch, events: &[Event]) -> Append<'_> {
+pub fn by_owner(number: u64, expected: u64, epoch: Epoch, events: &[Event]) -> Append<'_> {
     Append {
         execution: id(number),
         expected,
@@ -94,7 +94,7 @@ pub(super) fn by_owner(number: u64, expected: u64, epoch: Epoch, events: &[Event
 }
 
 /// An append by somebody else.
-pub(super) fn from_outside(number: u64, expected: u64, events: &[Event]) -> Append<'_> {
+pub fn from_outside(number: u64, expected: u64, events: &[Event]) -> Append<'_> {
     Append {
         execution: id(number),
         expected,
@@ -107,14 +107,14 @@ pub(super) fn from_outside(number: u64, expected: u64, events: &[Event]) -> Appe
 }
 
 /// What ends an execution.
-pub(super) fn ending(append: Append<'_>) -> Append<'_> {
+pub fn ending(append: Append<'_>) -> Append<'_> {
     Append {
         status: ExecutionStatus::Completed,
         ..append
     }
 }
 
-pub(super) fn release(number: u64, epoch: Epoch, version: u64, due_at: Option<i64>) -> Release {
+pub fn release(number: u64, epoch: Epoch, version: u64, due_at: Option<i64>) -> Release {
     Release {
         execution: id(number),
         epoch,
@@ -124,7 +124,7 @@ pub(super) fn release(number: u64, epoch: Epoch, version: u64, due_at: Option<i6
     }
 }
 
-pub(super) fn put(id: &str, expected: u64, body: &str) -> RecordWrite {
+pub fn put(id: &str, expected: u64, body: &str) -> RecordWrite {
     RecordWrite {
         kind: "thing",
         id: id.to_owned(),
@@ -134,14 +134,14 @@ pub(super) fn put(id: &str, expected: u64, body: &str) -> RecordWrite {
     }
 }
 
-pub(super) fn remove(id: &str, expected: u64) -> RecordWrite {
+pub fn remove(id: &str, expected: u64) -> RecordWrite {
     RecordWrite {
         body: None,
         ..put(id, expected, "")
     }
 }
 
-pub(super) async fn claim(node: &Node, now: i64, limit: u32) -> Vec<Claimed> {
+pub async fn claim(node: &Node, now: i64, limit: u32) -> Vec<Claimed> {
     let claim = Claim {
         now: at(now),
         limit,
@@ -149,13 +149,13 @@ pub(super) async fn claim(node: &Node, now: i64, limit: u32) -> Vec<Claimed> {
     node.claim(claim).await.unwrap()
 }
 
-pub(super) async fn claimed_ids(node: &Node, now: i64, limit: u32) -> Vec<ExecutionId> {
+pub async fn claimed_ids(node: &Node, now: i64, limit: u32) -> Vec<ExecutionId> {
     let claimed = claim(node, now, limit).await;
     claimed.into_iter().map(|claimed| claimed.id).collect()
 }
 
 /// The body of a record, if it is there.
-pub(super) async fn body(node: &Node, id: &str) -> Option<String> {
+pub async fn body(node: &Node, id: &str) -> Option<String> {
     let record = node.record("thing", id.to_owned()).await.unwrap();
     record.map(|record| record.body)
 }
