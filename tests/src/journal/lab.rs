@@ -70,7 +70,7 @@ impl Lab {
             }
             Self::Postgres(url) => {
                 let journal = PostgresJournal::connect(url, name, LEASE, None).await;
-                Node::Postgres(journal.expect("a journal"))
+                Node::Postgres(Box::new(journal.expect("a journal")))
             }
         }
     }
@@ -80,7 +80,7 @@ impl Lab {
 pub enum Node {
     Memory(MemoryJournal),
     Sqlite(SqliteJournal),
-    Postgres(PostgresJournal),
+    Postgres(Box<PostgresJournal>),
 }
 
 impl Node {
@@ -100,7 +100,7 @@ impl Deref for Node {
         match self {
             Self::Memory(journal) => journal,
             Self::Sqlite(journal) => journal,
-            Self::Postgres(journal) => journal,
+            Self::Postgres(journal) => &**journal,
         }
     }
 }

@@ -14,6 +14,8 @@ use super::{LabKind, Node};
 
 /// Executions of a run: few, so that operations meet.
 const EXECUTIONS: u64 = 6;
+/// The same number.
+const SLOTS: usize = 6;
 /// Processes at a time.
 const NODES: usize = 3;
 
@@ -93,8 +95,8 @@ impl Dice {
 #[derive(Default)]
 struct Known {
     now: i64,
-    versions: [u64; EXECUTIONS as usize],
-    epochs: [Vec<Epoch>; EXECUTIONS as usize],
+    versions: [u64; SLOTS],
+    epochs: [Vec<Epoch>; SLOTS],
     exported: Vec<Archive>,
 }
 
@@ -325,12 +327,13 @@ fn a_release(dice: &mut Dice, known: &Known, (number, epoch): (u64, Epoch)) -> R
 }
 
 fn some_records(dice: &mut Dice, known: &Known) -> Vec<RecordWrite> {
+    const IDS: [&str; 3] = ["x", "y", "é"];
     let count = 1 + dice.index(2);
     (0..count)
         .map(|_| RecordWrite {
             due_at: dice.one_in(3).then(|| dice.time(known.now)),
             body: (!dice.one_in(4)).then(|| format!("{{\"n\":{}}}", dice.below(100))),
-            ..put(*dice.pick(&["x", "y", "é"]), dice.below(4), "")
+            ..put(IDS[dice.index(IDS.len())], dice.below(4), "")
         })
         .collect()
 }
@@ -351,7 +354,7 @@ impl Look {
             0 => vec![ExecutionStatus::Running, ExecutionStatus::Queued],
             _ => vec![],
         };
-        let mut time = |dice: &mut Dice| dice.one_in(5).then(|| dice.time(known.now));
+        let time = |dice: &mut Dice| dice.one_in(5).then(|| dice.time(known.now));
         let listing = Listing {
             statuses,
             created_after: time(dice),
