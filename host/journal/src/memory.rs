@@ -149,6 +149,21 @@ impl State {
         Ok(())
     }
 
+    /// Stored workflows keep their documents: their records name them.
+    fn delete_unused_document(&mut self, digest: &WorkflowDigest) {
+        let is_run = self
+            .executions
+            .values()
+            .any(|kept| kept.row.digest == *digest);
+        let is_named = self
+            .records
+            .values()
+            .any(|record| record.kind == "workflow" && record.body.contains(digest.as_str()));
+        if !is_run && !is_named {
+            self.documents.remove(digest);
+        }
+    }
+
     fn append(&mut self, append: Append<'_>) -> Result<u64, AppendError> {
         let kept = self.get_mut(append.execution)?;
         if let Writer::Owner(epoch) = append.writer
@@ -311,7 +326,12 @@ impl Journal for MemoryJournal {
         self.change(move |state| match state.executions.get(&id) {
             None => Ok(false),
             Some(kept) if !kept.row.status.is_terminal() => Err(AppendError::NotEnded(id)),
-            Some(_) => Ok(state.executions.remove(&id).is_some()),
+            Some(kept) => {
+                let digest = kept.row.digest.clone();
+                state.executions.remove(&id);
+                state.delete_unused_document(&digest);
+                Ok(true)
+            }
         })
     }
 
