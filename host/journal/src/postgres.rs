@@ -15,11 +15,9 @@ mod write;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sqlx::PgConnection;
 use troupe_workflow::{Event, ExecutionId, Timestamp, WorkflowDigest};
 
 use crate::encode::encode;
@@ -34,6 +32,7 @@ use crate::prepared::Prepared;
 use crate::record::{Document, Record, RecordListing, RecordWrite};
 use connection::{Database, Step};
 use listen::Ear;
+use node::Node;
 use writer::Writers;
 
 /// The durable record in a PostgreSQL database (15 or newer).
@@ -41,10 +40,7 @@ pub struct PostgresJournal {
     database: Database,
     writers: Writers,
     ear: Ear,
-    node: String,
-    /// Which of all that ever had this name this process is.
-    incarnation: AtomicI64,
-    lease: Duration,
+    node: Node,
     fail_point: Option<Arc<FailPoint>>,
 }
 
@@ -68,28 +64,24 @@ impl PostgresJournal {
             place: database.place().to_owned(),
             source,
         };
-        let registered = register_anew(&mut connection, (&node, lease)).await;
-        let incarnation = registered
+        let node = Node::new(node, lease);
+        let registered = node::register(&mut connection, &node).await;
+        registered
             .map_err(|error| failed(error.into()))?
-            .ok_or_else(|| failed(taken(&node).into()))?;
+            .ok_or_else(|| failed(taken(&node.id).into()))?;
         Ok(Self {
             writers: Writers::start(&database, fail_point.as_ref()),
             ear: Ear::open(database.pool()),
             database,
             node,
-            incarnation: AtomicI64::new(incarnation),
-            lease,
             fail_point,
         })
     }
 
     /// Ends this process's registration: what it owns is free for the others at once, not only after its lease.
-    pub async fn leave(self) {
-        let remove = self.database.read(&self, |journal, connection| {
-            Box::pin(async {
-                let incarnation = journal.incarnation.load(Ordering::Relaxed);
-                Ok(node::remove(connection, (&journal.node, incarnation)).await?)
-            })
+    pub async fn leave(&self) {
+        let remove = self.database.read(&self.node, |node, connection| {
+            Box::pin(async { Ok(node::remove(connection, node).await?) })
         });
         // Where it fails the lease ends it.
         let _ = remove.await;
@@ -115,38 +107,15 @@ impl PostgresJournal {
 
     /// Extends this process's lease, or registers it again where others took it for dead. Answers the server's time.
     async fn renew(&self) -> Result<Timestamp, AppendError> {
-        let renewed = self.database.read(self, |journal, connection| {
-            Box::pin(async {
-                let lease = journal.lease;
-                let own = journal.incarnation.load(Ordering::Relaxed);
-                if let Some(now) = node::renew(connection, (&journal.node, own), lease).await? {
-                    return Ok(Some(now));
-                }
-                let own = node::register(connection, (&journal.node, lease)).await?;
-                let Some(own) = own else { return Ok(None) };
-                journal.incarnation.store(own, Ordering::Relaxed);
-                Ok(node::renew(connection, (&journal.node, own), lease).await?)
-            })
+        let renewed = self.database.read(&self.node, |node, connection| {
+            Box::pin(async { Ok(node::live(connection, node).await?) })
         });
         let renewed = renewed.await.map_err(unread)?;
         renewed.ok_or_else(|| AppendError::Database {
             retry: Retry::Never,
-            source: taken(&self.node).into(),
+            source: taken(&self.node.id).into(),
         })
     }
-}
-
-/// Registers a process. One of the same name that is dead by now is forgotten. None: it lives.
-async fn register_anew(
-    connection: &mut PgConnection,
-    own: (&str, Duration),
-) -> sqlx::Result<Option<i64>> {
-    node::forget_dead(connection, own.0).await?;
-    let registered = node::register(connection, own).await?;
-    if registered.is_some() {
-        node::disown(connection, own.0).await?;
-    }
-    Ok(registered)
 }
 
 fn taken(node: &str) -> String {
@@ -168,13 +137,13 @@ fn unread(error: ReadError) -> AppendError {
 
 impl Journal for PostgresJournal {
     fn node(&self) -> &str {
-        &self.node
+        &self.node.id
     }
 
     fn create(&self, new: NewExecution) -> Writing<'_, Epoch> {
         Box::pin(async move {
             let (rows, blobs) = encode(new.id, 0, std::slice::from_ref(&new.created))?;
-            let about = (new, rows, blobs, &self.node);
+            let about = (new, rows, blobs, &self.node.id);
             self.transact("create", &about, |(new, rows, blobs, node), connection| {
                 Box::pin(write::create(connection, new, (rows, blobs), node))
             })
@@ -188,7 +157,7 @@ impl Journal for PostgresJournal {
 
     fn claim(&self, claim: Claim) -> Writing<'_, Vec<Claimed>> {
         Box::pin(async move {
-            let about = (claim, &self.node);
+            let about = (claim, &self.node.id);
             self.transact("claim", &about, |(claim, node), connection| {
                 Box::pin(write::claim(connection, *claim, node))
             })
@@ -198,7 +167,7 @@ impl Journal for PostgresJournal {
 
     fn take(&self, id: ExecutionId) -> Writing<'_, Claimed> {
         Box::pin(async move {
-            let about = (id, &self.node);
+            let about = (id, &self.node.id);
             self.transact("claim", &about, |(id, node), connection| {
                 Box::pin(write::take(connection, *id, node))
             })
@@ -292,13 +261,13 @@ impl Journal for PostgresJournal {
     }
 
     fn owned(&self) -> Reading<'_, Vec<(ExecutionId, Epoch)>> {
-        self.read(&self.node, |node, connection| {
+        self.read(&self.node.id, |node, connection| {
             Box::pin(read::owned(connection, node))
         })
     }
 
     fn written_by_others(&self) -> Reading<'_, Vec<(ExecutionId, u64)>> {
-        self.read(&self.node, |node, connection| {
+        self.read(&self.node.id, |node, connection| {
             Box::pin(read::written_by_others(connection, node))
         })
     }

@@ -3,6 +3,8 @@
 //! Each has a row that says until when it is taken to be alive, by the server's clock alone. Whoever finds a row
 //! expired takes its executions away: the process may live for all that, but what it writes as their owner is refused.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::time::Duration;
 
 use sqlx::PgConnection;
@@ -15,23 +17,62 @@ use crate::error::{AppendError, ReadError};
 /// Executions that one beat frees at most: bounds how long it holds their rows.
 const FREED_MAX: i64 = 10_000;
 
-/// Enters a process. None: another of this name is there.
+/// A process by its name, and by a number that tells it from others that had the name before.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) id: String,
+    incarnation: i64,
+    lease: Duration,
+}
+
+impl Node {
+    pub(super) fn new(id: String, lease: Duration) -> Self {
+        // Not the server's to give: whoever does not hear its answer would not know its own number.
+        let random = RandomState::new().hash_one(&id).to_ne_bytes();
+        Self {
+            id,
+            incarnation: i64::from_ne_bytes(random),
+            lease,
+        }
+    }
+}
+
+/// Says that a process lives: enters it, or extends its lease. Answers the server's time; none: another of this name
+/// lives.
+pub(super) async fn live(
+    connection: &mut PgConnection,
+    node: &Node,
+) -> sqlx::Result<Option<Timestamp>> {
+    let now: Option<i64> = sqlx::query_scalar(
+        "INSERT INTO nodes (id, incarnation, alive_until)
+         VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
+         ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until
+            WHERE nodes.incarnation = excluded.incarnation
+         RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+    )
+    .bind(&node.id)
+    .bind(node.incarnation)
+    .bind(node.lease.as_secs_f64())
+    .fetch_optional(connection)
+    .await?;
+    Ok(now.map(Timestamp::from_millis))
+}
+
+/// Enters a process for the first time. One of the same name that is dead is forgotten. None: it lives.
 pub(super) async fn register(
     connection: &mut PgConnection,
-    (id, lease): (&str, Duration),
-) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar(
-        "INSERT INTO nodes (id, alive_until) VALUES ($1, clock_timestamp() + make_interval(secs => $2))
-         ON CONFLICT (id) DO NOTHING RETURNING incarnation",
-    )
-    .bind(id)
-    .bind(lease.as_secs_f64())
-    .fetch_optional(connection)
-    .await
+    node: &Node,
+) -> sqlx::Result<Option<Timestamp>> {
+    forget_dead(connection, &node.id).await?;
+    let registered = live(connection, node).await?;
+    if registered.is_some() {
+        disown(connection, &node.id).await?;
+    }
+    Ok(registered)
 }
 
 /// Forgets a process of this name whose time is up.
-pub(super) async fn forget_dead(connection: &mut PgConnection, id: &str) -> sqlx::Result<()> {
+async fn forget_dead(connection: &mut PgConnection, id: &str) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM nodes WHERE id = $1 AND alive_until <= clock_timestamp()")
         .bind(id)
         .execute(connection)
@@ -40,7 +81,7 @@ pub(super) async fn forget_dead(connection: &mut PgConnection, id: &str) -> sqlx
 }
 
 /// Takes away what earlier processes of this name owned: the one that has it now knows nothing of it.
-pub(super) async fn disown(connection: &mut PgConnection, id: &str) -> sqlx::Result<()> {
+async fn disown(connection: &mut PgConnection, id: &str) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE executions SET owner = NULL, due_at = (extract(epoch FROM clock_timestamp()) * 1000)::bigint
          WHERE owner = $1",
@@ -51,33 +92,11 @@ pub(super) async fn disown(connection: &mut PgConnection, id: &str) -> sqlx::Res
     Ok(())
 }
 
-/// Says that a process lives. Answers the server's time; none: its row is gone.
-pub(super) async fn renew(
-    connection: &mut PgConnection,
-    (id, incarnation): (&str, i64),
-    lease: Duration,
-) -> sqlx::Result<Option<Timestamp>> {
-    let now: Option<i64> = sqlx::query_scalar(
-        "UPDATE nodes SET alive_until = clock_timestamp() + make_interval(secs => $3)
-         WHERE id = $1 AND incarnation = $2
-         RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
-    )
-    .bind(id)
-    .bind(incarnation)
-    .bind(lease.as_secs_f64())
-    .fetch_optional(connection)
-    .await?;
-    Ok(now.map(Timestamp::from_millis))
-}
-
 /// Removes a process that ends.
-pub(super) async fn remove(
-    connection: &mut PgConnection,
-    (id, incarnation): (&str, i64),
-) -> sqlx::Result<()> {
+pub(super) async fn remove(connection: &mut PgConnection, node: &Node) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM nodes WHERE id = $1 AND incarnation = $2")
-        .bind(id)
-        .bind(incarnation)
+        .bind(&node.id)
+        .bind(node.incarnation)
         .execute(connection)
         .await?;
     Ok(())

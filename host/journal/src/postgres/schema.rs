@@ -86,7 +86,7 @@ CREATE INDEX records_due ON records (due_at, id) WHERE due_at IS NOT NULL;
 -- Processes that work on executions. incarnation: a name that was given again belongs to another.
 CREATE TABLE nodes (
     id          text COLLATE "C" PRIMARY KEY,
-    incarnation bigint GENERATED ALWAYS AS IDENTITY,
+    incarnation bigint NOT NULL,
     alive_until timestamptz NOT NULL
 );
 "#;
