@@ -167,7 +167,7 @@ async fn an_impossible_append_does_not_spoil_those_beside_it() {
         let mut append = by_owner(number, 1, epoch, &events);
         if number % 10 == 0 {
             // The server stores no zero in a text.
-            append.snapshot = Some(troupe_journal::Snapshot {
+            append.snapshot = Some(troupe_workflow::Snapshot {
                 version: 2,
                 build: "\0".to_owned(),
                 state: String::new(),

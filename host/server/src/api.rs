@@ -59,7 +59,10 @@ pub(crate) fn router(node: Arc<Node>, listens_at: SocketAddr) -> Router {
         )
         .route("/executions/{id}/cancel", post(executions::cancel))
         .route("/executions/{id}/approve", post(executions::approve))
-        .route("/executions/{id}/resume", post(executions::resume));
+        .route("/executions/{id}/resume", post(executions::resume))
+        .route("/executions/{id}/pause", post(executions::pause))
+        .route("/executions/{id}/retry", post(executions::retry))
+        .route("/executions/{id}/fork", post(executions::fork));
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))

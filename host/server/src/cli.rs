@@ -6,6 +6,7 @@ mod convert;
 mod document;
 mod exec;
 mod graph;
+mod operate;
 mod output;
 mod progress;
 mod recover;
@@ -92,6 +93,12 @@ enum Command {
     Approve(answer::ApproveArgs),
     /// Go on with an execution that is paused; its budgets may be raised
     Resume(resume::ResumeArgs),
+    /// Start nothing new of an execution until `resume`
+    Pause(operate::PauseArgs),
+    /// Try a failed execution again from what failed
+    Retry(operate::RetryArgs),
+    /// Begin a new execution at a step of another one, which keeps the steps before
+    Fork(operate::ForkArgs),
     /// End an execution
     Cancel(resume::CancelArgs),
     /// Print the JSON schema of workflow documents, for editors
@@ -189,6 +196,9 @@ async fn dispatch(cli: Cli) -> Result<End, CliError> {
         Command::Recover(args) => recover::run(&common, args).await,
         Command::Approve(args) => answer::run(&common, args).await,
         Command::Resume(args) => resume::run(&common, args).await,
+        Command::Pause(args) => operate::pause(&common, args).await,
+        Command::Retry(args) => operate::retry(&common, args).await,
+        Command::Fork(args) => operate::fork(&common, args).await,
         Command::Cancel(args) => resume::cancel(&common, args).await,
         Command::Schema => Ok(schema::run()),
         Command::Convert(args) => convert::run(&args),

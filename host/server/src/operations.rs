@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
-use troupe_journal::{AppendError, Journal, ReadError, RecordWrite};
+use troupe_journal::{AppendError, ExecutionRow, Journal, ReadError, RecordWrite};
 use troupe_workflow::{
-    Answer, AnswerError, EventKind, Execution, ExecutionId, Faults, RaisedBudgets,
+    Answer, AnswerError, Event, EventKind, Execution, ExecutionId, Faults, Kept, RaisedBudgets,
+    StepPath,
 };
 
 use crate::clock;
 use crate::run;
-use crate::stored::Definitions;
+use crate::stored::{Definitions, Loaded};
 
 /// Why something was not done. Nothing changed then.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +138,66 @@ impl Desk<'_> {
         .await
     }
 
+    /// Starts nothing new of an execution until somebody lets it go on.
+    pub(crate) async fn pause(
+        &self,
+        id: ExecutionId,
+        (by, reason): (Option<&str>, Option<&str>),
+        records: Vec<RecordWrite>,
+    ) -> Result<Execution, OperationError> {
+        self.bring(id, records, |execution| {
+            let event = execution
+                .pause(by, reason)
+                .map_err(|error| refused(id, &error))?;
+            Ok(vec![event])
+        })
+        .await
+    }
+
+    /// Tries a failed execution again from what failed, with budgets raised or not.
+    pub(crate) async fn retry(
+        &self,
+        id: ExecutionId,
+        (by, raised): (Option<&str>, &RaisedBudgets),
+        records: Vec<RecordWrite>,
+    ) -> Result<Execution, OperationError> {
+        self.bring(id, records, |execution| {
+            let mut events = vec![execution.retry(by).map_err(|error| refused(id, &error))?];
+            if *raised != RaisedBudgets::default() {
+                let at = clock::now();
+                let mut again = execution.clone();
+                for kind in events.clone() {
+                    again
+                        .apply(&Event { at, kind })
+                        .map_err(anyhow::Error::from)?;
+                }
+                let more = again.resume(raised);
+                events.extend(
+                    more.map_err(|message| OperationError::Conflict(format!("{id}: {message}")))?,
+                );
+            }
+            Ok(events)
+        })
+        .await
+    }
+
+    /// What a new execution keeps of another one when it begins at one of its steps.
+    pub(crate) async fn fork(
+        &self,
+        id: ExecutionId,
+        from: &StepPath,
+    ) -> Result<Forked, OperationError> {
+        let Loaded { row, execution } = self.definitions.load(self.journal, id).await?;
+        let kept = execution
+            .fork(from)
+            .map_err(|error| OperationError::Invalid(error.to_string()))?;
+        Ok(Forked {
+            row,
+            kept,
+            execution,
+        })
+    }
+
     async fn bring(
         &self,
         id: ExecutionId,
@@ -144,6 +205,21 @@ impl Desk<'_> {
         make: impl Fn(&Execution) -> Result<Vec<EventKind>, OperationError>,
     ) -> Result<Execution, OperationError> {
         run::bring((self.journal, self.definitions), (id, records), make).await
+    }
+}
+
+/// An execution that another one is to begin from.
+pub(crate) struct Forked {
+    pub(crate) row: ExecutionRow,
+    pub(crate) execution: Execution,
+    pub(crate) kept: Vec<Kept>,
+}
+
+fn refused(id: ExecutionId, error: &troupe_workflow::OperationError) -> OperationError {
+    let message = format!("{id}: {error}");
+    match error {
+        troupe_workflow::OperationError::Invalid { .. } => OperationError::Invalid(message),
+        _ => OperationError::Conflict(message),
     }
 }
 

@@ -11,7 +11,7 @@ use troupe_journal::{
     Append, AppendError, BEAT_EVERY, Document, Epoch, FirstOwner, Journal, NewExecution,
     RecordWrite, Release, WorkflowVersion, Writer,
 };
-use troupe_workflow::{Definition, Event, EventKind, Execution, ExecutionId};
+use troupe_workflow::{Definition, Event, EventKind, Execution, ExecutionId, ForkedFrom, Kept};
 
 use crate::agents::Agents;
 use crate::clock::{self, Clock as _, SystemClock};
@@ -240,6 +240,9 @@ pub(crate) struct NewRun {
     /// The stored workflow that it is a run of.
     pub(crate) workflow: Option<WorkflowVersion>,
     pub(crate) first_owner: FirstOwner,
+    /// The execution whose steps it keeps, and those steps.
+    pub(crate) forked_from: Option<ForkedFrom>,
+    pub(crate) kept: Vec<Kept>,
     /// Written with it.
     pub(crate) records: Vec<RecordWrite>,
 }
@@ -258,8 +261,8 @@ pub(crate) async fn create(
         workflow: definition.name().to_owned(),
         digest: definition.digest().clone(),
         inputs: run.inputs,
-        forked_from: None,
-        kept: Vec::new(),
+        forked_from: run.forked_from,
+        kept: run.kept,
     };
     let created = Event {
         at: clock::now(),

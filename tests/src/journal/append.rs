@@ -1,8 +1,8 @@
 //! Rules of recording events.
 
 use futures::future::join_all;
-use troupe_journal::{Append, AppendError, Snapshot};
-use troupe_workflow::ExecutionStatus;
+use troupe_journal::{Append, AppendError};
+use troupe_workflow::{ExecutionStatus, Snapshot};
 
 use super::samples::{
     at, body, by_owner, claim, claimed_ids, ending, free, from_outside, id, large, new, put,

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use futures::future::join_all;
-use troupe_journal::{AppendError, Release, Snapshot};
+use troupe_journal::{AppendError, Release};
+use troupe_workflow::Snapshot;
 
 use super::samples::{
     at, by_owner, claim, claimed_ids, ending, free, from_outside, id, new, release, skipped,

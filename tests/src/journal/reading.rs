@@ -1,8 +1,8 @@
 //! Rules of reading executions.
 
 use serde_json::json;
-use troupe_journal::{Append, Listing, NewExecution, Order, ReadError, Snapshot, WorkflowVersion};
-use troupe_workflow::{ExecutionId, ExecutionStatus};
+use troupe_journal::{Append, Listing, NewExecution, Order, ReadError, WorkflowVersion};
+use troupe_workflow::{ExecutionId, ExecutionStatus, Snapshot};
 
 use super::samples::{at, by_owner, claim, document, from_outside, id, new, new_of, skipped};
 use super::{Lab, Node, Rule, rule};

@@ -64,6 +64,8 @@ pub fn new_of(number: u64, workflow: &str, inputs: Value) -> NewExecution {
                 workflow: workflow.to_owned(),
                 digest: document.digest.clone(),
                 inputs,
+                forked_from: None,
+                kept: Vec::new(),
             },
         },
         document,

@@ -5,9 +5,9 @@ use std::fmt::Debug;
 
 use troupe_journal::{
     Append, Archive, Claim, Epoch, FirstOwner, Listing, NewExecution, Order, RecordListing,
-    RecordWrite, Release, Snapshot, WorkflowVersion, Writer,
+    RecordWrite, Release, WorkflowVersion, Writer,
 };
-use troupe_workflow::{Event, ExecutionId, ExecutionStatus, Timestamp};
+use troupe_workflow::{Event, ExecutionId, ExecutionStatus, Snapshot, Timestamp};
 
 use super::samples::{at, document, id, large, new_of, put, skipped};
 use super::{LabKind, Node};

@@ -8,7 +8,8 @@ use serde_json::Value;
 use std::sync::Arc;
 use troupe_journal::{AppendError, FirstOwner, Listing, Order, RecordWrite, WorkflowVersion};
 use troupe_workflow::{
-    Answer, Definition, ExecutionId, ExecutionStatus, MicroUsd, RaisedBudgets, Timestamp,
+    Answer, Definition, ExecutionId, ExecutionStatus, ForkedFrom, Kept, MicroUsd, RaisedBudgets,
+    StepPath, Timestamp,
 };
 
 use super::App;
@@ -65,6 +66,34 @@ pub(super) struct Resume {
     budget_fuel: Option<u64>,
 }
 
+impl Resume {
+    fn raised(&self) -> Result<RaisedBudgets, ApiError> {
+        let usd = self.budget_usd.map(MicroUsd::from_dollars).transpose();
+        Ok(RaisedBudgets {
+            usd: usd.map_err(|error| ApiError::invalid("budget_usd", error.to_string()))?,
+            tokens: self.budget_tokens,
+            fuel: self.budget_fuel,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pause {
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fork {
+    from_step: String,
+    #[serde(default)]
+    inputs: Option<Value>,
+    #[serde(default)]
+    version: Option<u32>,
+}
+
 /// A body in which nothing is said.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,7 +132,15 @@ pub(super) async fn run_workflow(
     let stored = crate::workflows::find(journal, &id).await?;
     let version = body.value.version;
     let (definition, version) = crate::workflows::definition(journal, &stored, version).await?;
-    start(&app, (definition, Some(version)), body.value.inputs, key).await
+    let run = ToRun {
+        definition,
+        workflow: Some(version),
+        inputs: body.value.inputs,
+        settings: RunSettings::default(),
+        forked_from: None,
+        kept: Vec::new(),
+    };
+    start(&app, run, key).await
 }
 
 pub(super) async fn run_document(
@@ -116,7 +153,15 @@ pub(super) async fn run_document(
         return Ok(answer);
     }
     let definition = workflows::compile(&app, &body.value.workflow).await?;
-    start(&app, (Arc::new(definition), None), body.value.inputs, key).await
+    let run = ToRun {
+        definition: Arc::new(definition),
+        workflow: None,
+        inputs: body.value.inputs,
+        settings: RunSettings::default(),
+        forked_from: None,
+        kept: Vec::new(),
+    };
+    start(&app, run, key).await
 }
 
 /// The answer to a request that was sent before with the same key.
@@ -140,12 +185,25 @@ async fn answered_earlier(app: &App, key: Option<&Key>) -> Result<Option<Respons
     }
 }
 
-async fn start(
-    app: &App,
-    (definition, workflow): (Arc<Definition>, Option<WorkflowVersion>),
+/// What is to be run.
+struct ToRun {
+    definition: Arc<Definition>,
+    workflow: Option<WorkflowVersion>,
     inputs: Value,
-    key: Option<Key>,
-) -> Result<Response, ApiError> {
+    settings: RunSettings,
+    forked_from: Option<ForkedFrom>,
+    kept: Vec<Kept>,
+}
+
+async fn start(app: &App, run: ToRun, key: Option<Key>) -> Result<Response, ApiError> {
+    let ToRun {
+        definition,
+        workflow,
+        inputs,
+        settings,
+        forked_from,
+        kept,
+    } = run;
     definition
         .check_inputs(&inputs)
         .map_err(OperationError::Faults)?;
@@ -155,8 +213,10 @@ async fn start(
     let new = NewRun {
         definition,
         inputs,
-        settings: RunSettings::default(),
+        settings,
         workflow,
+        forked_from,
+        kept,
         first_owner: FirstOwner::Anyone,
         records,
     };
@@ -313,20 +373,88 @@ pub(super) async fn resume(
 ) -> Result<Response, ApiError> {
     let request = Request::of(&app, (id, "resume"), &headers, &body.bytes).await?;
     if let Some(records) = request.records {
-        let usd = body
-            .value
-            .budget_usd
-            .map(MicroUsd::from_dollars)
-            .transpose();
-        let raised = RaisedBudgets {
-            usd: usd.map_err(|error| ApiError::invalid("budget_usd", error.to_string()))?,
-            tokens: body.value.budget_tokens,
-            fuel: body.value.budget_fuel,
-        };
+        let raised = body.value.raised()?;
         app.desk().resume(id, &raised, records).await?;
         app.node.look_at(id);
     }
     Ok(shown(&app, id).await?.into_response())
+}
+
+pub(super) async fn pause(
+    State(app): State<App>,
+    OfExecution(id): OfExecution,
+    headers: HeaderMap,
+    body: Body<Pause>,
+) -> Result<Response, ApiError> {
+    let request = Request::of(&app, (id, "pause"), &headers, &body.bytes).await?;
+    if let Some(records) = request.records {
+        let why = (None, body.value.reason.as_deref());
+        app.desk().pause(id, why, records).await?;
+        app.node.look_at(id);
+    }
+    Ok(shown(&app, id).await?.into_response())
+}
+
+pub(super) async fn retry(
+    State(app): State<App>,
+    OfExecution(id): OfExecution,
+    headers: HeaderMap,
+    body: Body<Resume>,
+) -> Result<Response, ApiError> {
+    let request = Request::of(&app, (id, "retry"), &headers, &body.bytes).await?;
+    if let Some(records) = request.records {
+        let raised = body.value.raised()?;
+        app.desk().retry(id, (None, &raised), records).await?;
+        app.node.look_at(id);
+    }
+    Ok(shown(&app, id).await?.into_response())
+}
+
+pub(super) async fn fork(
+    State(app): State<App>,
+    OfExecution(id): OfExecution,
+    headers: HeaderMap,
+    body: Body<Fork>,
+) -> Result<Response, ApiError> {
+    let key = Key::of(&headers, &format!("executions/{id}/fork"), &body.bytes)?;
+    if let Some(answer) = answered_earlier(&app, key.as_ref()).await? {
+        return Ok(answer);
+    }
+    let Fork {
+        from_step,
+        inputs,
+        version,
+    } = body.value;
+    let from = StepPath::new(from_step);
+    let forked = app.desk().fork(id, &from).await?;
+    let (definition, workflow) = match (version, &forked.row.workflow) {
+        (None, workflow) => (Arc::clone(forked.execution.definition()), workflow.clone()),
+        (Some(version), Some(workflow)) => {
+            let journal = &*app.node.journal;
+            let stored = crate::workflows::find(journal, &workflow.id).await?;
+            let (definition, version) =
+                crate::workflows::definition(journal, &stored, Some(version)).await?;
+            (definition, Some(version))
+        }
+        (Some(_), None) => {
+            let message = "the execution is no run of a stored workflow, so there are no versions";
+            return Err(ApiError::invalid("version", message));
+        }
+    };
+    let settings = serde_json::from_str(&forked.row.settings)
+        .map_err(|error| OperationError::Host(error.into()))?;
+    let run = ToRun {
+        definition,
+        workflow,
+        inputs: inputs.unwrap_or_else(|| forked.execution.inputs().clone()),
+        settings,
+        forked_from: Some(ForkedFrom {
+            execution: id,
+            step: from,
+        }),
+        kept: forked.kept,
+    };
+    start(&app, run, key).await
 }
 
 pub(super) async fn delete(

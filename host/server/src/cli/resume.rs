@@ -8,10 +8,9 @@ use troupe_workflow::{ExecutionId, MicroUsd, RaisedBudgets};
 use super::{CliError, Common, End, output, recover};
 use crate::operations::OwnDesk;
 
+/// Budgets that are raised.
 #[derive(Debug, Args)]
-pub(super) struct ResumeArgs {
-    /// The execution
-    execution: ExecutionId,
+pub(super) struct BudgetArgs {
     /// What it may cost from now on, in US dollars, all that it has cost included
     #[arg(long, value_name = "USD")]
     budget_usd: Option<f64>,
@@ -21,6 +20,25 @@ pub(super) struct ResumeArgs {
     /// How many units of computation it may use from now on, all that it has used included
     #[arg(long, value_name = "FUEL")]
     budget_fuel: Option<u64>,
+}
+
+impl BudgetArgs {
+    pub(super) fn raised(&self) -> Result<RaisedBudgets, CliError> {
+        let usd = self.budget_usd.map(MicroUsd::from_dollars).transpose();
+        Ok(RaisedBudgets {
+            usd: usd.map_err(|error| CliError::Caller(error.into()))?,
+            tokens: self.budget_tokens,
+            fuel: self.budget_fuel,
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ResumeArgs {
+    /// The execution
+    execution: ExecutionId,
+    #[command(flatten)]
+    budgets: BudgetArgs,
     /// Print the whole execution as JSON at the end
     #[arg(long)]
     json: bool,
@@ -36,17 +54,7 @@ pub(super) struct CancelArgs {
 }
 
 pub(super) async fn run(common: &Common, args: ResumeArgs) -> Result<End, CliError> {
-    let caller = |error: anyhow::Error| CliError::Caller(error);
-    let usd = args
-        .budget_usd
-        .map(MicroUsd::from_dollars)
-        .transpose()
-        .map_err(|error| caller(error.into()))?;
-    let raised = RaisedBudgets {
-        usd,
-        tokens: args.budget_tokens,
-        fuel: args.budget_fuel,
-    };
+    let raised = args.budgets.raised()?;
     let journal = common.journal().await?;
     let id = args.execution;
     let own = OwnDesk::new(Arc::clone(&journal));

@@ -78,6 +78,8 @@ pub(super) async fn run(common: &Common, args: RunArgs) -> Result<End, CliError>
         inputs,
         settings,
         workflow: None,
+        forked_from: None,
+        kept: Vec::new(),
         first_owner: FirstOwner::Creator,
         records: Vec::new(),
     };
