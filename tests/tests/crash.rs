@@ -130,7 +130,7 @@ fn under_way(events: &[Value]) -> usize {
 /// Kills a run at one point and takes it up again. False: it has no such point, and was not killed.
 async fn crash_at(append: u32, side: &str, example: &'static str, expected: &Undisturbed) -> bool {
     let scene = Scene::new(example).await;
-    let point = format!("append:{append}:{side}");
+    let point = format!("write:{append}:{side}");
     let killed = scene
         .run()
         .variable("TROUPE_FAIL_POINT", &point)
@@ -279,14 +279,14 @@ async fn a_recovery_that_is_killed_is_recovered() {
     let scene = Scene::new("research-team").await;
     let killed = scene
         .run()
-        .variable("TROUPE_FAIL_POINT", "append:2:after")
+        .variable("TROUPE_FAIL_POINT", "write:2:after")
         .end()
         .await;
     assert!(killed.was_killed(), "{killed}");
     let mut lives = 1;
     loop {
         let side = if lives % 2 == 0 { "before" } else { "after" };
-        let point = format!("append:12:{side}");
+        let point = format!("write:12:{side}");
         let ended = scene
             .place
             .troupe(["recover"])
@@ -360,7 +360,7 @@ async fn two_recoveries_at_once_do_the_work_once() {
     let scene = Scene::new("research-assistant").await;
     let killed = scene
         .run()
-        .variable("TROUPE_FAIL_POINT", "append:3:after")
+        .variable("TROUPE_FAIL_POINT", "write:3:after")
         .end()
         .await;
     assert!(killed.was_killed(), "{killed}");

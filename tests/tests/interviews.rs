@@ -277,7 +277,7 @@ async fn recover(scene: &Scene, id: &str, point: &str) {
 
 /// Kills the run at one append and, where it gets so far, the answer's process too. None: neither has so many.
 async fn crash_at(append: u32, side: &str) -> Option<usize> {
-    let point = format!("append:{append}:{side}");
+    let point = format!("write:{append}:{side}");
     let scene = Scene::new(&interview("ask", &both(), &[question("May I?")])).await;
     let killed = scene
         .place

@@ -302,7 +302,7 @@ async fn killed_at_every_append_the_same_comes_out() {
             let place = Workplace::new();
             let file = place.write("workflow.json", every_block().to_string());
             let file = file.to_string_lossy().into_owned();
-            let point = format!("append:{append}:{side}");
+            let point = format!("write:{append}:{side}");
             let killed = place
                 .troupe(["run", &file])
                 .variable("TROUPE_FAIL_POINT", &point);
@@ -315,7 +315,7 @@ async fn killed_at_every_append_the_same_comes_out() {
                 killed.expect_code(3).id()
             };
             // The answer's own process is killed too: before and after it is recorded.
-            let point = format!("append:{append}:{side}");
+            let point = format!("write:{append}:{side}");
             let answered = place
                 .troupe(["approve", &id, "--by", "ann"])
                 .variable("TROUPE_FAIL_POINT", &point)
