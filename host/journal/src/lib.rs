@@ -27,7 +27,7 @@ pub use journal::{Journal, Reading, Writing};
 pub use memory::MemoryJournal;
 pub use postgres::PostgresJournal;
 pub use record::{Document, Record, RecordListing, RecordWrite};
-pub use sqlite::SqliteJournal;
+pub use sqlite::{SqliteJournal, measure_commits};
 
 /// How often a process that works on executions gives a sign of life.
 pub const BEAT_EVERY: Duration = Duration::from_secs(3);

@@ -280,6 +280,29 @@ impl Journal for SqliteJournal {
     }
 }
 
+/// How many commits of one row a second SQLite makes by itself in a new file, one after the other, with the journal's
+/// settings: what this journal is compared with.
+///
+/// # Errors
+/// What SQLite says.
+pub fn measure_commits(
+    path: &Path,
+    row: &str,
+    count: u32,
+    now: fn() -> std::time::Instant,
+) -> Result<f64, crate::DatabaseError> {
+    let connection = Connection::open(path)?;
+    schema::configure(&connection)?;
+    connection.execute_batch("CREATE TABLE rows (id INTEGER PRIMARY KEY, body TEXT NOT NULL)")?;
+    let begun = now();
+    for _ in 0..count {
+        connection
+            .prepare_cached("INSERT INTO rows (body) VALUES (?1)")?
+            .execute([row])?;
+    }
+    Ok(f64::from(count) / begun.elapsed().as_secs_f64())
+}
+
 /// Looks at the write-ahead log before SQLite does: SQLite stops reading where it is damaged, without a word.
 fn check_log(path: &Path) -> std::io::Result<Result<(), OpenError>> {
     let damaged = |message: String| OpenError::Damaged {

@@ -1,6 +1,7 @@
 //! The command line: reads it, runs the command, turns the end into an exit code.
 
 mod answer;
+mod bench;
 mod component;
 mod convert;
 mod document;
@@ -111,6 +112,8 @@ enum Command {
     Show(show::ShowArgs),
     /// Serve the HTTP API, and work on executions
     Serve(serve::ServeArgs),
+    /// Measure durable execution on this machine, beside its disk
+    Bench(bench::BenchArgs),
     /// Work with components
     #[command(subcommand)]
     Component(component::ComponentCommand),
@@ -203,6 +206,7 @@ async fn dispatch(cli: Cli) -> Result<End, CliError> {
         Command::Schema => Ok(schema::run()),
         Command::Convert(args) => convert::run(&args),
         Command::Graph(args) => graph::run(&args),
+        Command::Bench(args) => bench::run(&common, &args).await,
         Command::Serve(args) => serve::run(&common, &args).await,
         Command::Show(args) => show::run(&common, args).await,
         Command::Component(command) => component::run(&common, command).await,

@@ -13,7 +13,7 @@ use troupe_providers::ModelPrice;
 pub(crate) use secret::SecretSource;
 
 /// The operator's file: TOML, every section optional, unknown keys refused.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerConfig {
     /// Where executions are kept, and how workflows are served.

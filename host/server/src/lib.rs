@@ -4,6 +4,7 @@
 
 mod agents;
 mod api;
+mod bench;
 mod call_gateway;
 mod cli;
 pub mod clock;

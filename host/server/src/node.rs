@@ -15,7 +15,7 @@ use troupe_workflow::{ExecutionId, Timestamp};
 
 use crate::agents::Agents;
 use crate::clock::{self, SystemClock};
-use crate::driver::{DriveError, Driver, Origin, Owned, Patience, Works};
+use crate::driver::{DriveError, Driver, Origin, Owned, Patience, Performer, Works};
 use crate::operations::OperationError;
 use crate::run::{self, GivenBack, NewRun, RunSettings, give_back};
 use crate::services::ServicesBySettings;
@@ -46,6 +46,17 @@ pub(crate) struct NodeParts {
     pub(crate) queue_max: u32,
     /// How long steps that run may go on when the process is to end.
     pub(crate) grace: Duration,
+    /// What looks on, where something does.
+    pub(crate) taps: Option<Taps>,
+}
+
+/// What looks on while a node works, to measure it.
+#[derive(Clone)]
+pub(crate) struct Taps {
+    /// Stands between drivers and what does their steps.
+    pub(crate) performer: Arc<dyn Fn(Arc<dyn Performer>) -> Arc<dyn Performer> + Send + Sync>,
+    /// Told of each execution that is no longer at work here.
+    pub(crate) left: Arc<dyn Fn(ExecutionId) + Send + Sync>,
 }
 
 /// A process that works on executions.
@@ -66,6 +77,7 @@ pub(crate) struct Node {
     adopted: mpsc::Sender<(Owned, OwnedSemaphorePermit)>,
     adoptions: Mutex<Option<mpsc::Receiver<(Owned, OwnedSemaphorePermit)>>>,
     drain: watch::Sender<bool>,
+    taps: Option<Taps>,
 }
 
 impl Node {
@@ -85,6 +97,7 @@ impl Node {
             adopted,
             adoptions: Mutex::new(Some(adoptions)),
             drain: watch::channel(false).0,
+            taps: parts.taps,
         })
     }
 
@@ -313,10 +326,14 @@ impl Node {
         {
             return Err(Unmet(faults.to_string()).into());
         }
+        let agents: Arc<dyn Performer> = Arc::new(Agents { services });
         let works = Works {
             journal: Arc::clone(&self.journal),
             clock: Arc::new(SystemClock),
-            performer: Arc::new(Agents { services }),
+            performer: match &self.taps {
+                Some(taps) => (taps.performer)(agents),
+                None => agents,
+            },
         };
         loop {
             if !owned.execution.status().is_terminal() {
@@ -452,6 +469,9 @@ struct AtWork {
 impl Drop for AtWork {
     fn drop(&mut self) {
         self.node.at_work_map().remove(&self.id);
+        if let Some(taps) = &self.node.taps {
+            (taps.left)(self.id);
+        }
     }
 }
 

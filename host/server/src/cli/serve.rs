@@ -47,6 +47,7 @@ pub(super) async fn run(common: &Common, args: &ServeArgs) -> Result<End, CliErr
         concurrency: server.concurrency,
         queue_max: server.queue_max,
         grace: Duration::from_millis(server.grace_ms),
+        taps: None,
     });
     let working = tasks::spawn("node", Arc::clone(&node).run());
     output::line(&format!("listening on http://{listens_at}"));
