@@ -77,18 +77,22 @@ pub enum Writer {
 }
 
 /// Which executions are to be taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// Those that are due at this time.
     pub now: Timestamp,
     /// At most so many.
     pub limit: u32,
+    /// None of these workflows: as many of each are at work as may be.
+    pub except: Vec<WorkflowDigest>,
 }
 
 /// An execution that was taken.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claimed {
     pub id: ExecutionId,
+    /// The workflow that it is a run of.
+    pub digest: WorkflowDigest,
     pub epoch: Epoch,
 }
 

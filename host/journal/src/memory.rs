@@ -208,6 +208,7 @@ impl Kept {
         self.row.due_at = None;
         Claimed {
             id: self.row.id,
+            digest: self.row.digest.clone(),
             epoch: self.epoch,
         }
     }
@@ -269,6 +270,7 @@ impl Journal for MemoryJournal {
                 .executions
                 .values_mut()
                 .filter(|kept| kept.is_due(claim.now))
+                .filter(|kept| !claim.except.contains(&kept.row.digest))
                 .collect();
             due.sort_by_key(|kept| (kept.row.due_at, kept.row.id));
             due.truncate(usize::try_from(claim.limit).unwrap_or(usize::MAX));

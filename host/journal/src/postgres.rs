@@ -159,7 +159,7 @@ impl Journal for PostgresJournal {
         Box::pin(async move {
             let about = (claim, &self.node.id);
             self.transact("claim", &about, |(claim, node), connection| {
-                Box::pin(write::claim(connection, *claim, node))
+                Box::pin(write::claim(connection, claim, node))
             })
             .await
         })

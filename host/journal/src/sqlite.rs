@@ -135,7 +135,7 @@ impl Journal for SqliteJournal {
     fn claim(&self, claim: Claim) -> Writing<'_, Vec<Claimed>> {
         let node = self.node.id().to_owned();
         self.write("claim", move |transaction| {
-            write::claim(transaction, claim, &node)
+            write::claim(transaction, &claim, &node)
         })
     }
 

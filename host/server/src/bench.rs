@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use troupe_journal::{FirstOwner, Journal};
-use troupe_workflow::{Definition, ExecutionId};
+use troupe_workflow::Definition;
 
 use crate::config::{Places, ServerConfig};
 use crate::node::{Node, NodeParts};
@@ -114,6 +114,7 @@ impl Bench {
             journal: Arc::clone(&journal),
             services,
             concurrency,
+            of_one_workflow: concurrency,
             queue_max: u32::MAX,
             grace: Duration::from_secs(30),
             taps: Some(watch::taps(&watch)),
@@ -147,12 +148,6 @@ fn compile(document: &Value) -> anyhow::Result<Arc<Definition>> {
 }
 
 impl Running {
-    async fn create(&self, definition: &Arc<Definition>) -> anyhow::Result<ExecutionId> {
-        let id = clock::new_execution_id();
-        self.node.create(id, new_run(definition)).await?;
-        Ok(id)
-    }
-
     /// Runs an execution to its end.
     async fn run(&self, definition: &Arc<Definition>) -> anyhow::Result<Duration> {
         let begun = now();

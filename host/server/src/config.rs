@@ -49,6 +49,10 @@ pub(crate) struct ServerSection {
     pub(crate) database: SecretSource,
     /// Executions at work at once in this process; further ones wait.
     pub(crate) concurrency: usize,
+    /// Executions of one workflow among them, so that one does not take all places; by default all.
+    pub(crate) workflow_concurrency: Option<usize>,
+    /// Calls of components at once in this process, fair between executions; further ones wait.
+    pub(crate) guests: usize,
     /// Executions that wait for somebody who works on them; further ones are refused.
     pub(crate) queue_max: u32,
     /// How long a process that ends waits for the steps that run, in milliseconds; then others take them up.
@@ -63,6 +67,8 @@ impl Default for ServerSection {
             listen: std::net::SocketAddr::from(([127, 0, 0, 1], 7070)),
             database: SecretSource::literal("sqlite"),
             concurrency: 64,
+            workflow_concurrency: None,
+            guests: 256,
             queue_max: 100_000,
             grace_ms: 30_000,
             lease_ms: 15_000,

@@ -9,9 +9,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use troupe_journal::{
-    AppendError, BEAT_EVERY, Claim, Epoch, FirstOwner, Journal, ReadError, RecordWrite, Release,
+    AppendError, BEAT_EVERY, Claim, Claimed, Epoch, FirstOwner, Journal, ReadError, RecordWrite,
+    Release,
 };
-use troupe_workflow::{ExecutionId, Timestamp};
+use troupe_workflow::{ExecutionId, Timestamp, WorkflowDigest};
 
 use crate::agents::Agents;
 use crate::clock::{self, SystemClock};
@@ -42,6 +43,8 @@ pub(crate) struct NodeParts {
     pub(crate) services: ServicesBySettings,
     /// Executions at work at once.
     pub(crate) concurrency: usize,
+    /// Executions of one workflow among them.
+    pub(crate) of_one_workflow: usize,
     /// Executions that may wait for a place, in all processes on one database; then new ones are refused.
     pub(crate) queue_max: u32,
     /// How long steps that run may go on when the process is to end.
@@ -66,12 +69,13 @@ pub(crate) struct Node {
     pub(crate) definitions: Definitions,
     places: Arc<Semaphore>,
     concurrency: usize,
+    of_one_workflow: usize,
     queue_max: u32,
     /// When the queue was last measured, and whether there was room.
     room: Mutex<Option<(Timestamp, bool)>>,
     grace: Duration,
     /// Those that are driven here, with what wakes their drivers.
-    at_work: Mutex<BTreeMap<ExecutionId, Arc<Notify>>>,
+    at_work: Mutex<AtWork>,
     /// Says: something may be due.
     look: Notify,
     adopted: mpsc::Sender<(Owned, OwnedSemaphorePermit)>,
@@ -89,6 +93,7 @@ impl Node {
             definitions: Definitions::default(),
             places: Arc::new(Semaphore::new(parts.concurrency.max(1))),
             concurrency: parts.concurrency.max(1),
+            of_one_workflow: parts.of_one_workflow.max(1),
             queue_max: parts.queue_max,
             room: Mutex::new(None),
             grace: parts.grace,
@@ -128,7 +133,9 @@ impl Node {
                 () = self.look.notified() => {}
                 () = self.journal.changed() => {}
                 Some((owned, place)) = adoptions.recv() => {
-                    self.employ(&mut workers, (owned.execution.id(), owned.epoch), (Some(owned), Some(place)));
+                    let digest = owned.execution.definition().digest().clone();
+                    let owner = (owned.execution.id(), owned.epoch, digest);
+                    self.employ(&mut workers, owner, (Some(owned), Some(place)));
                 }
                 Some(_) = workers.join_next(), if !workers.is_empty() => {}
                 _ = drain.changed() => {}
@@ -150,12 +157,12 @@ impl Node {
 
     /// Executions that are at work here.
     pub(crate) fn at_work(&self) -> usize {
-        self.at_work_map().len()
+        self.at_work_map().wakers.len()
     }
 
     /// Somebody wrote to an execution, or made one.
     pub(crate) fn look_at(&self, id: ExecutionId) {
-        match self.at_work_map().get(&id) {
+        match self.at_work_map().wakers.get(&id).map(|(_, wake)| wake) {
             Some(wake) => wake.notify_one(),
             None => self.look.notify_one(),
         }
@@ -166,7 +173,9 @@ impl Node {
     /// # Errors
     /// What the journal says.
     pub(crate) async fn create(&self, id: ExecutionId, mut new: NewRun) -> Result<(), AppendError> {
-        let place = if self.is_draining() {
+        let digest = new.definition.digest();
+        let is_full = self.at_work_map().count(digest) >= self.of_one_workflow;
+        let place = if self.is_draining() || is_full {
             None
         } else {
             Arc::clone(&self.places).try_acquire_owned().ok()
@@ -230,7 +239,7 @@ impl Node {
         }
     }
 
-    fn at_work_map(&self) -> MutexGuard<'_, BTreeMap<ExecutionId, Arc<Notify>>> {
+    fn at_work_map(&self) -> MutexGuard<'_, AtWork> {
         self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -240,7 +249,7 @@ impl Node {
         workers: &mut JoinSet<()>,
     ) -> Result<Duration, anyhow::Error> {
         for (id, _) in self.journal.written_by_others().await? {
-            if let Some(wake) = self.at_work_map().get(&id) {
+            if let Some(wake) = self.at_work_map().wakers.get(&id).map(|(_, wake)| wake) {
                 wake.notify_one();
             }
         }
@@ -258,8 +267,18 @@ impl Node {
             return Ok(LOOK_AT_LEAST_EVERY);
         }
         let limit = u32::try_from(room.min(CLAIM_MAX)).unwrap_or(u32::MAX);
-        for claimed in self.journal.claim(Claim { now, limit }).await? {
-            self.employ(workers, (claimed.id, claimed.epoch), (None, None));
+        let except = self.at_work_map().full(self.of_one_workflow);
+        let claimed = self.journal.claim(Claim { now, limit, except }).await?;
+        if claimed.is_empty() {
+            // What is due is others' by now, or of workflows that have all the places they may have.
+            return Ok(Duration::from_secs(1));
+        }
+        for Claimed { id, digest, epoch } in claimed {
+            if self.at_work_map().count(&digest) >= self.of_one_workflow {
+                run::hand_over(&*self.journal, id, epoch).await?;
+                continue;
+            }
+            self.employ(workers, (id, epoch, digest), (None, None));
         }
         Ok(Duration::ZERO)
     }
@@ -268,13 +287,13 @@ impl Node {
     fn employ(
         self: &Arc<Self>,
         workers: &mut JoinSet<()>,
-        (id, epoch): (ExecutionId, Epoch),
+        (id, epoch, digest): (ExecutionId, Epoch, WorkflowDigest),
         (owned, place): (Option<Owned>, Option<OwnedSemaphorePermit>),
     ) {
         let wake = Arc::new(Notify::new());
-        self.at_work_map().insert(id, Arc::clone(&wake));
+        self.at_work_map().insert(id, digest, Arc::clone(&wake));
         let node = Arc::clone(self);
-        let entry = AtWork {
+        let entry = Place {
             node: Arc::clone(self),
             id,
         };
@@ -430,7 +449,7 @@ impl Node {
             let at_work = self.at_work_map();
             owned
                 .into_iter()
-                .filter(|(id, _)| !at_work.contains_key(id))
+                .filter(|(id, _)| !at_work.wakers.contains_key(id))
                 .collect()
         };
         for (id, epoch) in forgotten.iter().filter(|one| before.contains(one)) {
@@ -460,15 +479,53 @@ impl Node {
     }
 }
 
-/// An execution is at work as long as this lives.
+/// The executions that are driven here.
+#[derive(Default)]
 struct AtWork {
+    /// Their workflows, and what wakes their drivers.
+    wakers: BTreeMap<ExecutionId, (WorkflowDigest, Arc<Notify>)>,
+    /// How many there are of each workflow.
+    counts: BTreeMap<WorkflowDigest, usize>,
+}
+
+impl AtWork {
+    fn insert(&mut self, id: ExecutionId, digest: WorkflowDigest, wake: Arc<Notify>) {
+        *self.counts.entry(digest.clone()).or_default() += 1;
+        self.wakers.insert(id, (digest, wake));
+    }
+
+    fn remove(&mut self, id: ExecutionId) {
+        let Some((digest, _)) = self.wakers.remove(&id) else {
+            return;
+        };
+        if let Some(count) = self.counts.get_mut(&digest) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&digest);
+            }
+        }
+    }
+
+    fn count(&self, digest: &WorkflowDigest) -> usize {
+        self.counts.get(digest).copied().unwrap_or(0)
+    }
+
+    /// The workflows of which so many are at work.
+    fn full(&self, most: usize) -> Vec<WorkflowDigest> {
+        let full = self.counts.iter().filter(|(_, count)| **count >= most);
+        full.map(|(digest, _)| digest.clone()).collect()
+    }
+}
+
+/// An execution is at work as long as this lives.
+struct Place {
     node: Arc<Node>,
     id: ExecutionId,
 }
 
-impl Drop for AtWork {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.node.at_work_map().remove(&self.id);
+        self.node.at_work_map().remove(self.id);
         if let Some(taps) = &self.node.taps {
             (taps.left)(self.id);
         }

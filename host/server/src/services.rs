@@ -13,6 +13,7 @@ use troupe_workflow::{Agent, AgentKind, CodeSource, Definition, Faults};
 
 use crate::components::Components;
 use crate::config::{LimitsConfig, Places, ServerConfig};
+use crate::gate::Gate;
 use crate::models::{Models, Reach};
 use crate::run::RunSettings;
 use crate::sources::Sources;
@@ -25,6 +26,8 @@ pub(crate) struct Services {
     pub(crate) components: Components,
     /// Ceilings for every agent.
     pub(crate) limits: Limits,
+    /// Bounds the calls of components at once.
+    pub(crate) guests: Gate,
 }
 
 /// Whether a model must have a price, so that a budget can be kept.
@@ -57,6 +60,7 @@ impl Services {
             sources: Sources::new(config, outside.reach, documents, &places.data, &client),
             components: open_components(places)?,
             limits: ceilings(&config.limits),
+            guests: Gate::new(config.server.guests),
         })
     }
 
@@ -196,6 +200,8 @@ pub(crate) struct ServicesBySettings {
     config: ServerConfig,
     places: Places,
     opened: Mutex<BTreeMap<RunSettings, Arc<Services>>>,
+    /// One for all of them.
+    guests: Gate,
 }
 
 /// Ways in which executions may be started at once: a folder of documents is one more.
@@ -204,6 +210,7 @@ const SETTINGS_MAX: usize = 64;
 impl ServicesBySettings {
     pub(crate) fn new(journal: Arc<dyn Journal>, config: ServerConfig, places: Places) -> Self {
         Self {
+            guests: Gate::new(config.server.guests),
             journal,
             config,
             places,
@@ -222,12 +229,11 @@ impl ServicesBySettings {
         }
         let outside = settings.outside();
         let journal = Arc::clone(&self.journal);
-        let services = Arc::new(Services::new(
-            journal,
-            &self.config,
-            &self.places,
-            &outside,
-        )?);
+        let services = Services::new(journal, &self.config, &self.places, &outside)?;
+        let services = Arc::new(Services {
+            guests: self.guests.clone(),
+            ..services
+        });
         if opened.len() >= SETTINGS_MAX {
             opened.clear();
         }

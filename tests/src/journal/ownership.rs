@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use futures::future::join_all;
-use troupe_journal::{AppendError, Release};
+use troupe_journal::{AppendError, Claim, FirstOwner, NewExecution, Release};
 use troupe_workflow::Snapshot;
 
 use super::samples::{
-    at, by_owner, claim, claimed_ids, ending, free, from_outside, id, new, release, skipped,
+    at, by_owner, claim, claimed_ids, document, ending, free, from_outside, id, new, new_of,
+    release, skipped,
 };
 use super::{Lab, Rule, rule};
 
@@ -15,6 +16,7 @@ pub(super) fn rules() -> Vec<Rule> {
     vec![
         rule(what_is_due_longest_is_taken_first),
         rule(nothing_is_claimed_before_it_is_due_or_while_it_is_owned),
+        rule(workflows_that_are_left_out_are_not_claimed),
         rule(two_processes_never_claim_the_same),
         rule(what_a_living_process_owns_is_not_taken),
         rule(what_nobody_owns_is_taken_though_it_is_not_due),
@@ -67,6 +69,31 @@ async fn nothing_is_claimed_before_it_is_due_or_while_it_is_owned(lab: Lab) {
     assert_eq!(claimed_ids(&b, i64::MAX, 9).await, []);
     let row = a.find(id(10)).await.unwrap();
     assert_eq!((row.owner.as_deref(), row.due_at), (Some("b"), None));
+}
+
+async fn workflows_that_are_left_out_are_not_claimed(lab: Lab) {
+    let a = lab.open("a").await;
+    for (number, workflow) in [(1, "left"), (2, "other"), (3, "left")] {
+        let new = NewExecution {
+            first_owner: FirstOwner::Anyone,
+            ..new_of(number, workflow, serde_json::json!({}))
+        };
+        a.create(new).await.unwrap();
+    }
+    let claim = |except| Claim {
+        now: at(1_000),
+        limit: 10,
+        except,
+    };
+    let left = document("left").digest;
+    let claimed = a.claim(claim(vec![left.clone()])).await.unwrap();
+    assert_eq!(
+        claimed.iter().map(|one| one.id).collect::<Vec<_>>(),
+        [id(2)]
+    );
+    let claimed = a.claim(claim(Vec::new())).await.unwrap();
+    assert!(claimed.iter().all(|one| one.digest == left));
+    assert_eq!(claimed.len(), 2);
 }
 
 async fn two_processes_never_claim_the_same(lab: Lab) {

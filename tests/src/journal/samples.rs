@@ -147,6 +147,7 @@ pub async fn claim(node: &Node, now: i64, limit: u32) -> Vec<Claimed> {
     let claim = Claim {
         now: at(now),
         limit,
+        except: Vec::new(),
     };
     node.claim(claim).await.unwrap()
 }

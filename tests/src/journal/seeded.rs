@@ -142,6 +142,7 @@ impl Operation {
             10 | 11 => Self::Claim(Claim {
                 now: at(known.now),
                 limit: u32::try_from(dice.below(3)).expect("a small number"),
+                except: Vec::new(),
             }),
             12 => Self::Take(execution),
             13 | 14 => match an_epoch(dice, known, number) {

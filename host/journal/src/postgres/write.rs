@@ -1,7 +1,7 @@
 //! Everything that changes executions, but for appends, as functions over an open transaction.
 
 use sqlx::{PgConnection, Row};
-use troupe_workflow::{ExecutionId, ExecutionStatus, Timestamp};
+use troupe_workflow::{ExecutionId, ExecutionStatus, Timestamp, WorkflowDigest};
 
 use super::append::{BlobUse, write_blobs, write_snapshots};
 use super::fault::Fault;
@@ -192,23 +192,25 @@ impl<'a> EventColumns<'a> {
 /// Takes executions that are due and have no owner.
 pub(super) async fn claim(
     connection: &mut PgConnection,
-    claim: Claim,
+    claim: &Claim,
     node: &str,
 ) -> Done<Vec<Claimed>> {
-    let mut rows: Vec<(i64, String, i64)> = sqlx::query_as(
+    let except: Vec<&str> = claim.except.iter().map(WorkflowDigest::as_str).collect();
+    let mut rows: Vec<(i64, String, i64, String)> = sqlx::query_as(
         "UPDATE executions e SET owner = $1, epoch = e.epoch + 1, due_at = NULL
-         FROM (SELECT key, due_at FROM executions WHERE due_at <= $2 AND owner IS NULL
+         FROM (SELECT key, due_at FROM executions WHERE due_at <= $2 AND owner IS NULL AND digest <> ALL ($4)
             ORDER BY due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED) AS due
-         WHERE e.key = due.key RETURNING due.due_at, e.id, e.epoch",
+         WHERE e.key = due.key RETURNING due.due_at, e.id, e.epoch, e.digest",
     )
     .bind(node)
     .bind(claim.now.as_millis())
     .bind(i64::from(claim.limit))
+    .bind(except)
     .fetch_all(connection)
     .await?;
     rows.sort_unstable();
     rows.into_iter()
-        .map(|(_, id, epoch)| {
+        .map(|(_, id, epoch, digest)| {
             let id = id.parse().map_err(|error: troupe_workflow::IdError| {
                 Fault::Refused(AppendError::Database {
                     retry: Retry::Never,
@@ -217,6 +219,7 @@ pub(super) async fn claim(
             })?;
             Ok(Claimed {
                 id,
+                digest: WorkflowDigest::stored(digest),
                 epoch: Epoch(epoch),
             })
         })
@@ -229,19 +232,20 @@ pub(super) async fn take(
     id: ExecutionId,
     node: &str,
 ) -> Done<Claimed> {
-    let epoch: Option<i64> = sqlx::query_scalar(
+    let epoch: Option<(i64, String)> = sqlx::query_as(
         "UPDATE executions e SET owner = $2, epoch = e.epoch + 1, due_at = NULL
          WHERE e.id = $1 AND (e.owner IS NULL OR NOT EXISTS
             (SELECT 1 FROM nodes n WHERE n.id = e.owner AND n.alive_until > clock_timestamp()))
-         RETURNING e.epoch",
+         RETURNING e.epoch, e.digest",
     )
     .bind(id.to_string())
     .bind(node)
     .fetch_optional(&mut *connection)
     .await?;
-    if let Some(epoch) = epoch {
+    if let Some((epoch, digest)) = epoch {
         return Ok(Claimed {
             id,
+            digest: WorkflowDigest::stored(digest),
             epoch: Epoch(epoch),
         });
     }

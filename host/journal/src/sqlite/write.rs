@@ -1,7 +1,7 @@
 //! Everything that changes executions, as functions over an open transaction.
 
 use rusqlite::{OptionalExtension, Transaction, params};
-use troupe_workflow::{ExecutionId, ExecutionStatus, Snapshot, Timestamp};
+use troupe_workflow::{ExecutionId, ExecutionStatus, Snapshot, Timestamp, WorkflowDigest};
 
 use super::record;
 use crate::encode::{Blob, EventRow, text_checksum};
@@ -195,22 +195,25 @@ fn write_snapshot(
 /// Takes executions that are due and have no owner.
 pub(crate) fn claim(
     transaction: &Transaction<'_>,
-    claim: Claim,
+    claim: &Claim,
     node: &str,
 ) -> Result<Vec<Claimed>, AppendError> {
     let mut due = transaction.prepare_cached(
-        "SELECT key, id, epoch FROM executions WHERE due_at <= ?1 AND owner IS NULL ORDER BY due_at, id LIMIT ?2",
+        "SELECT key, id, epoch, digest FROM executions WHERE due_at <= ?1 AND owner IS NULL
+            AND digest NOT IN (SELECT value FROM json_each(?3)) ORDER BY due_at, id LIMIT ?2",
     )?;
-    let rows = due.query_map(params![claim.now.as_millis(), claim.limit], |row| {
+    let except = serde_json::to_string(&claim.except)?;
+    let rows = due.query_map(params![claim.now.as_millis(), claim.limit, except], |row| {
         Ok((
             row.get::<_, i64>(0)?,
             row.get::<_, String>(1)?,
             row.get::<_, i64>(2)?,
+            row.get::<_, String>(3)?,
         ))
     })?;
     let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
     let mut claimed = Vec::with_capacity(rows.len());
-    for (key, id, epoch) in rows {
+    for (key, id, epoch, digest) in rows {
         let epoch = Epoch(epoch + 1);
         set_owner(transaction, key, node, epoch)?;
         let id = id
@@ -219,7 +222,8 @@ pub(crate) fn claim(
                 retry: crate::Retry::Never,
                 source: error.into(),
             })?;
-        claimed.push(Claimed { id, epoch });
+        let digest = WorkflowDigest::stored(digest);
+        claimed.push(Claimed { id, digest, epoch });
     }
     Ok(claimed)
 }
@@ -239,7 +243,11 @@ pub(crate) fn take(
     }
     let epoch = Epoch(current.epoch + 1);
     set_owner(transaction, current.key, node, epoch)?;
-    Ok(Claimed { id, epoch })
+    let digest = transaction
+        .prepare_cached("SELECT digest FROM executions WHERE key = ?1")?
+        .query_row([current.key], |row| row.get(0))?;
+    let digest = WorkflowDigest::stored(digest);
+    Ok(Claimed { id, digest, epoch })
 }
 
 fn set_owner(

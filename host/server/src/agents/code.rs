@@ -32,6 +32,7 @@ pub(super) async fn run(
     let input = start.input.to_string();
     let unavailable =
         |error: anyhow::Error| Failure::new(Code::ComponentUnavailable, format!("{error:#}"));
+    let _pass = services.guests.enter(attempt.execution).await;
     let report = match &code.source {
         CodeSource::Inline { language, code } => {
             let component = services

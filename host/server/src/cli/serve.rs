@@ -45,6 +45,7 @@ pub(super) async fn run(common: &Common, args: &ServeArgs) -> Result<End, CliErr
         journal: Arc::clone(&journal),
         services: ServicesBySettings::new(journal, config, places),
         concurrency: server.concurrency,
+        of_one_workflow: server.workflow_concurrency.unwrap_or(server.concurrency),
         queue_max: server.queue_max,
         grace: Duration::from_millis(server.grace_ms),
         taps: None,
