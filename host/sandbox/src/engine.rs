@@ -34,6 +34,13 @@ const SNAPSHOT_BYTES_MAX: u64 = 128 << 20;
 /// it costs to fill a page.
 const FUEL_PER_GROWN_PAGE: u8 = 255;
 
+/// Memory of an instance that is wiped by writing over it when the instance ends; what lies beyond is given back to the
+/// system, which costs more than writing so much.
+const KEPT_MEMORY_BYTES: usize = 256 << 10;
+/// The same of a table.
+const KEPT_TABLE_BYTES: usize = 32 << 10;
+/// Instances whose memory is given back to the system together: each time all processors are told.
+const DECOMMITTED_AT_ONCE: usize = 16;
 /// Elements of one pooled table. A Python component's has about ten thousand.
 const POOLED_TABLE_ELEMENTS: usize = 65_536;
 /// Bytes of metadata of one component instance.
@@ -124,6 +131,9 @@ fn pool(calls_max: u32) -> PoolingAllocationConfig {
         .max_tables_per_component(TABLES_MAX)
         .table_elements(POOLED_TABLE_ELEMENTS)
         .max_component_instance_size(POOLED_COMPONENT_INSTANCE_BYTES)
+        .linear_memory_keep_resident(KEPT_MEMORY_BYTES)
+        .table_keep_resident(KEPT_TABLE_BYTES)
+        .decommit_batch_size(DECOMMITTED_AT_ONCE)
         .pagemap_scan(Enabled::Auto);
     pool
 }

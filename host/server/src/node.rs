@@ -78,8 +78,8 @@ pub(crate) struct Node {
     at_work: Mutex<AtWork>,
     /// Says: something may be due.
     look: Notify,
-    adopted: mpsc::Sender<(Owned, OwnedSemaphorePermit)>,
-    adoptions: Mutex<Option<mpsc::Receiver<(Owned, OwnedSemaphorePermit)>>>,
+    adopted: mpsc::Sender<Adopted>,
+    adoptions: Mutex<Option<mpsc::Receiver<Adopted>>>,
     drain: watch::Sender<bool>,
     taps: Option<Taps>,
 }
@@ -120,27 +120,42 @@ impl Node {
         let _beating = tasks::AbortOnDrop(beating);
         let mut workers = JoinSet::new();
         let mut drain = self.drain.subscribe();
+        // Whether more may be due than there was room for.
+        let mut is_more_due = true;
+        let mut wait = Duration::ZERO;
         while !*drain.borrow() {
-            let wait = self.take_due(&mut workers).await.unwrap_or_else(|error| {
-                tracing::warn!(
-                    error = format!("{error:#}"),
-                    "the journal cannot be looked at; trying again"
-                );
-                Duration::from_secs(1)
-            });
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.look.notified() => {}
-                () = self.journal.changed() => {}
-                Some((owned, place)) = adoptions.recv() => {
+            let look = tokio::select! {
+                biased;
+                _ = drain.changed() => false,
+                () = self.look.notified() => true,
+                Some(adopted) = adoptions.recv() => {
+                    let owned = &adopted.owned;
                     let digest = owned.execution.definition().digest().clone();
                     let owner = (owned.execution.id(), owned.epoch, digest);
-                    self.employ(&mut workers, owner, (Some(owned), Some(place)));
+                    self.employ(&mut workers, owner, Some(adopted));
+                    false
                 }
-                Some(_) = workers.join_next(), if !workers.is_empty() => {}
-                _ = drain.changed() => {}
+                Some(_) = workers.join_next(), if !workers.is_empty() => {
+                    while workers.try_join_next().is_some() {}
+                    is_more_due
+                }
+                () = self.journal.changed() => true,
+                () = tokio::time::sleep(wait) => true,
+            };
+            if !look {
+                continue;
             }
-            while workers.try_join_next().is_some() {}
+            match self.take_due(&mut workers).await {
+                Ok(Due::Nothing(until)) => (is_more_due, wait) = (false, until),
+                Ok(Due::More(until)) => (is_more_due, wait) = (true, until),
+                Err(error) => {
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "the journal cannot be looked at; trying again"
+                    );
+                    wait = Duration::from_secs(1);
+                }
+            }
         }
         self.finish(workers).await;
     }
@@ -184,11 +199,19 @@ impl Node {
             Some(_) => FirstOwner::Creator,
             None => FirstOwner::Anyone,
         };
+        let settings = new.settings.clone();
         let owned = run::create(&*self.journal, id, new).await?;
         match place {
             // Where it cannot be sent the process ends: what it owns is handed over there.
             Some(place) => {
-                let _ = self.adopted.send((owned, place)).await;
+                let _ = self
+                    .adopted
+                    .send(Adopted {
+                        owned,
+                        settings,
+                        place,
+                    })
+                    .await;
             }
             None => self.look.notify_one(),
         }
@@ -243,11 +266,8 @@ impl Node {
         self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what is due and wakes those that others wrote to. Answers how long nothing will be due.
-    async fn take_due(
-        self: &Arc<Self>,
-        workers: &mut JoinSet<()>,
-    ) -> Result<Duration, anyhow::Error> {
+    /// Takes what is due and wakes those that others wrote to. Answers when to look again.
+    async fn take_due(self: &Arc<Self>, workers: &mut JoinSet<()>) -> Result<Due, anyhow::Error> {
         for (id, _) in self.journal.written_by_others().await? {
             if let Some(wake) = self.at_work_map().wakers.get(&id).map(|(_, wake)| wake) {
                 wake.notify_one();
@@ -255,32 +275,32 @@ impl Node {
         }
         let room = (self.concurrency + AHEAD).saturating_sub(workers.len());
         if room == 0 {
-            return Ok(LOOK_AT_LEAST_EVERY);
+            return Ok(Due::More(LOOK_AT_LEAST_EVERY));
         }
         let now = clock::now();
         if let Some(due) = self.journal.next_due().await?
             && due > now
         {
-            return Ok(due.since(now).min(LOOK_AT_LEAST_EVERY));
+            return Ok(Due::Nothing(due.since(now).min(LOOK_AT_LEAST_EVERY)));
         }
         if self.journal.queued(now, 1).await? == 0 {
-            return Ok(LOOK_AT_LEAST_EVERY);
+            return Ok(Due::Nothing(LOOK_AT_LEAST_EVERY));
         }
         let limit = u32::try_from(room.min(CLAIM_MAX)).unwrap_or(u32::MAX);
         let except = self.at_work_map().full(self.of_one_workflow);
         let claimed = self.journal.claim(Claim { now, limit, except }).await?;
         if claimed.is_empty() {
             // What is due is others' by now, or of workflows that have all the places they may have.
-            return Ok(Duration::from_secs(1));
+            return Ok(Due::More(Duration::from_secs(1)));
         }
         for Claimed { id, digest, epoch } in claimed {
             if self.at_work_map().count(&digest) >= self.of_one_workflow {
                 run::hand_over(&*self.journal, id, epoch).await?;
                 continue;
             }
-            self.employ(workers, (id, epoch, digest), (None, None));
+            self.employ(workers, (id, epoch, digest), None);
         }
-        Ok(Duration::ZERO)
+        Ok(Due::More(Duration::ZERO))
     }
 
     /// Starts to work on an execution that this process owns.
@@ -288,7 +308,7 @@ impl Node {
         self: &Arc<Self>,
         workers: &mut JoinSet<()>,
         (id, epoch, digest): (ExecutionId, Epoch, WorkflowDigest),
-        (owned, place): (Option<Owned>, Option<OwnedSemaphorePermit>),
+        adopted: Option<Adopted>,
     ) {
         let wake = Arc::new(Notify::new());
         self.at_work_map().insert(id, digest, Arc::clone(&wake));
@@ -300,11 +320,11 @@ impl Node {
         workers.spawn(async move {
             let _entry = entry;
             let places = Arc::clone(&node.places);
-            let _place = match place {
-                Some(place) => Ok(place),
-                None => places.acquire_owned().await,
+            let (known, _place) = match adopted {
+                Some(adopted) => (Some((adopted.owned, adopted.settings)), Ok(adopted.place)),
+                None => (None, places.acquire_owned().await),
             };
-            if let Err(error) = node.work((id, epoch), owned, wake).await {
+            if let Err(error) = node.work((id, epoch), known, wake).await {
                 node.leave((id, epoch), &error).await;
             }
         });
@@ -314,31 +334,13 @@ impl Node {
     async fn work(
         &self,
         (id, epoch): (ExecutionId, Epoch),
-        owned: Option<Owned>,
+        known: Option<(Owned, RunSettings)>,
         wake: Arc<Notify>,
     ) -> anyhow::Result<()> {
-        let loaded = match owned {
-            Some(owned) => {
-                let row = self.journal.find(id).await?;
-                (row, owned)
-            }
-            None => {
-                let loaded = self.definitions.load(&*self.journal, id).await?;
-                let origin = if loaded.row.version == 1 {
-                    Origin::Created
-                } else {
-                    Origin::Recovered
-                };
-                let owned = Owned {
-                    execution: loaded.execution,
-                    epoch,
-                    origin,
-                };
-                (loaded.row, owned)
-            }
+        let (mut owned, settings) = match known {
+            Some(known) => known,
+            None => self.load((id, epoch)).await?,
         };
-        let (row, mut owned) = loaded;
-        let settings: RunSettings = serde_json::from_str(&row.settings)?;
         let services = self.services.get(&settings)?;
         if let Err(faults) = services.check(owned.execution.definition()).await
             && !owned.execution.is_cancelling()
@@ -360,8 +362,13 @@ impl Node {
                     .with_patience(Patience::For(SHORT_WAIT))
                     .with_drain(self.drain.subscribe())
                     .with_waker(Arc::clone(&wake));
+                let execution = driver.drive().await?;
+                // What has ended is nobody's any more.
+                if execution.status().is_terminal() {
+                    return Ok(());
+                }
                 owned = Owned {
-                    execution: driver.drive().await?,
+                    execution,
                     epoch,
                     origin: Origin::Created,
                 };
@@ -371,6 +378,25 @@ impl Node {
                 GivenBack::Not(again) => owned = again,
             }
         }
+    }
+
+    /// Reads an execution that was taken.
+    async fn load(
+        &self,
+        (id, epoch): (ExecutionId, Epoch),
+    ) -> anyhow::Result<(Owned, RunSettings)> {
+        let loaded = self.definitions.load(&*self.journal, id).await?;
+        let settings = serde_json::from_str(&loaded.row.settings)?;
+        let owned = Owned {
+            execution: loaded.execution,
+            epoch,
+            origin: if loaded.row.version == 1 {
+                Origin::Created
+            } else {
+                Origin::Recovered
+            },
+        };
+        Ok((owned, settings))
     }
 
     /// What becomes of an execution that cannot be worked on.
@@ -477,6 +503,21 @@ impl Node {
             }
         }
     }
+}
+
+/// An execution that was made here, and has a place.
+struct Adopted {
+    owned: Owned,
+    settings: RunSettings,
+    place: OwnedSemaphorePermit,
+}
+
+/// What a look at the journal found.
+enum Due {
+    /// Nothing is due for so long.
+    Nothing(Duration),
+    /// More is due, or may be: to be looked at again when there is room, and after so long.
+    More(Duration),
 }
 
 /// The executions that are driven here.

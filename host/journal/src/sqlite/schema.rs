@@ -115,10 +115,16 @@ pub(crate) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Op
 pub(crate) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     /// Statements that are kept prepared; there are fewer.
     const STATEMENTS: usize = 64;
+    /// Pages of the file that a connection keeps in memory, in KiB, as SQLite wants it: negative.
+    const CACHE_KIB: i64 = -32 * 1024;
+    /// Pages of the log after which they are brought into the file: more of them are written only once.
+    const LOG_PAGES: i64 = 8_000;
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     write_ahead(connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "cache_size", CACHE_KIB)?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(())
 }
