@@ -1,9 +1,10 @@
-//! What the end-to-end tests share: the built binary at work in a folder of its own, a scripted server in place of
-//! the outside, a PostgreSQL server, the conformance cases of the workflow language, and the rules that every journal
-//! keeps.
+//! What the end-to-end tests share: the built binary at work in a folder of its own, `troupe serve` as a process, a
+//! scripted server in place of the outside, a PostgreSQL server, the conformance cases of the workflow language, and the
+//! rules that every journal keeps.
 
 pub mod conformance;
 pub mod journal;
 pub mod loopback;
 pub mod postgres;
+pub mod server;
 pub mod troupe;

@@ -37,6 +37,39 @@ impl Call {
         self
     }
 
+    /// Has it started by another program, which gets it as its last arguments.
+    ///
+    /// # Panics
+    /// Where no program is named.
+    #[must_use]
+    pub fn through<'a>(self, program: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut words = program.into_iter();
+        let inner = self.command.as_std();
+        let mut outer = Command::new(words.next().expect("a program"));
+        outer
+            .args(words)
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .env_clear();
+        outer.envs(
+            inner
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        if let Some(folder) = inner.get_current_dir() {
+            outer.current_dir(folder);
+        }
+        outer
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        Self {
+            command: outer,
+            ..self
+        }
+    }
+
     /// Gives it this on standard input.
     #[must_use]
     pub fn input(mut self, text: &str) -> Self {
@@ -67,6 +100,11 @@ impl Call {
             stderr,
             _writing: writing,
         }
+    }
+
+    /// What is to be started, for whoever follows it in another way.
+    pub(crate) fn into_command(self) -> Command {
+        self.command
     }
 
     /// Makes the call and waits for its end.
