@@ -1,13 +1,14 @@
 //! Calls of one attempt to models and searches: reserved and recorded before they happen, settled and recorded
 //! after, and not made twice where the answer is in the journal already.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
+use troupe_journal::{Delivery, FailPoint};
 use troupe_providers::{Completion, Finish, ModelRequest, ProviderError, SearchAnswer, ToolCall};
 use troupe_workflow::{
     CallKind, CallOutcome, CallRecord, Code, ExecutionId, Failure, MicroUsd, StartStep, StepPath,
@@ -17,6 +18,7 @@ use troupe_workflow::{
 use crate::driver::{EndCall, Granted, StartCall, StepMessage, WorstCase};
 use crate::models::Route;
 use crate::replay::{Place, hex};
+use crate::services::Services;
 use crate::sources::{Question, Sources};
 
 /// What an answer is taken for by a provider's rate until it is there, where nothing limits it.
@@ -28,6 +30,7 @@ pub(crate) struct CallGateway {
     path: StepPath,
     attempt: u32,
     driver: mpsc::Sender<StepMessage>,
+    fail_point: Option<Arc<FailPoint>>,
     /// Answers that an interrupted attempt got, and nobody has asked for again.
     recorded: Mutex<Vec<CallRecord>>,
     /// When the last call ended, by the record.
@@ -48,6 +51,7 @@ pub(crate) struct Answer {
 
 impl CallGateway {
     pub(crate) fn new(
+        services: &Services,
         execution: ExecutionId,
         start: &StartStep,
         driver: mpsc::Sender<StepMessage>,
@@ -57,6 +61,7 @@ impl CallGateway {
             path: start.path.clone(),
             attempt: start.attempt,
             driver,
+            fail_point: services.fail_point.clone(),
             recorded: Mutex::new(start.recorded.clone()),
             last_end: Mutex::new(None),
         }
@@ -163,7 +168,8 @@ impl CallGateway {
         request.max_tokens = granted.max_tokens.or(request.max_tokens);
         // Each call of a step has a key of its own, and the same one when it is made again.
         request.idempotency_key = format!("{}/{}", request.idempotency_key, granted.call);
-        let result = route.service.provider.complete(&request).await;
+        let asking = route.service.provider.complete(&request);
+        let result = self.effect(asking).await;
         admission.settle(match &result {
             Ok(completion) => {
                 let usage = &completion.usage;
@@ -173,6 +179,20 @@ impl CallGateway {
             Err(_not_sent) => Some(0),
         });
         self.settle(route, &granted, result).await
+    }
+
+    /// Makes a request to the outside, past the place where tests have the process end or an answer get lost.
+    async fn effect<T>(&self, asking: impl Future<Output = T>) -> T {
+        let Some(fail_point) = &self.fail_point else {
+            return asking.await;
+        };
+        let pass = fail_point.enter("effect");
+        let answer = asking.await;
+        match fail_point.leave(pass) {
+            Delivery::Told => answer,
+            // As from a service that goes silent: the step's time-out ends it.
+            Delivery::Lost => std::future::pending().await,
+        }
     }
 
     /// Records how a model's call ended, and what it cost.
@@ -250,8 +270,8 @@ impl CallGateway {
             worst: None,
         };
         let number = self.start(call).await?.call;
-        let result = sources
-            .search(question)
+        let result = self
+            .effect(sources.search(question))
             .await
             .map_err(|error| failure_of(&error));
         let outcome = match &result {

@@ -36,6 +36,14 @@ pub(crate) fn set_offset(offset_ms: i64) {
     OFFSET_MS.store(offset_ms, Ordering::Relaxed);
 }
 
+/// By how much this machine's clock is wrong, in milliseconds: tests have it go wrong.
+static FAULT_MS: AtomicI64 = AtomicI64::new(0);
+
+/// Has this machine's clock go wrong from now on.
+pub(crate) fn set_fault(fault_ms: i64) {
+    FAULT_MS.store(fault_ms, Ordering::Relaxed);
+}
+
 /// The time now.
 pub(crate) fn now() -> Timestamp {
     let machine = machine_time().as_millis();
@@ -45,7 +53,8 @@ pub(crate) fn now() -> Timestamp {
 /// The time by this machine's clock alone.
 pub(crate) fn machine_time() -> Timestamp {
     let since = system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    let millis = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millis(millis.saturating_add(FAULT_MS.load(Ordering::Relaxed)))
 }
 
 /// The time now, as the sandbox takes it.

@@ -5,9 +5,11 @@ mod secret;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
+use troupe_journal::FailPoint;
 use troupe_providers::ModelPrice;
 
 pub(crate) use secret::SecretSource;
@@ -59,6 +61,9 @@ pub(crate) struct ServerSection {
     pub(crate) grace_ms: u64,
     /// How long a process of many on one database counts as alive after its last sign of life, in milliseconds.
     pub(crate) lease_ms: u64,
+    /// The point at which this process kills itself, for tests: one, for it counts.
+    #[serde(skip)]
+    pub(crate) fail_point: Option<Arc<FailPoint>>,
 }
 
 impl Default for ServerSection {
@@ -72,6 +77,7 @@ impl Default for ServerSection {
             queue_max: 100_000,
             grace_ms: 30_000,
             lease_ms: 15_000,
+            fail_point: None,
         }
     }
 }
@@ -193,7 +199,7 @@ impl ServerConfig {
                     .find(|path| path.is_file())
                 {
                     Some(path) => path,
-                    None => return Ok(Self::default().with_environment()),
+                    None => return Self::default().with_environment(),
                 }
             }
         };
@@ -209,15 +215,16 @@ impl ServerConfig {
             }
         }
         config.warn_of_unused();
-        Ok(config.with_environment())
+        config.with_environment()
     }
 
     /// `TROUPE_DATABASE` stands for `[server] database`.
-    fn with_environment(mut self) -> Self {
+    fn with_environment(mut self) -> anyhow::Result<Self> {
         if let Some(database) = environment("TROUPE_DATABASE") {
             self.server.database = SecretSource::literal(&database);
         }
-        self
+        self.server.fail_point = fail_point()?.map(Arc::new);
+        Ok(self)
     }
 
     fn warn_of_unused(&self) {
@@ -291,13 +298,25 @@ fn fault_of(path: &Path, text: &str, error: &toml::de::Error) -> String {
 }
 
 /// The point at which this process kills itself, for tests.
-pub(crate) fn fail_point() -> anyhow::Result<Option<troupe_journal::FailPoint>> {
+fn fail_point() -> anyhow::Result<Option<FailPoint>> {
     if !cfg!(debug_assertions) {
         return Ok(None);
     }
     environment("TROUPE_FAIL_POINT")
         .map(|text| text.parse().map_err(anyhow::Error::msg))
         .transpose()
+}
+
+/// What tests add to this machine's clock, in milliseconds, to have one that goes wrong.
+pub(crate) fn clock_fault_ms() -> anyhow::Result<i64> {
+    if !cfg!(debug_assertions) {
+        return Ok(0);
+    }
+    let fault = environment("TROUPE_CLOCK_OFFSET_MS").map(|text| text.parse());
+    let fault = fault.transpose();
+    Ok(fault
+        .context("TROUPE_CLOCK_OFFSET_MS is a number of milliseconds")?
+        .unwrap_or(0))
 }
 
 /// The name of the user at this machine, who answers approvals.

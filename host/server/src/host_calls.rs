@@ -175,7 +175,12 @@ impl GuestHost {
     pub(crate) fn new(attempt: &Attempt, agent: &str) -> Self {
         let start = &attempt.start;
         Self {
-            gateway: CallGateway::new(attempt.execution, start, attempt.driver.clone()),
+            gateway: CallGateway::new(
+                &attempt.services,
+                attempt.execution,
+                start,
+                attempt.driver.clone(),
+            ),
             replay: Replay::new(&start.recorded),
             services: Arc::clone(&attempt.services),
             idempotency_key: start.idempotency_key.clone(),

@@ -17,7 +17,7 @@ pub(crate) async fn journal(
     places: &Places,
 ) -> anyhow::Result<Arc<dyn Journal>> {
     let node = format!("{:032x}", u128::from_le_bytes(crate::clock::entropy()));
-    let fail_point = crate::config::fail_point()?.map(Arc::new);
+    let fail_point = server.fail_point.clone();
     let database = server.database.read().map_err(anyhow::Error::msg)?;
     match database.expose() {
         "sqlite" => Ok(Arc::new(SqliteJournal::open(

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use troupe_journal::Journal;
+use troupe_journal::{FailPoint, Journal};
 use troupe_providers::{HttpClient, HttpSettings};
 use troupe_sandbox::{ComponentDigest, Limits, Sandbox, SandboxConfig};
 use troupe_workflow::{Agent, AgentKind, CodeSource, Definition, Faults};
@@ -28,6 +28,8 @@ pub(crate) struct Services {
     pub(crate) limits: Limits,
     /// Bounds the calls of components at once.
     pub(crate) guests: Gate,
+    /// Where tests have this process end in the middle of a call.
+    pub(crate) fail_point: Option<Arc<FailPoint>>,
 }
 
 /// Whether a model must have a price, so that a budget can be kept.
@@ -61,6 +63,7 @@ impl Services {
             components: open_components(places)?,
             limits: ceilings(&config.limits),
             guests: Gate::new(config.server.guests),
+            fail_point: config.server.fail_point.clone(),
         })
     }
 

@@ -18,7 +18,12 @@ pub(super) async fn run(
     agent: &Agent,
     llm: &LlmAgent,
 ) -> Result<Output, Failure> {
-    let gateway = CallGateway::new(attempt.execution, &attempt.start, attempt.driver.clone());
+    let gateway = CallGateway::new(
+        &attempt.services,
+        attempt.execution,
+        &attempt.start,
+        attempt.driver.clone(),
+    );
     let mut last = None;
     for model in std::iter::once(&llm.model).chain(&llm.fallback_models) {
         match ask(attempt, agent, llm, model, &gateway).await {

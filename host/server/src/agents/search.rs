@@ -13,7 +13,12 @@ use crate::sources::Question;
 const QUERIES_MAX: usize = 50;
 
 pub(super) async fn run(attempt: &Attempt, agent: &SearchAgent) -> Result<Value, Failure> {
-    let gateway = CallGateway::new(attempt.execution, &attempt.start, attempt.driver.clone());
+    let gateway = CallGateway::new(
+        &attempt.services,
+        attempt.execution,
+        &attempt.start,
+        attempt.driver.clone(),
+    );
     let questions = questions(&attempt.start.input, agent)?;
     let searches = questions
         .iter()

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{CliError, Common, End, output};
 use crate::node::{Node, NodeParts};
 use crate::services::ServicesBySettings;
-use crate::{api, clock, open, tasks};
+use crate::{api, clock, config, open, tasks};
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -22,6 +22,7 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) async fn run(common: &Common, args: &ServeArgs) -> Result<End, CliError> {
+    clock::set_fault(config::clock_fault_ms()?);
     let config = common.config()?;
     let places = common.places()?;
     let listen = args.listen.unwrap_or(config.server.listen);
