@@ -29,6 +29,14 @@ pub enum OpenError {
         found: i64,
         known: i64,
     },
+    #[error(
+        "the journal {place} has the older format {found}; any command that works with it, such as `troupe show`, brings it to format {known}"
+    )]
+    Older {
+        place: String,
+        found: i64,
+        known: i64,
+    },
     /// The file is not what was written.
     #[error("the journal {place} is damaged: {message}")]
     Damaged { place: String, message: String },

@@ -1,7 +1,7 @@
 //! What a journal does, whatever keeps it.
 
 use futures::future::BoxFuture;
-use troupe_workflow::{Event, ExecutionId, Timestamp, WorkflowDigest};
+use troupe_workflow::{Event, ExecutionId, Snapshot, Timestamp, WorkflowDigest};
 
 use crate::error::{AppendError, ReadError};
 use crate::execution::{
@@ -72,6 +72,10 @@ pub trait Journal: Send + Sync {
     /// [`AppendError::Record`] where a record is not at the version that was expected; nothing is written then.
     fn write(&self, documents: Vec<Document>, records: Vec<RecordWrite>) -> Writing<'_, ()>;
 
+    /// Puts documents and records back as they were elsewhere, with their versions, in one transaction. A record that is
+    /// there at the same version or a later one stays as it is.
+    fn put_back(&self, documents: Vec<Document>, records: Vec<Record>) -> Writing<'_, ()>;
+
     /// One execution's row.
     fn find(&self, id: ExecutionId) -> Reading<'_, ExecutionRow>;
 
@@ -104,6 +108,22 @@ pub trait Journal: Send + Sync {
 
     /// A page of records of one kind.
     fn records(&self, listing: RecordListing) -> Reading<'_, Vec<Record>>;
+
+    /// A page of the ids of all executions after an id, as they lie there, readable or not: for looking a journal
+    /// through, one execution after another.
+    fn ids(&self, after: Option<String>, limit: u32) -> Reading<'_, Vec<String>>;
+
+    /// The newest snapshot of an execution, if there is one.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] where it is not what was written; [`Journal::load`] does without it then.
+    fn snapshot(&self, id: ExecutionId) -> Reading<'_, Option<Snapshot>>;
+
+    /// A page of all documents, by digest, after one.
+    fn documents(&self, after: Option<WorkflowDigest>, limit: u32) -> Reading<'_, Vec<Document>>;
+
+    /// A page of the records of all kinds, by kind and id, after one.
+    fn all_records(&self, after: Option<(String, String)>, limit: u32) -> Reading<'_, Vec<Record>>;
 
     /// Ends when another process may have written something: a hint to look, which can come without a reason, and
     /// sometimes late. Dropping it loses nothing.

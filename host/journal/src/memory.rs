@@ -374,6 +374,23 @@ impl Journal for MemoryJournal {
         })
     }
 
+    fn put_back(&self, documents: Vec<Document>, records: Vec<Record>) -> Writing<'_, ()> {
+        self.change(move |state| {
+            for document in documents {
+                let digest = document.digest.clone();
+                state.documents.entry(digest).or_insert(document);
+            }
+            for record in records {
+                let key = (record.kind.clone(), record.id.clone());
+                let there = state.records.get(&key);
+                if there.is_none_or(|there| there.version < record.version) {
+                    state.records.insert(key, record);
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn find(&self, id: ExecutionId) -> Reading<'_, ExecutionRow> {
         self.look(move |state| Ok(state.get(id)?.row.clone()))
     }
@@ -499,6 +516,41 @@ impl Journal for MemoryJournal {
         })
     }
 
+    fn ids(&self, after: Option<String>, limit: u32) -> Reading<'_, Vec<String>> {
+        self.look(move |state| {
+            let ids = state.executions.keys().map(ToString::to_string);
+            let after = after.unwrap_or_default();
+            Ok(page(ids.filter(|id| *id > after), limit))
+        })
+    }
+
+    fn snapshot(&self, id: ExecutionId) -> Reading<'_, Option<Snapshot>> {
+        self.look(move |state| {
+            let kept = state.executions.get(&id);
+            Ok(kept.and_then(|kept| kept.snapshot.clone()))
+        })
+    }
+
+    fn documents(&self, after: Option<WorkflowDigest>, limit: u32) -> Reading<'_, Vec<Document>> {
+        self.look(move |state| {
+            let later = state
+                .documents
+                .values()
+                .filter(|document| after.as_ref().is_none_or(|after| document.digest > *after));
+            Ok(page(later.cloned(), limit))
+        })
+    }
+
+    fn all_records(&self, after: Option<(String, String)>, limit: u32) -> Reading<'_, Vec<Record>> {
+        self.look(move |state| {
+            let later = state
+                .records
+                .iter()
+                .filter(|(key, _)| after.as_ref().is_none_or(|after| *key > after));
+            Ok(page(later.map(|(_, record)| record.clone()), limit))
+        })
+    }
+
     fn changed(&self) -> BoxFuture<'_, ()> {
         let mut changed = self.shared.changed.subscribe();
         Box::pin(async move {
@@ -539,6 +591,11 @@ fn is_listed(row: &ExecutionRow, listing: &Listing) -> bool {
         && listing
             .updated_before
             .is_none_or(|before| row.updated_at < before)
+}
+
+fn page<T>(all: impl Iterator<Item = T>, limit: u32) -> Vec<T> {
+    all.take(usize::try_from(limit).unwrap_or(usize::MAX))
+        .collect()
 }
 
 fn after_position(events: &[Event], after: u64, limit: u32) -> Vec<Event> {

@@ -11,6 +11,7 @@ mod node;
 mod read;
 mod record;
 mod schema;
+mod whole;
 mod write;
 mod writer;
 
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use troupe_workflow::{Event, ExecutionId, Timestamp, WorkflowDigest};
+use troupe_workflow::{Event, ExecutionId, Snapshot, Timestamp, WorkflowDigest};
 
 use crate::encode::encode;
 use crate::error::{AppendError, OpenError, ReadError, Retry};
@@ -234,6 +235,16 @@ impl Journal for PostgresJournal {
         })
     }
 
+    fn put_back(&self, documents: Vec<Document>, records: Vec<Record>) -> Writing<'_, ()> {
+        Box::pin(async move {
+            let about = (documents, records);
+            self.transact("records", &about, |(documents, records), connection| {
+                Box::pin(whole::put_back(connection, documents, records))
+            })
+            .await
+        })
+    }
+
     fn find(&self, id: ExecutionId) -> Reading<'_, ExecutionRow> {
         self.read(id, |id, connection| Box::pin(read::find(connection, *id)))
     }
@@ -291,6 +302,31 @@ impl Journal for PostgresJournal {
     fn records(&self, listing: RecordListing) -> Reading<'_, Vec<Record>> {
         self.read(listing, |listing, connection| {
             Box::pin(record::list(connection, listing))
+        })
+    }
+
+    fn ids(&self, after: Option<String>, limit: u32) -> Reading<'_, Vec<String>> {
+        self.read((after, limit), |(after, limit), connection| {
+            Box::pin(whole::ids(connection, after.as_deref(), *limit))
+        })
+    }
+
+    fn snapshot(&self, id: ExecutionId) -> Reading<'_, Option<Snapshot>> {
+        self.read(id, |id, connection| {
+            Box::pin(whole::snapshot(connection, *id))
+        })
+    }
+
+    fn documents(&self, after: Option<WorkflowDigest>, limit: u32) -> Reading<'_, Vec<Document>> {
+        self.read((after, limit), |(after, limit), connection| {
+            let after = after.as_ref().map(WorkflowDigest::as_str);
+            Box::pin(whole::documents(connection, after, *limit))
+        })
+    }
+
+    fn all_records(&self, after: Option<(String, String)>, limit: u32) -> Reading<'_, Vec<Record>> {
+        self.read((after, limit), |(after, limit), connection| {
+            Box::pin(whole::records(connection, after.as_ref(), *limit))
         })
     }
 

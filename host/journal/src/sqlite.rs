@@ -1,10 +1,12 @@
 //! The journal in one SQLite file: one writer with group commit, readers beside it.
 
 mod format_1;
+mod inspect;
 mod node;
 mod read;
 mod record;
 mod schema;
+mod whole;
 mod write;
 mod writer;
 
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use rusqlite::{Connection, Transaction};
-use troupe_workflow::{Event, ExecutionId, Timestamp, WorkflowDigest};
+use troupe_workflow::{Event, ExecutionId, Snapshot, Timestamp, WorkflowDigest};
 
 use crate::encode::encode;
 use crate::error::{AppendError, OpenError, ReadError, Retry};
@@ -59,12 +61,12 @@ impl SqliteJournal {
             source,
         };
         std::fs::create_dir_all(folder).map_err(io)?;
-        let path = folder.join("journal.db");
+        let path = Self::file_in(folder);
         let database = |source: rusqlite::Error| OpenError::Database {
             place: path.display().to_string(),
             source: source.into(),
         };
-        check_log(&path).map_err(io)??;
+        judge_log(&path).map_err(io)??;
         let mut connection = Connection::open(&path).map_err(database)?;
         schema::prepare(&mut connection, &path)?;
         let reader = Connection::open(&path).map_err(database)?;
@@ -216,6 +218,12 @@ impl Journal for SqliteJournal {
         })
     }
 
+    fn put_back(&self, documents: Vec<Document>, records: Vec<Record>) -> Writing<'_, ()> {
+        Self::write(self, "records", move |transaction| {
+            whole::put_back(transaction, &documents, &records)
+        })
+    }
+
     fn find(&self, id: ExecutionId) -> Reading<'_, ExecutionRow> {
         self.read(move |connection| read::find(connection, id))
     }
@@ -262,6 +270,25 @@ impl Journal for SqliteJournal {
         self.read(move |connection| record::list(connection, &listing))
     }
 
+    fn ids(&self, after: Option<String>, limit: u32) -> Reading<'_, Vec<String>> {
+        self.read(move |connection| whole::ids(connection, after.as_deref(), limit))
+    }
+
+    fn snapshot(&self, id: ExecutionId) -> Reading<'_, Option<Snapshot>> {
+        self.read(move |connection| whole::snapshot(connection, id))
+    }
+
+    fn documents(&self, after: Option<WorkflowDigest>, limit: u32) -> Reading<'_, Vec<Document>> {
+        self.read(move |connection| {
+            let after = after.as_ref().map(WorkflowDigest::as_str);
+            whole::documents(connection, after, limit)
+        })
+    }
+
+    fn all_records(&self, after: Option<(String, String)>, limit: u32) -> Reading<'_, Vec<Record>> {
+        self.read(move |connection| whole::records(connection, after.as_ref(), limit))
+    }
+
     fn changed(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             loop {
@@ -304,7 +331,7 @@ pub fn measure_commits(
 }
 
 /// Looks at the write-ahead log before SQLite does: SQLite stops reading where it is damaged, without a word.
-fn check_log(path: &Path) -> std::io::Result<Result<(), OpenError>> {
+fn judge_log(path: &Path) -> std::io::Result<Result<(), OpenError>> {
     let damaged = |message: String| OpenError::Damaged {
         place: format!("{}-wal", path.display()),
         message,

@@ -4,7 +4,7 @@ mod body;
 mod checks;
 mod error;
 mod executions;
-mod idempotency;
+pub(crate) mod idempotency;
 mod view;
 mod workflows;
 

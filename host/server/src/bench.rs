@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use troupe_journal::{FirstOwner, Journal};
 use troupe_workflow::Definition;
 
-use crate::config::{Places, ServerConfig};
+use crate::config::{Places, RetentionSection, ServerConfig};
 use crate::node::{Node, NodeParts};
 use crate::run::{NewRun, RunSettings};
 use crate::services::ServicesBySettings;
@@ -117,6 +117,7 @@ impl Bench {
             of_one_workflow: concurrency,
             queue_max: u32::MAX,
             grace: Duration::from_secs(30),
+            retention: RetentionSection::default(),
             taps: Some(watch::taps(&watch)),
         });
         let working = crate::tasks::spawn("node", Arc::clone(&node).run());

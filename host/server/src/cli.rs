@@ -1,12 +1,15 @@
 //! The command line: reads it, runs the command, turns the end into an exit code.
 
 mod answer;
+mod backup;
 mod bench;
 mod component;
 mod convert;
 mod document;
 mod exec;
+mod export;
 mod graph;
+mod keep;
 mod operate;
 mod output;
 mod progress;
@@ -114,6 +117,20 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Measure durable execution on this machine, beside its disk
     Bench(bench::BenchArgs),
+    /// Write executions into a file
+    Export(export::ExportArgs),
+    /// Put executions back that were exported
+    Import(export::ImportArgs),
+    /// Remove executions that have ended, with all that is kept for them
+    Delete(keep::DeleteArgs),
+    /// Remove executions that ended long ago
+    Prune(keep::PruneArgs),
+    /// Copy the journal of the data folder into a file, while it is in use
+    Backup(backup::BackupArgs),
+    /// Look through everything that is kept, and name what is damaged
+    Verify(backup::VerifyArgs),
+    /// Copy everything that is kept into another database
+    Migrate(backup::MigrateArgs),
     /// Work with components
     #[command(subcommand)]
     Component(component::ComponentCommand),
@@ -209,6 +226,13 @@ async fn dispatch(cli: Cli) -> Result<End, CliError> {
         Command::Bench(args) => bench::run(&common, &args).await,
         Command::Serve(args) => serve::run(&common, &args).await,
         Command::Show(args) => show::run(&common, args).await,
+        Command::Export(args) => export::export(&common, args).await,
+        Command::Import(args) => export::import(&common, args).await,
+        Command::Delete(args) => keep::delete(&common, args).await,
+        Command::Prune(args) => keep::prune(&common, args).await,
+        Command::Backup(args) => backup::backup(&common, args).await,
+        Command::Verify(args) => backup::verify(&common, args).await,
+        Command::Migrate(args) => backup::migrate(&common, args).await,
         Command::Component(command) => component::run(&common, command).await,
     }
 }

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use troupe_journal::FailPoint;
 use troupe_providers::ModelPrice;
+use troupe_workflow::ExecutionStatus;
 
 pub(crate) use secret::SecretSource;
 
@@ -37,6 +38,9 @@ pub(crate) struct ServerConfig {
     pub(crate) mcp: Option<toml::Table>,
     #[serde(default)]
     pub(crate) limits: LimitsConfig,
+    /// How long executions that have ended are kept.
+    #[serde(default)]
+    pub(crate) retention: RetentionSection,
     #[serde(default)]
     pub(crate) grants: Vec<toml::Table>,
 }
@@ -79,6 +83,39 @@ impl Default for ServerSection {
             lease_ms: 15_000,
             fail_point: None,
         }
+    }
+}
+
+/// How long executions that have ended are kept, in days; none: for ever.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RetentionSection {
+    pub(crate) completed_days: Option<u32>,
+    pub(crate) failed_days: Option<u32>,
+    pub(crate) cancelled_days: Option<u32>,
+    /// Executions that are removed before others get their turn.
+    pub(crate) batch: u32,
+}
+
+impl Default for RetentionSection {
+    fn default() -> Self {
+        Self {
+            completed_days: None,
+            failed_days: None,
+            cancelled_days: None,
+            batch: 100,
+        }
+    }
+}
+
+impl RetentionSection {
+    /// Days for each end that an execution can come to.
+    pub(crate) fn by_status(&self) -> [(ExecutionStatus, Option<u32>); 3] {
+        [
+            (ExecutionStatus::Completed, self.completed_days),
+            (ExecutionStatus::Failed, self.failed_days),
+            (ExecutionStatus::Cancelled, self.cancelled_days),
+        ]
     }
 }
 

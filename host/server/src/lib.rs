@@ -4,6 +4,7 @@
 
 mod agents;
 mod api;
+mod archive;
 mod bench;
 mod call_gateway;
 mod cli;
@@ -13,17 +14,20 @@ mod config;
 pub mod driver;
 mod gate;
 mod host_calls;
+mod migration;
 mod models;
 mod node;
 mod open;
 mod operations;
 mod rates;
 mod replay;
+mod retention;
 mod run;
 mod services;
 mod sources;
 mod stored;
 mod tasks;
+mod verify;
 mod workflows;
 
 pub use cli::main;

@@ -16,8 +16,10 @@ use troupe_workflow::{ExecutionId, Timestamp, WorkflowDigest};
 
 use crate::agents::Agents;
 use crate::clock::{self, SystemClock};
+use crate::config::RetentionSection;
 use crate::driver::{DriveError, Driver, Origin, Owned, Patience, Performer, Works};
 use crate::operations::OperationError;
+use crate::retention;
 use crate::run::{self, GivenBack, NewRun, RunSettings, give_back};
 use crate::services::ServicesBySettings;
 use crate::stored::Definitions;
@@ -34,6 +36,8 @@ const SHORT_WAIT: Duration = Duration::from_secs(1);
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 /// How long it is believed that there is room in the queue, or none: measuring it reads as many rows as wait.
 const ROOM_KNOWN_FOR: Duration = Duration::from_millis(500);
+/// How often it is looked whether something has been kept long enough; one process of all does it once a minute.
+const UPKEEP_EVERY: Duration = Duration::from_secs(20);
 /// How long an execution is left alone whose needs this machine does not meet.
 const UNMET_PAUSE: Duration = Duration::from_secs(60);
 
@@ -49,6 +53,7 @@ pub(crate) struct NodeParts {
     pub(crate) queue_max: u32,
     /// How long steps that run may go on when the process is to end.
     pub(crate) grace: Duration,
+    pub(crate) retention: RetentionSection,
     /// What looks on, where something does.
     pub(crate) taps: Option<Taps>,
 }
@@ -74,6 +79,7 @@ pub(crate) struct Node {
     /// When the queue was last measured, and whether there was room.
     room: Mutex<Option<(Timestamp, bool)>>,
     grace: Duration,
+    retention: RetentionSection,
     /// Those that are driven here, with what wakes their drivers.
     at_work: Mutex<AtWork>,
     /// Says: something may be due.
@@ -97,6 +103,7 @@ impl Node {
             queue_max: parts.queue_max,
             room: Mutex::new(None),
             grace: parts.grace,
+            retention: parts.retention,
             at_work: Mutex::default(),
             look: Notify::new(),
             adopted,
@@ -118,11 +125,14 @@ impl Node {
         };
         let beating = tasks::spawn("beat", Arc::clone(&self).beat());
         let _beating = tasks::AbortOnDrop(beating);
+        let keeping = tasks::spawn("retention", Arc::clone(&self).keep_house());
+        let _keeping = tasks::AbortOnDrop(keeping);
         let mut workers = JoinSet::new();
         let mut drain = self.drain.subscribe();
         // Whether more may be due than there was room for.
         let mut is_more_due = true;
-        let mut wait = Duration::ZERO;
+        let mut look_at = tokio::time::Instant::now();
+        let mut changed = self.journal.changed();
         while !*drain.borrow() {
             let look = tokio::select! {
                 biased;
@@ -139,24 +149,36 @@ impl Node {
                     while workers.try_join_next().is_some() {}
                     is_more_due
                 }
-                () = self.journal.changed() => true,
-                () = tokio::time::sleep(wait) => true,
+                // Kept over the rounds, as the time is: other things happen all the time.
+                () = &mut changed => {
+                    changed = self.journal.changed();
+                    true
+                }
+                () = tokio::time::sleep_until(look_at) => true,
             };
             if !look {
                 continue;
             }
-            match self.take_due(&mut workers).await {
-                Ok(Due::Nothing(until)) => (is_more_due, wait) = (false, until),
-                Ok(Due::More(until)) => (is_more_due, wait) = (true, until),
+            let wait = match self.take_due(&mut workers).await {
+                Ok(Due::Nothing(wait)) => {
+                    is_more_due = false;
+                    wait
+                }
+                Ok(Due::More(wait)) => {
+                    is_more_due = true;
+                    wait
+                }
                 Err(error) => {
                     tracing::warn!(
                         error = format!("{error:#}"),
                         "the journal cannot be looked at; trying again"
                     );
-                    wait = Duration::from_secs(1);
+                    Duration::from_secs(1)
                 }
-            }
+            };
+            look_at = tokio::time::Instant::now() + wait;
         }
+        drop(changed);
         self.finish(workers).await;
     }
 
@@ -461,6 +483,24 @@ impl Node {
                 );
             }
             tokio::time::sleep(BEAT_EVERY).await;
+        }
+    }
+
+    /// Removes what has been kept long enough.
+    async fn keep_house(self: Arc<Self>) {
+        loop {
+            match retention::run(&*self.journal, &self.retention, clock::now()).await {
+                Ok(removed) if removed.executions > 0 => tracing::info!(
+                    executions = removed.executions,
+                    "executions that ended long ago were removed"
+                ),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(
+                    error = format!("{error:#}"),
+                    "what has been kept long enough cannot be removed"
+                ),
+            }
+            tokio::time::sleep(UPKEEP_EVERY).await;
         }
     }
 

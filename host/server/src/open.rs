@@ -16,10 +16,33 @@ pub(crate) async fn journal(
     server: &ServerSection,
     places: &Places,
 ) -> anyhow::Result<Arc<dyn Journal>> {
-    let node = format!("{:032x}", u128::from_le_bytes(crate::clock::entropy()));
-    let fail_point = server.fail_point.clone();
     let database = server.database.read().map_err(anyhow::Error::msg)?;
-    match database.expose() {
+    at(database.expose(), server, places).await
+}
+
+/// Whether the configuration names the file in the data folder.
+pub(crate) fn is_in_file(server: &ServerSection) -> anyhow::Result<bool> {
+    let database = server.database.read().map_err(anyhow::Error::msg)?;
+    Ok(database.expose() == "sqlite")
+}
+
+/// A name that no other process has.
+pub(crate) fn node_name() -> String {
+    format!("{:032x}", u128::from_le_bytes(crate::clock::entropy()))
+}
+
+/// Opens the journal at an address.
+///
+/// # Errors
+/// As [`journal`].
+pub(crate) async fn at(
+    address: &str,
+    server: &ServerSection,
+    places: &Places,
+) -> anyhow::Result<Arc<dyn Journal>> {
+    let node = node_name();
+    let fail_point = server.fail_point.clone();
+    match address {
         "sqlite" => Ok(Arc::new(SqliteJournal::open(
             &places.data,
             node,

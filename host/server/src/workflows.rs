@@ -13,7 +13,7 @@ use crate::clock;
 use crate::operations::OperationError;
 
 /// The kind of their records.
-const KIND: &str = "workflow";
+pub(crate) const KIND: &str = "workflow";
 
 /// A stored workflow.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -67,7 +67,7 @@ pub(super) async fn write_all(
 
 /// Writes a document that no execution refers to in the same transaction, so that nothing but its lock keeps those who
 /// remove unused ones from it.
-async fn write_document(
+pub(super) async fn write_document(
     connection: &mut PgConnection,
     document: &Document,
 ) -> Result<(), Fault<AppendError>> {
@@ -125,7 +125,7 @@ pub(super) async fn document(
     })
 }
 
-fn record_of(row: &PgRow) -> sqlx::Result<Record> {
+pub(super) fn record_of(row: &PgRow) -> sqlx::Result<Record> {
     Ok(Record {
         kind: row.try_get(0)?,
         id: row.try_get(1)?,

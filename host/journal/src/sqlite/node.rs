@@ -13,7 +13,7 @@ pub(super) struct Node {
     id: String,
     path: PathBuf,
     /// Held until the process ends.
-    _lock: File,
+    lock: Option<File>,
 }
 
 impl Node {
@@ -32,8 +32,17 @@ impl Node {
         Ok(Self {
             id,
             path,
-            _lock: lock,
+            lock: Some(lock),
         })
+    }
+
+    /// One that owns nothing, and that nobody knows of.
+    pub(super) fn unregistered(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            path: PathBuf::new(),
+            lock: None,
+        }
     }
 
     pub(super) fn id(&self) -> &str {
@@ -62,7 +71,9 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if self.lock.is_some() {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

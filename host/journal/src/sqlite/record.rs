@@ -90,7 +90,7 @@ pub(crate) fn document(
         .ok_or_else(|| ReadError::NoDocument(digest.to_string()))
 }
 
-fn record_of(row: &Row<'_>) -> rusqlite::Result<Record> {
+pub(super) fn record_of(row: &Row<'_>) -> rusqlite::Result<Record> {
     Ok(Record {
         kind: row.get(0)?,
         id: row.get(1)?,

@@ -111,7 +111,8 @@ pub(crate) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Op
     transaction.commit().map_err(database)
 }
 
-/// Settings of a connection. `synchronous = FULL`: an answered append survives a power cut.
+/// Settings of a connection. `synchronous = FULL`: an answered append survives a power cut. `secure_delete`: what was
+/// deleted is overwritten, and not only forgotten.
 pub(crate) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     /// Statements that are kept prepared; there are fewer.
     const STATEMENTS: usize = 64;
@@ -125,6 +126,7 @@ pub(crate) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.pragma_update(None, "cache_size", CACHE_KIB)?;
     connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+    connection.pragma_update(None, "secure_delete", "ON")?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(())
 }

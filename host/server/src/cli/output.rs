@@ -50,6 +50,11 @@ pub(super) fn text(text: &str) {
     let _ = stdout.flush();
 }
 
+/// Standard output itself, for what is no text for people.
+pub(super) fn stream() -> std::io::Stdout {
+    std::io::stdout()
+}
+
 /// Writes a line to standard error.
 pub(super) fn note(text: &str) {
     let text = for_stream(text, std::io::stderr().is_terminal().into());

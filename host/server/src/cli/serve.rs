@@ -42,6 +42,7 @@ pub(super) async fn run(common: &Common, args: &ServeArgs) -> Result<End, CliErr
         .with_context(|| format!("{listen} cannot be listened at; choose another with --listen"))?;
     let listens_at = listener.local_addr().context("the listening address")?;
     let server = config.server.clone();
+    let retention = config.retention;
     let node = Node::new(NodeParts {
         journal: Arc::clone(&journal),
         services: ServicesBySettings::new(journal, config, places),
@@ -50,6 +51,7 @@ pub(super) async fn run(common: &Common, args: &ServeArgs) -> Result<End, CliErr
         queue_max: server.queue_max,
         grace: Duration::from_millis(server.grace_ms),
         taps: None,
+        retention,
     });
     let working = tasks::spawn("node", Arc::clone(&node).run());
     output::line(&format!("listening on http://{listens_at}"));
