@@ -201,6 +201,8 @@ mod tests {
             workflow: "n".to_owned(),
             digest: definition.digest().clone(),
             inputs: json!({}),
+            forked_from: None,
+            kept: Vec::new(),
         });
         apply(EventKind::StepStarted {
             path: path.clone(),
