@@ -1,10 +1,12 @@
-//! The HTTP API: handlers extract, call, and convert; what is done is in `operations`, `workflows` and `node`.
+//! The HTTP API: handlers extract, call, and convert; what is done is in `operations`, `workflows`,
+//! `schedules` and `node`.
 
 mod body;
 mod checks;
 mod error;
 mod executions;
 pub(crate) mod idempotency;
+mod schedules;
 mod view;
 mod workflows;
 
@@ -18,6 +20,8 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde_json::json;
+
+pub(crate) use idempotency::KIND as IDEMPOTENCY;
 
 use crate::node::Node;
 use crate::operations::Desk;
@@ -67,6 +71,16 @@ pub(crate) fn router(node: Arc<Node>, listens_at: SocketAddr) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .nest("/v1/orchestrate", orchestrate)
+        .route(
+            "/v1/schedules",
+            post(schedules::create).get(schedules::list),
+        )
+        .route(
+            "/v1/schedules/{id}",
+            get(schedules::get)
+                .patch(schedules::patch)
+                .delete(schedules::delete),
+        )
         .fallback(async || ApiError::not_found("there is nothing at this address"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

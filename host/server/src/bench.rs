@@ -174,6 +174,7 @@ fn new_run(definition: &Arc<Definition>) -> NewRun {
         workflow: None,
         forked_from: None,
         kept: Vec::new(),
+        planned: None,
         first_owner: FirstOwner::Anyone,
         records: Vec::new(),
     }

@@ -16,10 +16,12 @@ mod progress;
 mod recover;
 mod resume;
 mod run;
+mod schedule;
 mod schema;
 mod serve;
 mod show;
 mod validate;
+mod workflow;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -131,6 +133,12 @@ enum Command {
     Verify(backup::VerifyArgs),
     /// Copy everything that is kept into another database
     Migrate(backup::MigrateArgs),
+    /// Start stored workflows by the clock
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
+    /// Store workflows, and look at them
+    #[command(subcommand)]
+    Workflow(workflow::WorkflowCommand),
     /// Work with components
     #[command(subcommand)]
     Component(component::ComponentCommand),
@@ -233,6 +241,8 @@ async fn dispatch(cli: Cli) -> Result<End, CliError> {
         Command::Backup(args) => backup::backup(&common, args).await,
         Command::Verify(args) => backup::verify(&common, args).await,
         Command::Migrate(args) => backup::migrate(&common, args).await,
+        Command::Schedule(command) => schedule::run(&common, command).await,
+        Command::Workflow(command) => workflow::run(&common, command).await,
         Command::Component(command) => component::run(&common, command).await,
     }
 }

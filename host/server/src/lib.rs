@@ -23,10 +23,12 @@ mod rates;
 mod replay;
 mod retention;
 mod run;
+mod schedules;
 mod services;
 mod sources;
 mod stored;
 mod tasks;
+mod upkeep;
 mod verify;
 mod workflows;
 

@@ -24,6 +24,7 @@ use crate::run::{self, GivenBack, NewRun, RunSettings, give_back};
 use crate::services::ServicesBySettings;
 use crate::stored::Definitions;
 use crate::tasks;
+use crate::upkeep::{self, Found};
 
 /// Executions that are taken before there is a place for them, so that a place is never empty while a claim is under
 /// way. Small: what one process has taken, no other can work on.
@@ -38,6 +39,8 @@ const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 const ROOM_KNOWN_FOR: Duration = Duration::from_millis(500);
 /// How often it is looked whether something has been kept long enough; one process of all does it once a minute.
 const UPKEEP_EVERY: Duration = Duration::from_secs(20);
+/// How late a process that can take no execution sees that something else is due.
+const BUSY_LOOK: Duration = Duration::from_secs(1);
 /// How long an execution is left alone whose needs this machine does not meet.
 const UNMET_PAUSE: Duration = Duration::from_secs(60);
 
@@ -205,6 +208,11 @@ impl Node {
         }
     }
 
+    /// Something may be due sooner than it was.
+    pub(crate) fn look(&self) {
+        self.look.notify_one();
+    }
+
     /// Records a new execution, and works on it at once where there is a place.
     ///
     /// # Errors
@@ -295,25 +303,30 @@ impl Node {
                 wake.notify_one();
             }
         }
-        let room = (self.concurrency + AHEAD).saturating_sub(workers.len());
-        if room == 0 {
-            return Ok(Due::More(LOOK_AT_LEAST_EVERY));
-        }
         let now = clock::now();
-        if let Some(due) = self.journal.next_due().await?
-            && due > now
-        {
-            return Ok(Due::Nothing(due.since(now).min(LOOK_AT_LEAST_EVERY)));
+        match self.journal.next_due().await? {
+            Some(due) if due <= now => {}
+            Some(due) => return Ok(Due::Nothing(due.since(now).min(LOOK_AT_LEAST_EVERY))),
+            None => return Ok(Due::Nothing(LOOK_AT_LEAST_EVERY)),
         }
-        if self.journal.queued(now, 1).await? == 0 {
-            return Ok(Due::Nothing(LOOK_AT_LEAST_EVERY));
+        let found = upkeep::run_due(self, now).await?;
+        let room = (self.concurrency + AHEAD).saturating_sub(workers.len());
+        if room == 0 || self.journal.queued(now, 1).await? == 0 {
+            return Ok(match found {
+                Found::Something => Due::More(Duration::ZERO),
+                Found::Nothing if room == 0 => Due::More(BUSY_LOOK),
+                Found::Nothing => Due::Nothing(LOOK_AT_LEAST_EVERY),
+            });
         }
         let limit = u32::try_from(room.min(CLAIM_MAX)).unwrap_or(u32::MAX);
         let except = self.at_work_map().full(self.of_one_workflow);
         let claimed = self.journal.claim(Claim { now, limit, except }).await?;
         if claimed.is_empty() {
             // What is due is others' by now, or of workflows that have all the places they may have.
-            return Ok(Due::More(Duration::from_secs(1)));
+            return Ok(match found {
+                Found::Something => Due::More(Duration::ZERO),
+                Found::Nothing => Due::More(BUSY_LOOK),
+            });
         }
         for Claimed { id, digest, epoch } in claimed {
             if self.at_work_map().count(&digest) >= self.of_one_workflow {

@@ -11,7 +11,9 @@ use troupe_journal::{
     Append, AppendError, BEAT_EVERY, Document, Epoch, FirstOwner, Journal, NewExecution,
     RecordWrite, Release, WorkflowVersion, Writer,
 };
-use troupe_workflow::{Definition, Event, EventKind, Execution, ExecutionId, ForkedFrom, Kept};
+use troupe_workflow::{
+    Definition, Event, EventKind, Execution, ExecutionId, ForkedFrom, Kept, Timestamp,
+};
 
 use crate::agents::Agents;
 use crate::clock::{self, Clock as _, SystemClock};
@@ -42,6 +44,34 @@ impl RunSettings {
             documents: self.documents.clone(),
         }
     }
+}
+
+/// The schedule that started an execution, and the moment it was planned for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Planned {
+    /// `sched_…`
+    pub(crate) schedule: String,
+    pub(crate) at: Timestamp,
+}
+
+impl Planned {
+    /// What the settings of an execution say about it.
+    pub(crate) fn read(settings: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Of {
+            planned: Option<Planned>,
+        }
+        serde_json::from_str::<Of>(settings).ok()?.planned
+    }
+}
+
+/// What is kept beside an execution, as its settings. Whoever goes on with it needs the first part alone.
+#[derive(Serialize)]
+struct Noted<'a> {
+    #[serde(flatten)]
+    settings: &'a RunSettings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    planned: Option<&'a Planned>,
 }
 
 /// Drives an execution until it has ended or waits for a person.
@@ -243,6 +273,8 @@ pub(crate) struct NewRun {
     /// The execution whose steps it keeps, and those steps.
     pub(crate) forked_from: Option<ForkedFrom>,
     pub(crate) kept: Vec<Kept>,
+    /// The schedule that starts it.
+    pub(crate) planned: Option<Planned>,
     /// Written with it.
     pub(crate) records: Vec<RecordWrite>,
 }
@@ -269,6 +301,10 @@ pub(crate) async fn create(
         kind,
     };
     let execution = Execution::replay(id, Arc::clone(&definition), std::slice::from_ref(&created));
+    let noted = Noted {
+        settings: &run.settings,
+        planned: run.planned.as_ref(),
+    };
     let new = NewExecution {
         id,
         document: Document {
@@ -277,7 +313,7 @@ pub(crate) async fn create(
             text: definition.document().to_string(),
         },
         workflow: run.workflow,
-        settings: serde_json::to_string(&run.settings)?,
+        settings: serde_json::to_string(&noted)?,
         created,
         first_owner: run.first_owner,
         records: run.records,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use troupe_journal::{
     AppendError, Document, Journal, Record, RecordListing, RecordWrite, WorkflowVersion,
 };
-use troupe_workflow::{Definition, Timestamp, WorkflowDigest};
+use troupe_workflow::{Definition, Faults, Timestamp, WorkflowDigest};
 
 use crate::clock;
 use crate::operations::OperationError;
@@ -135,4 +135,66 @@ pub(crate) async fn definition(
         version,
     };
     Ok((Arc::new(definition), version))
+}
+
+/// The same with parts of the document's `config` replaced, for one execution.
+///
+/// # Errors
+/// The faults of `config`, with pointers that begin with `/config`.
+pub(crate) fn with_config(
+    definition: Arc<Definition>,
+    config: Option<&Value>,
+) -> Result<Arc<Definition>, OperationError> {
+    let Some(config) = config.filter(|config| !config.is_null()) else {
+        return Ok(definition);
+    };
+    let mut document = definition.document().clone();
+    let mut faults = Faults::default();
+    match (config.as_object(), document.as_object_mut()) {
+        (Some(overrides), Some(document)) => {
+            let own = document.entry("config").or_insert(Value::Null);
+            if !own.is_object() {
+                *own = Value::Object(serde_json::Map::new());
+            }
+            if let Some(own) = own.as_object_mut() {
+                own.extend(overrides.clone());
+            }
+        }
+        _ => faults.add("/config", "the overrides must be an object"),
+    }
+    if !faults.is_empty() {
+        return Err(OperationError::Faults(faults));
+    }
+    let definition = Definition::compile(&document).map_err(OperationError::Faults)?;
+    Ok(Arc::new(definition))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn overrides_replace_parts_of_the_config() {
+        let document = json!({
+            "name": "w", "agents": [], "steps": [{ "wait": { "seconds": 1 } }],
+            "config": { "max_retries": 7, "timeout_ms": 5000 },
+        });
+        let definition = Arc::new(Definition::compile(&document).unwrap());
+        let same = with_config(Arc::clone(&definition), None).unwrap();
+        assert_eq!(same.digest(), definition.digest());
+        let overrides = json!({ "max_retries": 1 });
+        let other = with_config(Arc::clone(&definition), Some(&overrides)).unwrap();
+        let expected = json!({ "max_retries": 1, "timeout_ms": 5000 });
+        assert_eq!(other.document()["config"], expected);
+        for wrong in [json!({ "max_retrys": 1 }), json!(3)] {
+            let refused = with_config(Arc::clone(&definition), Some(&wrong));
+            let Err(OperationError::Faults(faults)) = refused else {
+                panic!("{wrong} is taken");
+            };
+            let first = faults.iter().next().unwrap();
+            assert!(first.pointer.starts_with("/config"), "{first}");
+        }
+    }
 }

@@ -30,6 +30,9 @@ const LIMIT_MAX: u32 = 100;
 #[serde(deny_unknown_fields)]
 pub(super) struct RunWorkflow {
     inputs: Value,
+    /// Overrides of the document's `config`, for this execution.
+    #[serde(default)]
+    config: Option<Value>,
     #[serde(default)]
     version: Option<u32>,
 }
@@ -132,6 +135,7 @@ pub(super) async fn run_workflow(
     let stored = crate::workflows::find(journal, &id).await?;
     let version = body.value.version;
     let (definition, version) = crate::workflows::definition(journal, &stored, version).await?;
+    let definition = crate::workflows::with_config(definition, body.value.config.as_ref())?;
     let run = ToRun {
         definition,
         workflow: Some(version),
@@ -217,6 +221,7 @@ async fn start(app: &App, run: ToRun, key: Option<Key>) -> Result<Response, ApiE
         workflow,
         forked_from,
         kept,
+        planned: None,
         first_owner: FirstOwner::Anyone,
         records,
     };

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use troupe_journal::ExecutionRow;
 use troupe_workflow::{Definition, Execution};
 
+use crate::run::Planned;
 use crate::workflows::StoredWorkflow;
 
 /// An execution, whole.
@@ -12,6 +13,7 @@ pub(super) fn execution(row: &ExecutionRow, execution: &Execution) -> Value {
     let workflow = row.workflow.as_ref();
     view["workflow_id"] = json!(workflow.map(|workflow| &workflow.id));
     view["workflow_version"] = json!(workflow.map(|workflow| workflow.version));
+    view["schedule"] = schedule_of(row);
     view
 }
 
@@ -25,9 +27,18 @@ pub(super) fn row(row: &ExecutionRow) -> Value {
         "workflow_version": workflow.map(|workflow| workflow.version),
         "workflow_name": row.workflow_name,
         "status": row.status.as_str(),
+        "schedule": schedule_of(row),
         "created_at": row.created_at.to_string(),
         "completed_at": completed_at,
     })
+}
+
+/// The schedule that started an execution, and when it was planned.
+fn schedule_of(row: &ExecutionRow) -> Value {
+    Planned::read(&row.settings).map_or(
+        Value::Null,
+        |planned| json!({ "id": planned.schedule, "planned_at": planned.at.to_string() }),
+    )
 }
 
 /// A stored workflow with the document of one of its versions.

@@ -118,6 +118,7 @@ pub(super) async fn fork(common: &Common, args: ForkArgs) -> Result<End, CliErro
             step: from,
         }),
         kept: forked.kept,
+        planned: None,
         // This process takes it next, or another that is faster.
         first_owner: FirstOwner::Anyone,
         records: Vec::new(),

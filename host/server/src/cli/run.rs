@@ -80,6 +80,7 @@ pub(super) async fn run(common: &Common, args: RunArgs) -> Result<End, CliError>
         workflow: None,
         forked_from: None,
         kept: Vec::new(),
+        planned: None,
         first_owner: FirstOwner::Creator,
         records: Vec::new(),
     };
@@ -236,7 +237,8 @@ fn answer(execution: &Execution, outputs: &Value) -> String {
     }
 }
 
-fn parse_inputs(given: &[String]) -> anyhow::Result<Value> {
+/// The inputs that the options `-i` give.
+pub(super) fn parse_inputs(given: &[String]) -> anyhow::Result<Value> {
     let mut inputs = Map::new();
     for text in given {
         let (name, value) = match text.split_once('=') {
