@@ -61,11 +61,14 @@ pub(crate) struct NodeParts {
     pub(crate) taps: Option<Taps>,
 }
 
+/// Puts something between drivers and what does their steps.
+type Between = dyn Fn(Arc<dyn Performer>) -> Arc<dyn Performer> + Send + Sync;
+
 /// What looks on while a node works, to measure it.
 #[derive(Clone)]
 pub(crate) struct Taps {
     /// Stands between drivers and what does their steps.
-    pub(crate) performer: Arc<dyn Fn(Arc<dyn Performer>) -> Arc<dyn Performer> + Send + Sync>,
+    pub(crate) performer: Arc<Between>,
     /// Told of each execution that is no longer at work here.
     pub(crate) left: Arc<dyn Fn(ExecutionId) + Send + Sync>,
 }

@@ -252,7 +252,7 @@ where
                 match found.map_err(anyhow::Error::from)? {
                     found if found == events => return Ok(execution),
                     _ => {
-                        tracing::warn!(execution.id = %id, source, "an answer of the journal was lost; trying again")
+                        tracing::warn!(execution.id = %id, source, "an answer of the journal was lost; trying again");
                     }
                 }
             }

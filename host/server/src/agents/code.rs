@@ -64,16 +64,7 @@ pub(super) async fn run(
                 .agent(&digest)
                 .await
                 .map_err(unavailable)?;
-            let invocation = Invocation {
-                action: start.action.clone(),
-                input,
-                execution: attempt.execution.to_string(),
-                workflow: attempt.definition().name().to_owned(),
-                step: start.path.to_string(),
-                // What only goes on is no other try to the component: it is told the same again.
-                attempt: series.attempt,
-                idempotency_key: start.idempotency_key.clone(),
-            };
+            let invocation = invocation(attempt, series.attempt, input);
             services
                 .components
                 .sandbox()
@@ -93,6 +84,21 @@ pub(super) async fn run(
             host.check_ended()?;
             Ok(Ended::Output(Output { value, text: None }))
         }
+    }
+}
+
+/// What a component is told.
+fn invocation(attempt: &Attempt, series: u32, input: String) -> Invocation {
+    let start = &attempt.start;
+    Invocation {
+        action: start.action.clone(),
+        input,
+        execution: attempt.execution.to_string(),
+        workflow: attempt.definition().name().to_owned(),
+        step: start.path.to_string(),
+        // What only goes on is no other try to the component: it is told the same again.
+        attempt: series,
+        idempotency_key: start.idempotency_key.clone(),
     }
 }
 

@@ -13,7 +13,10 @@ const RETRY_AFTER: &str = "5";
 
 /// An answer that says why something was not done.
 #[derive(Debug)]
-pub(super) struct ApiError {
+pub(super) struct ApiError(Box<Content>);
+
+#[derive(Debug)]
+struct Content {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -24,13 +27,13 @@ pub(super) struct ApiError {
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Content {
             status,
             code,
             message: message.into(),
             param: None,
             details: None,
-        }
+        }))
     }
 
     pub(super) fn malformed(message: impl Into<String>) -> Self {
@@ -38,10 +41,9 @@ impl ApiError {
     }
 
     pub(super) fn invalid(param: &str, message: impl Into<String>) -> Self {
-        Self {
-            param: Some(param.to_owned()),
-            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message)
-        }
+        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message);
+        error.0.param = Some(param.to_owned());
+        error
     }
 
     pub(super) fn forbidden(message: impl Into<String>) -> Self {
@@ -86,23 +88,17 @@ impl ApiError {
             .iter()
             .map(|fault| json!({ "param": fault.pointer, "message": fault.message }))
             .collect();
-        Self {
-            param: faults.iter().next().map(|fault| fault.pointer.clone()),
-            details: Some(Value::Array(details)),
-            ..Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "invalid",
-                faults
-                    .iter()
-                    .next()
-                    .map_or_else(String::new, |fault| fault.message.clone()),
-            )
-        }
+        let first = faults.iter().next();
+        let message = first.map_or_else(String::new, |fault| fault.message.clone());
+        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message);
+        error.0.param = first.map(|fault| fault.pointer.clone());
+        error.0.details = Some(Value::Array(details));
+        error
     }
 
     /// The word for errors of this status.
     fn kind(&self) -> &'static str {
-        match self.status.as_u16() {
+        match self.0.status.as_u16() {
             401 => "authentication_error",
             403 => "permission_error",
             404 => "not_found_error",
@@ -116,18 +112,18 @@ impl ApiError {
     /// The answer to a request.
     pub(super) fn answer(self, request: &RequestId) -> Response {
         let mut error = json!({
-            "code": self.code,
-            "message": self.message,
+            "code": self.0.code,
+            "message": self.0.message,
             "type": self.kind(),
-            "param": self.param,
+            "param": self.0.param,
             "request_id": request.0,
         });
-        if let Some(details) = &self.details {
+        if let Some(details) = &self.0.details {
             error["details"] = details.clone();
         }
         let body = axum::Json(json!({ "error": error }));
-        let mut response = (self.status, body).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        let mut response = (self.0.status, body).into_response();
+        if self.0.status == StatusCode::SERVICE_UNAVAILABLE {
             let after = HeaderValue::from_static(RETRY_AFTER);
             response.headers_mut().insert(header::RETRY_AFTER, after);
         }

@@ -111,7 +111,7 @@ pub(super) async fn history(bench: &Bench, steps: usize) -> anyhow::Result<Value
     let mut length = 10;
     while length <= begun.len() {
         // The steps of the last tenth before this length, and at least five.
-        let from = length - (length / 10).max(5).min(1_000);
+        let from = length - (length / 10).clamp(5, 1_000);
         let span = begun[length - 1].duration_since(begun[from]);
         let count = u32::try_from(length - 1 - from)?.max(1);
         figures.push(json!({ "steps_before": from, "step_ms": millis(span / count) }));

@@ -103,7 +103,7 @@ fn parse_age(text: &str) -> Result<Duration, String> {
         Some('s') => 1,
         _ => return Err(wrong()),
     };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let number: u64 = number.parse().map_err(|_wrong| wrong())?;
     let seconds = number.checked_mul(seconds).ok_or_else(wrong)?;
     Ok(Duration::from_secs(seconds))
 }

@@ -98,7 +98,7 @@ pub(super) async fn run(common: &Common, command: ScheduleCommand) -> Result<End
             show(&stored, args.json.into());
         }
         ScheduleCommand::Pause(args) => {
-            set_paused(common, &args, json!({ "paused": true })).await?
+            set_paused(common, &args, json!({ "paused": true })).await?;
         }
         ScheduleCommand::Resume(args) => {
             set_paused(common, &args, json!({ "paused": false })).await?;

@@ -60,13 +60,7 @@ impl Execution {
             | EventKind::ExecutionFailed { .. }
             | EventKind::ExecutionCancelled => self.apply_bounds(kind, at),
             EventKind::TimeLimitReached => {
-                let millis = self.config().timeout.as_millis();
-                let message = format!(
-                    "the execution took longer than its {millis} ms; raise `config.timeout_ms`"
-                );
-                self.give_up(FrameId::ROOT, at);
-                let failure = Failure::new(Code::TimedOut, message);
-                self.failing.insert(FrameId::ROOT, (failure, None));
+                self.time_limit_reached(at);
                 Ok(())
             }
             EventKind::CancelRequested => {
@@ -116,6 +110,15 @@ impl Execution {
             | EventKind::StepSkipped { .. }
             | EventKind::StepCancelled { .. } => self.apply_step(kind, at),
         }
+    }
+
+    fn time_limit_reached(&mut self, at: Timestamp) {
+        let millis = self.config().timeout.as_millis();
+        let message =
+            format!("the execution took longer than its {millis} ms; raise `config.timeout_ms`");
+        self.give_up(FrameId::ROOT, at);
+        let failure = Failure::new(Code::TimedOut, message);
+        self.failing.insert(FrameId::ROOT, (failure, None));
     }
 
     /// Applies the first event and the last.
