@@ -1,7 +1,7 @@
 //! Rules of removing executions, and of putting them back.
 
-use troupe_journal::{AppendError, Archive, Epoch, ExecutionRow, RecordWrite};
-use troupe_workflow::ExecutionStatus;
+use troupe_journal::{Append, AppendError, Archive, Epoch, ExecutionRow, Record, RecordWrite};
+use troupe_workflow::{ExecutionStatus, Snapshot};
 
 use super::samples::{
     at, by_owner, claimed_ids, document, ending, from_outside, id, large, new, new_of, put, skipped,
@@ -18,6 +18,9 @@ pub(super) fn rules() -> Vec<Rule> {
         rule(what_is_restored_is_as_it_was),
         rule(what_had_not_ended_is_due_when_it_is_restored),
         rule(nothing_is_restored_over_what_is_there),
+        rule(what_is_put_back_is_as_it_was_elsewhere),
+        rule(everything_is_listed_in_pages),
+        rule(a_snapshot_is_read_alone),
     ]
 }
 
@@ -183,4 +186,84 @@ async fn nothing_is_restored_over_what_is_there(lab: Lab) {
     );
     assert_eq!(node.find(id(1)).await.unwrap().version, 3);
     assert_eq!(node.all_events(id(1)).await.unwrap().len(), 3);
+}
+
+async fn what_is_put_back_is_as_it_was_elsewhere(lab: Lab) {
+    let node = lab.open("a").await;
+    let record = |id: &str, version, body: &str| Record {
+        kind: "thing".to_owned(),
+        id: id.to_owned(),
+        version,
+        due_at: Some(at(5)),
+        body: body.to_owned(),
+    };
+    let one = document("one");
+    let back = vec![record("x", 7, "1"), record("y", 1, "1")];
+    node.put_back(vec![one.clone()], back.clone())
+        .await
+        .unwrap();
+    assert_eq!(node.all_records(None, 9).await.unwrap(), back);
+    assert_eq!(node.documents(None, 9).await.unwrap(), [one.clone()]);
+    // What is there at this version, or a later one, stays.
+    let again = vec![
+        record("x", 7, "2"),
+        record("x", 6, "3"),
+        record("y", 2, "4"),
+    ];
+    node.put_back(vec![one], again).await.unwrap();
+    let expected = [record("x", 7, "1"), record("y", 2, "4")];
+    assert_eq!(node.all_records(None, 9).await.unwrap(), expected);
+    node.write(vec![], vec![put("x", 7, "5")]).await.unwrap();
+}
+
+async fn everything_is_listed_in_pages(lab: Lab) {
+    let node = lab.open("a").await;
+    let mut documents = Vec::new();
+    for number in 1..=5 {
+        let name = format!("w{number}");
+        node.create(new_of(number, &name, serde_json::json!({})))
+            .await
+            .unwrap();
+        documents.push(document(&name));
+    }
+    documents.sort_by(|one, other| one.digest.cmp(&other.digest));
+    let ids: Vec<_> = (1..=5).map(|number| id(number).to_string()).collect();
+    assert_eq!(node.ids(None, 3).await.unwrap(), ids[..3]);
+    assert_eq!(node.ids(Some(ids[2].clone()), 3).await.unwrap(), ids[3..]);
+    assert_eq!(node.documents(None, 2).await.unwrap(), documents[..2]);
+    let after = Some(documents[1].digest.clone());
+    assert_eq!(node.documents(after, 9).await.unwrap(), documents[2..]);
+    let other = RecordWrite {
+        kind: "another",
+        ..put("z", 0, "1")
+    };
+    let writes = vec![put("b", 0, "1"), other, put("a", 0, "1")];
+    node.write(vec![], writes).await.unwrap();
+    let key = |record: Record| (record.kind, record.id);
+    let page = node.all_records(None, 2).await.unwrap();
+    let page: Vec<_> = page.into_iter().map(key).collect();
+    let keys = [("another", "z"), ("thing", "a"), ("thing", "b")]
+        .map(|(kind, id)| (kind.to_owned(), id.to_owned()));
+    assert_eq!(page, keys[..2]);
+    let rest = node.all_records(Some(keys[1].clone()), 2).await.unwrap();
+    assert_eq!(rest.into_iter().map(key).collect::<Vec<_>>(), keys[2..]);
+}
+
+async fn a_snapshot_is_read_alone(lab: Lab) {
+    let node = lab.open("a").await;
+    let epoch = node.create(new(1)).await.unwrap();
+    assert_eq!(node.snapshot(id(1)).await.unwrap(), None);
+    assert_eq!(node.snapshot(id(2)).await.unwrap(), None);
+    let snapshot = Snapshot {
+        build: "b".to_owned(),
+        version: 2,
+        state: "{}".to_owned(),
+    };
+    let events = [skipped(2)];
+    let append = Append {
+        snapshot: Some(snapshot.clone()),
+        ..by_owner(1, 1, epoch, &events)
+    };
+    node.append(append).await.unwrap();
+    assert_eq!(node.snapshot(id(1)).await.unwrap(), Some(snapshot));
 }
