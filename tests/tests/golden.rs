@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use e2e::golden::{KINDS, events, word};
 use e2e::journal::samples::{at, by_owner, id, large, new, put};
@@ -28,6 +29,9 @@ fn makes() -> bool {
 
 /// The lines of `events.jsonl`; missing ones are said, or made.
 fn lines() -> Vec<String> {
+    // Tests run at the same time; one of them makes what is missing.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap();
     let path = golden("events.jsonl");
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();

@@ -42,7 +42,7 @@ pub(crate) async fn run(
         ..Moved::default()
     };
     note(format!(
-        "{} documents and {} records are copied",
+        "documents copied: {}; records: {}",
         moved.documents, moved.records
     ));
     let mut after = None;
@@ -55,7 +55,7 @@ pub(crate) async fn run(
             moved.executions += 1;
             moved.there += u64::from(copy_execution(from, to, id).await? == Copied::WasThere);
         }
-        note(format!("{} executions are copied", moved.executions));
+        note(format!("executions copied: {}", moved.executions));
     }
     compare(from, to, &moved).await?;
     check_unowned(from, "source").await?;

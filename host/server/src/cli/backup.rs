@@ -120,13 +120,13 @@ pub(super) async fn verify(common: &Common, args: VerifyArgs) -> Result<End, Cli
             faults += 1;
             output::line(&fault.to_string());
         }
-        Found::Progress(count) => output::note(&format!("{count} executions were looked at")),
+        Found::Progress(count) => output::note(&format!("executions looked at: {count}")),
         Found::Whole(_) | Found::Document(_) | Found::Record(_) => {}
     })
     .await;
     drop(journal);
     output::line(&format!(
-        "{} of {} executions are whole; {} documents, {} records; {faults} faults",
+        "whole executions: {} of {}; documents: {}; records: {}; faults: {faults}",
         seen.whole, seen.executions, seen.documents, seen.records
     ));
     if let Some(folder) = &args.salvage {
@@ -183,11 +183,11 @@ async fn salvage(common: &Common, file: Option<&Path>, folder: &Path) -> anyhow:
         let _ = std::fs::remove_file(folder.join(format!("salvage.db{ending}")));
     }
     output::line(&format!(
-        "{} executions, {} documents and {} records are in {}",
+        "{}: executions: {}; documents: {}; records: {}",
+        folder.display(),
         saved.whole,
         saved.documents,
-        saved.records,
-        folder.display()
+        saved.records
     ));
     Ok(())
 }
@@ -216,7 +216,7 @@ pub(super) async fn migrate(common: &Common, args: MigrateArgs) -> Result<End, C
     let to = open::at(&args.to, &config.server, &places).await?;
     let moved = migration::run(&*from, &*to, &mut |text| output::note(&text)).await?;
     output::line(&format!(
-        "{} executions ({} were there already), {} documents and {} records are in the target, as they are in the source",
+        "the target has all of the source: executions: {} (there before: {}); documents: {}; records: {}",
         moved.executions, moved.there, moved.documents, moved.records
     ));
     Ok(End::Done)

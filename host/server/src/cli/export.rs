@@ -62,9 +62,9 @@ pub(super) async fn export(common: &Common, args: ExportArgs) -> Result<End, Cli
         return Err(error.context(cannot()).into());
     }
     output::note(&format!(
-        "{} executions are in {}",
-        args.executions.len(),
-        path.display()
+        "{}: {} of the journal's executions",
+        path.display(),
+        args.executions.len()
     ));
     Ok(End::Done)
 }

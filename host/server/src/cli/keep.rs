@@ -75,9 +75,9 @@ pub(super) async fn prune(common: &Common, args: PruneArgs) -> Result<End, CliEr
     let done = if args.dry_run {
         "would be deleted"
     } else {
-        "are deleted"
+        "deleted"
     };
-    output::note(&format!("{count} executions {done}"));
+    output::note(&format!("{done}: {count}"));
     Ok(End::Done)
 }
 
