@@ -108,6 +108,8 @@ fn new(number: u64) -> NewExecution {
                 workflow: "w".to_owned(),
                 digest,
                 inputs: json!({}),
+                forked_from: None,
+                kept: Vec::new(),
             },
         },
         first_owner: FirstOwner::Creator,

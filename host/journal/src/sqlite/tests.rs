@@ -32,6 +32,8 @@ fn new(id: ExecutionId) -> NewExecution {
         workflow: "w".to_owned(),
         digest: digest.clone(),
         inputs: json!({ "text": "long ".repeat(4_000) }),
+        forked_from: None,
+        kept: Vec::new(),
     };
     NewExecution {
         id,
