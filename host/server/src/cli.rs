@@ -171,7 +171,7 @@ impl From<OperationError> for CliError {
             | OperationError::Conflict(_)
             | OperationError::Invalid(_)
             | OperationError::Faults(_) => Self::Caller(error.into()),
-            OperationError::Busy(_) => Self::Host(error.into()),
+            OperationError::Busy(_) | OperationError::Full(_) => Self::Host(error.into()),
             OperationError::Host(error) => Self::Host(error),
         }
     }

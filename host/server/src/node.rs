@@ -254,9 +254,9 @@ impl Node {
     /// Whether one more execution may be created: what waits is bounded, or it would only grow.
     ///
     /// # Errors
-    /// [`OperationError::Busy`] where it may not.
+    /// [`OperationError::Full`] where it may not.
     pub(crate) async fn check_room(&self) -> Result<(), OperationError> {
-        let busy = |why: &str| Err(OperationError::Busy(why.to_owned()));
+        let busy = |why: &str| Err(OperationError::Full(why.to_owned()));
         if self.is_draining() {
             return busy("this server is about to end");
         }

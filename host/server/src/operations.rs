@@ -29,6 +29,9 @@ pub(crate) enum OperationError {
     Faults(Faults),
     /// There is more work than this server takes.
     #[error("{0}")]
+    Full(String),
+    /// The journal cannot be read or written now.
+    #[error("{0}")]
     Busy(String),
     #[error(transparent)]
     Host(anyhow::Error),

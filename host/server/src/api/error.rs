@@ -140,6 +140,7 @@ impl From<OperationError> for ApiError {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message)
             }
             OperationError::Faults(faults) => Self::faults(&faults),
+            OperationError::Full(message) => Self::busy(message),
             OperationError::Busy(message) => {
                 tracing::warn!(error = message, "a request is turned away");
                 Self::busy("the journal cannot be written at the moment; try again")

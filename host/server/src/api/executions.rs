@@ -8,8 +8,8 @@ use serde_json::Value;
 use std::sync::Arc;
 use troupe_journal::{AppendError, FirstOwner, Listing, Order, RecordWrite, WorkflowVersion};
 use troupe_workflow::{
-    Answer, Definition, ExecutionId, ExecutionStatus, ForkedFrom, Kept, MicroUsd, RaisedBudgets,
-    StepPath, Timestamp,
+    Answer, Definition, Execution, ExecutionId, ExecutionStatus, ForkedFrom, Kept, MicroUsd,
+    RaisedBudgets, StepPath, Timestamp,
 };
 
 use super::App;
@@ -339,8 +339,9 @@ pub(super) async fn cancel(
     body: Body<Nothing>,
 ) -> Result<Response, ApiError> {
     let request = Request::of(&app, (id, "cancel"), &headers, &body.bytes).await?;
-    if let Some(records) = request.records {
-        app.desk().cancel(id, records).await?;
+    if let Some(records) = request.records()? {
+        let done = app.desk().cancel(id, records).await;
+        request.settle(&app, done).await?;
         app.node.look_at(id);
     }
     Ok(shown(&app, id).await?.into_response())
@@ -353,7 +354,7 @@ pub(super) async fn approve(
     body: Body<Approve>,
 ) -> Result<Response, ApiError> {
     let request = Request::of(&app, (id, "approve"), &headers, &body.bytes).await?;
-    if let Some(records) = request.records {
+    if let Some(records) = request.records()? {
         let said = Said {
             step: body.value.step,
             answer: Answer {
@@ -364,7 +365,8 @@ pub(super) async fn approve(
                 data: body.value.data,
             },
         };
-        app.desk().answer(id, &said, records).await?;
+        let done = app.desk().answer(id, &said, records).await;
+        request.settle(&app, done).await?;
         app.node.look_at(id);
     }
     Ok(shown(&app, id).await?.into_response())
@@ -377,9 +379,10 @@ pub(super) async fn resume(
     body: Body<Resume>,
 ) -> Result<Response, ApiError> {
     let request = Request::of(&app, (id, "resume"), &headers, &body.bytes).await?;
-    if let Some(records) = request.records {
+    if let Some(records) = request.records()? {
         let raised = body.value.raised()?;
-        app.desk().resume(id, &raised, records).await?;
+        let done = app.desk().resume(id, &raised, records).await;
+        request.settle(&app, done).await?;
         app.node.look_at(id);
     }
     Ok(shown(&app, id).await?.into_response())
@@ -392,9 +395,10 @@ pub(super) async fn pause(
     body: Body<Pause>,
 ) -> Result<Response, ApiError> {
     let request = Request::of(&app, (id, "pause"), &headers, &body.bytes).await?;
-    if let Some(records) = request.records {
+    if let Some(records) = request.records()? {
         let why = (None, body.value.reason.as_deref());
-        app.desk().pause(id, why, records).await?;
+        let done = app.desk().pause(id, why, records).await;
+        request.settle(&app, done).await?;
         app.node.look_at(id);
     }
     Ok(shown(&app, id).await?.into_response())
@@ -407,9 +411,10 @@ pub(super) async fn retry(
     body: Body<Resume>,
 ) -> Result<Response, ApiError> {
     let request = Request::of(&app, (id, "retry"), &headers, &body.bytes).await?;
-    if let Some(records) = request.records {
+    if let Some(records) = request.records()? {
         let raised = body.value.raised()?;
-        app.desk().retry(id, (None, &raised), records).await?;
+        let done = app.desk().retry(id, (None, &raised), records).await;
+        request.settle(&app, done).await?;
         app.node.look_at(id);
     }
     Ok(shown(&app, id).await?.into_response())
@@ -478,8 +483,10 @@ pub(super) async fn delete(
 
 /// A request that changes an execution.
 struct Request {
-    /// What is recorded with the change; none: it was done before.
-    records: Option<Vec<RecordWrite>>,
+    id: ExecutionId,
+    key: Option<Key>,
+    /// Whether it was done before.
+    is_done: bool,
 }
 
 impl Request {
@@ -490,15 +497,36 @@ impl Request {
         body: &[u8],
     ) -> Result<Self, ApiError> {
         let key = Key::of(headers, &format!("executions/{id}/{what}"), body)?;
-        let Some(key) = key else {
-            return Ok(Self {
-                records: Some(Vec::new()),
-            });
+        let is_done = match &key {
+            Some(key) => key.earlier(&*app.node.journal).await?.is_some(),
+            None => false,
         };
-        let records = match key.earlier(&*app.node.journal).await? {
-            Some(_) => None,
-            None => Some(vec![key.record(&id.to_string())?]),
+        Ok(Self { id, key, is_done })
+    }
+
+    /// What is recorded with the change; none: it was done before.
+    fn records(&self) -> Result<Option<Vec<RecordWrite>>, ApiError> {
+        if self.is_done {
+            return Ok(None);
+        }
+        records(self.key.as_ref(), self.id).map(Some)
+    }
+
+    /// What came of it. Where it was refused, the same request may have come twice at the same moment, and the other
+    /// was done.
+    async fn settle(
+        &self,
+        app: &App,
+        done: Result<Execution, OperationError>,
+    ) -> Result<(), ApiError> {
+        let Err(error) = done else {
+            return Ok(());
         };
-        Ok(Self { records })
+        if let Some(key) = &self.key
+            && key.earlier(&*app.node.journal).await?.is_some()
+        {
+            return Ok(());
+        }
+        Err(error.into())
     }
 }

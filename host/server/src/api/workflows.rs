@@ -51,8 +51,14 @@ pub(super) async fn create(
         .iter()
         .map(|key| key.record(&id))
         .collect::<Result<_, _>>()?;
-    workflows::create(journal, &definition, records, id.clone()).await?;
-    created(&app, &id).await
+    let stored = workflows::create(journal, &definition, records, id.clone()).await;
+    // Where it was refused, the same request may have come twice at the same moment, and the other was done.
+    if let (Err(_), Some(key)) = (&stored, &key)
+        && let Some(id) = key.earlier(journal).await?
+    {
+        return created(&app, &id).await;
+    }
+    created(&app, &stored?.id).await
 }
 
 async fn created(app: &App, id: &str) -> Result<Response, ApiError> {
