@@ -14,6 +14,9 @@ use crate::node::{Node, NodeParts};
 use crate::services::ServicesBySettings;
 use crate::{api, clock, config, open, tasks};
 
+/// How long answers that are under way may take when all else has ended.
+const LINGER: Duration = Duration::from_secs(2);
+
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
     /// Where to listen; port 0 takes a free one [default: the operator's file, then 127.0.0.1:7070]
@@ -53,7 +56,7 @@ pub(super) async fn run(common: &Common, args: &ServeArgs) -> Result<End, CliErr
         taps: None,
         retention,
     });
-    let working = tasks::spawn("node", Arc::clone(&node).run());
+    let mut working = tasks::spawn("node", Arc::clone(&node).run());
     output::line(&format!("listening on http://{listens_at}"));
     output::note("without keys: whoever can use this machine's loopback can use this server");
     let ending = {
@@ -63,13 +66,22 @@ pub(super) async fn run(common: &Common, args: &ServeArgs) -> Result<End, CliErr
             node.drain();
         }
     };
-    axum::serve(listener, api::router(node, listens_at))
+    let serving = axum::serve(listener, api::router(node, listens_at))
         .with_graceful_shutdown(ending)
-        .await
-        .context("the server ended")?;
-    working
-        .await
-        .context("the work on executions ended early")?;
+        .into_future();
+    let mut serving = std::pin::pin!(serving);
+    let worked = tokio::select! {
+        served = &mut serving => {
+            served.context("the server ended")?;
+            working.await
+        }
+        worked = &mut working => {
+            // Who is merely connected, or sends half a request, does not hold it up.
+            let _ = tokio::time::timeout(LINGER, serving).await;
+            worked
+        }
+    };
+    worked.context("the work on executions ended early")?;
     Ok(End::Done)
 }
 
