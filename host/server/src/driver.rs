@@ -411,9 +411,9 @@ impl Driver {
         if events.is_empty() {
             return Ok(());
         }
-        let mut tries = 0;
+        let (mut tries, mut doubt) = (0, Doubt::None);
         loop {
-            match self.append(expected, &events).await {
+            match self.append(expected, &events, &mut doubt).await {
                 Ok(()) => break,
                 Err(error) if error.is_retryable() && tries < APPEND_TRIES => {
                     tries += 1;
@@ -427,8 +427,13 @@ impl Driver {
         Ok(())
     }
 
-    /// Appends once. Where the answer was lost, what is there says whether it was written.
-    async fn append(&mut self, expected: u64, events: &[Event]) -> Result<(), AppendError> {
+    /// Appends once. Where an answer was lost, now or at an earlier try, what is there says whether it was written.
+    async fn append(
+        &mut self,
+        expected: u64,
+        events: &[Event],
+        doubt: &mut Doubt,
+    ) -> Result<(), AppendError> {
         let id = self.execution.id();
         let append = Append {
             execution: id,
@@ -439,21 +444,31 @@ impl Driver {
             snapshot: self.snapshot_after(events.len()),
             records: Vec::new(),
         };
-        let source = match self.works.journal.append(append).await {
-            Err(AppendError::Unknown { source }) => source,
-            other => return other.map(|_version| ()),
+        let error = match self.works.journal.append(append).await {
+            Ok(_version) => return Ok(()),
+            Err(AppendError::Unknown { source }) => {
+                *doubt = Doubt::MayBeWritten;
+                AppendError::Database {
+                    retry: Retry::Later,
+                    source,
+                }
+            }
+            // What an earlier try wrote is in this one's way, and may have ended the ownership with the execution.
+            Err(error @ (AppendError::Conflict { .. } | AppendError::Fenced))
+                if *doubt == Doubt::MayBeWritten =>
+            {
+                error
+            }
+            Err(error) => return Err(error),
         };
         let limit = u32::try_from(events.len()).unwrap_or(u32::MAX);
         match self.works.journal.events(id, expected, limit).await {
             Ok(found) if found == events => Ok(()),
             // Another try fits, or says that somebody else was faster.
-            Ok(_) => Err(AppendError::Database {
+            Ok(_) => Err(error),
+            Err(unread) => Err(AppendError::Database {
                 retry: Retry::Later,
-                source,
-            }),
-            Err(_) => Err(AppendError::Database {
-                retry: Retry::Later,
-                source,
+                source: unread.into(),
             }),
         }
     }
@@ -667,6 +682,13 @@ impl Driver {
 enum Left {
     Nothing,
     More,
+}
+
+/// Whether events may be on disk though nobody said so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    None,
+    MayBeWritten,
 }
 
 /// Events that could not be recorded, and why.

@@ -224,8 +224,14 @@ where
 {
     /// Others may write at the same time; each try begins with what they wrote.
     const TRIES: u32 = 100;
+    let mut doubtful: Option<(u64, Vec<Event>)> = None;
     for _ in 0..TRIES {
         let mut execution = definitions.load(journal, id).await?.execution;
+        if let Some((expected, events)) = &doubtful
+            && is_recorded(journal, id, (*expected, events)).await?
+        {
+            return Ok(execution);
+        }
         let expected = execution.version();
         let mut events = Vec::new();
         for kind in make(&execution)? {
@@ -246,20 +252,25 @@ where
         match journal.append(append).await {
             Ok(_) => return Ok(execution),
             Err(AppendError::Conflict { .. }) => {}
+            // Whether it was written is looked at before it is tried again.
             Err(AppendError::Unknown { source }) => {
-                let limit = u32::try_from(events.len()).unwrap_or(u32::MAX);
-                let found = journal.events(id, expected, limit).await;
-                match found.map_err(anyhow::Error::from)? {
-                    found if found == events => return Ok(execution),
-                    _ => {
-                        tracing::warn!(execution.id = %id, source, "an answer of the journal was lost; trying again");
-                    }
-                }
+                tracing::warn!(execution.id = %id, source, "an answer of the journal was lost; trying again");
+                doubtful = Some((expected, events));
             }
             Err(error) => return Err(anyhow::Error::from(error).into()),
         }
     }
     Err(anyhow::anyhow!("{id} changes all the time; try again").into())
+}
+
+/// Whether these events are what follows the first `expected` ones of an execution.
+async fn is_recorded(
+    journal: &dyn Journal,
+    id: ExecutionId,
+    (expected, events): (u64, &[Event]),
+) -> anyhow::Result<bool> {
+    let limit = u32::try_from(events.len()).unwrap_or(u32::MAX);
+    Ok(journal.events(id, expected, limit).await? == events)
 }
 
 /// An execution that is to be created.
