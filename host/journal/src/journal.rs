@@ -1,8 +1,11 @@
 //! What a journal does, whatever keeps it.
 
+use std::time::Duration;
+
 use futures::future::BoxFuture;
 use troupe_workflow::{Event, ExecutionId, Snapshot, Timestamp, WorkflowDigest};
 
+use crate::BEAT_EVERY;
 use crate::error::{AppendError, ReadError};
 use crate::execution::{
     Append, Archive, Beat, Claim, Claimed, Epoch, ExecutionRow, Listing, NewExecution, Release,
@@ -51,8 +54,13 @@ pub trait Journal: Send + Sync {
     fn release(&self, release: Release) -> Writing<'_, bool>;
 
     /// Says that this process lives, and takes executions away from those that do not any more: they are due at
-    /// `now`, the time by this machine's clock. To be called at least every [`BEAT_EVERY`](crate::BEAT_EVERY).
+    /// `now`, the time by this machine's clock. To be called at least every [`Journal::beat_every`].
     fn beat(&self, now: Timestamp) -> Writing<'_, Beat>;
+
+    /// How often a process says that it lives.
+    fn beat_every(&self) -> Duration {
+        BEAT_EVERY
+    }
 
     /// Removes an execution that has ended, with all that is kept for it alone. False: there is none.
     ///

@@ -205,6 +205,10 @@ impl Journal for PostgresJournal {
         })
     }
 
+    fn beat_every(&self) -> Duration {
+        self.node.beat_every()
+    }
+
     fn delete(&self, id: ExecutionId) -> Writing<'_, bool> {
         Box::pin(async move {
             self.transact("delete", &id, |id, connection| {

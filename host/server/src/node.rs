@@ -9,8 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use troupe_journal::{
-    AppendError, BEAT_EVERY, Claim, Claimed, Epoch, FirstOwner, Journal, ReadError, RecordWrite,
-    Release,
+    AppendError, Claim, Claimed, Epoch, FirstOwner, Journal, ReadError, RecordWrite, Release,
 };
 use troupe_workflow::{ExecutionId, Timestamp, WorkflowDigest};
 
@@ -498,7 +497,7 @@ impl Node {
                     "the journal cannot be looked at"
                 );
             }
-            tokio::time::sleep(BEAT_EVERY).await;
+            tokio::time::sleep(self.journal.beat_every()).await;
         }
     }
 

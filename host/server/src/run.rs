@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use troupe_journal::{
-    Append, AppendError, BEAT_EVERY, Document, Epoch, FirstOwner, Journal, NewExecution,
-    RecordWrite, Release, WorkflowVersion, Writer,
+    Append, AppendError, Document, Epoch, FirstOwner, Journal, NewExecution, RecordWrite, Release,
+    WorkflowVersion, Writer,
 };
 use troupe_workflow::{
     Definition, Event, EventKind, Execution, ExecutionId, ForkedFrom, Kept, Timestamp,
@@ -192,7 +192,7 @@ async fn beat(journal: Arc<dyn Journal>) {
                 tracing::warn!(%error, "the journal does not take this process's sign of life");
             }
         }
-        tokio::time::sleep(BEAT_EVERY).await;
+        tokio::time::sleep(journal.beat_every()).await;
     }
 }
 

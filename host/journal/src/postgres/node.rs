@@ -12,8 +12,13 @@ use troupe_workflow::Timestamp;
 
 use super::fault::Fault;
 use super::write::hint;
+use crate::BEAT_EVERY;
 use crate::error::{AppendError, ReadError};
 
+/// Signs of life within one lease, at least.
+const BEATS_PER_LEASE: u32 = 4;
+/// Protects the server from processes with leases that are next to nothing.
+const BEAT_EVERY_LEAST: Duration = Duration::from_millis(50);
 /// Executions that one beat frees at most: bounds how long it holds their rows.
 const FREED_MAX: i64 = 10_000;
 
@@ -34,6 +39,11 @@ impl Node {
             incarnation: i64::from_ne_bytes(random),
             lease,
         }
+    }
+
+    /// Several times within the lease, so that one sign that is lost or late does not end it.
+    pub(super) fn beat_every(&self) -> Duration {
+        (self.lease / BEATS_PER_LEASE).clamp(BEAT_EVERY_LEAST, BEAT_EVERY)
     }
 }
 

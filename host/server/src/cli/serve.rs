@@ -8,6 +8,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use troupe_journal::{AppendError, Journal};
 
 use super::{CliError, Common, End, output};
 use crate::node::{Node, NodeParts};
@@ -35,11 +36,7 @@ pub(super) async fn run(common: &Common, args: &ServeArgs) -> Result<End, CliErr
         )));
     }
     let journal = open::journal(&config.server, &places).await?;
-    let beat = journal
-        .beat(clock::machine_time())
-        .await
-        .map_err(anyhow::Error::from)?;
-    clock::set_offset(beat.clock_offset_ms);
+    first_beat(&*journal).await?;
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("{listen} cannot be listened at; choose another with --listen"))?;
@@ -83,6 +80,32 @@ pub(super) async fn run(common: &Common, args: &ServeArgs) -> Result<End, CliErr
     };
     worked.context("the work on executions ended early")?;
     Ok(End::Done)
+}
+
+/// Sets the clock by the database's before anything is done by it.
+async fn first_beat(journal: &dyn Journal) -> anyhow::Result<()> {
+    /// Tries while the database is busy or an answer is lost, each a second after the last.
+    const TRIES: u32 = 30;
+    const PAUSE: Duration = Duration::from_secs(1);
+    let mut tries = 1;
+    loop {
+        match journal.beat(clock::machine_time()).await {
+            Ok(beat) => {
+                clock::set_offset(beat.clock_offset_ms);
+                return Ok(());
+            }
+            Err(error) if tries < TRIES && may_pass(&error) => {
+                tracing::warn!(%error, tries, "the journal does not take this process's sign of life; trying again");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tries += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn may_pass(error: &AppendError) -> bool {
+    error.is_retryable() || matches!(error, AppendError::Unknown { .. })
 }
 
 /// Ends when the process is asked to end.
