@@ -353,6 +353,7 @@ impl Node {
         let entry = Place {
             node: Arc::clone(self),
             id,
+            wake: Arc::clone(&wake),
         };
         workers.spawn(async move {
             let _entry = entry;
@@ -586,6 +587,7 @@ struct AtWork {
 
 impl AtWork {
     fn insert(&mut self, id: ExecutionId, digest: WorkflowDigest, wake: Arc<Notify>) {
+        self.remove(id);
         *self.counts.entry(digest.clone()).or_default() += 1;
         self.wakers.insert(id, (digest, wake));
     }
@@ -599,6 +601,17 @@ impl AtWork {
             if *count == 0 {
                 self.counts.remove(&digest);
             }
+        }
+    }
+
+    /// What this process lost, and took again, is at work until the later of the two ends.
+    fn leave(&mut self, id: ExecutionId, wake: &Arc<Notify>) {
+        let is_it = self
+            .wakers
+            .get(&id)
+            .is_some_and(|(_, last)| Arc::ptr_eq(last, wake));
+        if is_it {
+            self.remove(id);
         }
     }
 
@@ -617,11 +630,12 @@ impl AtWork {
 struct Place {
     node: Arc<Node>,
     id: ExecutionId,
+    wake: Arc<Notify>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.node.at_work_map().remove(self.id);
+        self.node.at_work_map().leave(self.id, &self.wake);
         if let Some(taps) = &self.node.taps {
             (taps.left)(self.id);
         }
