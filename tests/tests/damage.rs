@@ -77,9 +77,8 @@ fn places(bytes: &[u8], text: &str) -> Vec<u64> {
 
 /// What reading a damaged file says: how many executions are whole, and whether anything was named.
 async fn read(file: &Path, events: &[Vec<Event>]) -> (usize, bool) {
-    let journal = match SqliteJournal::inspect(file) {
-        Ok(journal) => journal,
-        Err(_) => return (0, true),
+    let Ok(journal) = SqliteJournal::inspect(file) else {
+        return (0, true);
     };
     let mut is_named = !journal
         .check_file()

@@ -262,7 +262,7 @@ async fn append_until(journal: &PostgresJournal, number: u64, last: u64) -> u32 
         let at = i64::try_from(version + 1).expect("a small number");
         let events = [skipped(at)];
         let mut append = by_owner(number, version, epoch, &events);
-        if number % 4 == 0 {
+        if number.is_multiple_of(4) {
             // It counts the appends: one without the other would be refused for ever.
             append.records = vec![put(&number.to_string(), version - 1, "1")];
         }

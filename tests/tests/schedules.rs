@@ -391,8 +391,12 @@ async fn schedules_on_the_command_line() {
         .end()
         .await
         .expect_code(0);
+    refuses_what_is_wrong(&place, id).await;
+}
+
+async fn refuses_what_is_wrong(place: &Workplace, deleted: &str) {
     for wrong in [
-        vec!["schedule", "show", id],
+        vec!["schedule", "show", deleted],
         vec![
             "schedule",
             "create",
