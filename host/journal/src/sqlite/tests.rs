@@ -3,13 +3,13 @@
 use serde_json::json;
 use tempfile::TempDir;
 use troupe_workflow::{
-    Event, EventKind, ExecutionId, ExecutionStatus, StepPath, Timestamp, WorkflowDigest,
+    Event, EventKind, ExecutionId, ExecutionStatus, Snapshot, StepPath, Timestamp, WorkflowDigest,
 };
 
 use super::SqliteJournal;
 use crate::{
     Append, AppendError, Document, Epoch, FailPoint, FirstOwner, Journal as _, NewExecution,
-    OpenError, ReadError, Snapshot, Writer,
+    OpenError, ReadError, Writer,
 };
 
 fn id(number: u128) -> ExecutionId {
