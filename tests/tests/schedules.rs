@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use e2e::postgres::Postgres;
 use e2e::server::{EXECUTIONS, Request, Server, id_of, until};
-use e2e::troupe::{Call, Workplace};
+use e2e::troupe::{Call, Ended, Workplace};
 use serde_json::{Value, json};
 use troupe_workflow::Timestamp;
 
@@ -321,102 +321,61 @@ async fn of_two_servers_on_one_database_one_starts_each_moment() {
     }
 }
 
+/// A command that is written in one line, and how it ended.
+async fn troupe(place: &Workplace, line: &str, code: i32) -> Ended {
+    let call = place.troupe(line.split_whitespace());
+    call.end().await.expect_code(code)
+}
+
 #[tokio::test]
 async fn schedules_on_the_command_line() {
     let place = Workplace::new();
     place.write("tick.json", document().to_string());
-    let created = place
-        .troupe([
-            "schedule",
-            "create",
-            "tick.json",
-            "--every",
-            "1s",
-            "-i",
-            "word=tick",
-            "--overlap",
-            "allow",
-            "--json",
-        ])
-        .end()
-        .await
-        .expect_code(0)
-        .json();
+    let line = "schedule create tick.json --every 1s -i word=tick --overlap allow --json";
+    let created = troupe(&place, line, 0).await.json();
     let id = created["id"].as_str().unwrap();
     let workflow = created["workflow_id"].as_str().unwrap();
-    let listed = place
-        .troupe(["workflow", "list"])
-        .end()
-        .await
-        .expect_code(0);
+    let listed = troupe(&place, "workflow list", 0).await;
     assert!(listed.stdout.contains(workflow), "{listed}");
-    let paused = place
-        .troupe([
-            "schedule",
-            "create",
-            "--workflow",
-            workflow,
-            "--cron",
-            "@daily",
-            "-i",
-            "word=x",
-        ])
-        .end()
-        .await
-        .expect_code(0);
-    assert!(paused.stdout.contains("next "), "{paused}");
-    // A server that runs already sees what the command line writes, and the other way round.
+    let line = format!("schedule create --workflow {workflow} --cron @daily -i word=x");
+    let daily = troupe(&place, &line, 0).await;
+    assert!(daily.stdout.contains("next "), "{daily}");
     let server = Server::start(place.serve()).await;
     completed(&server, 2).await;
+    // The server runs, and sees what the command line writes.
     for (word, shown) in [
         ("pause", "paused"),
         ("resume", "next "),
         ("show", "last_execution"),
     ] {
-        let ended = place
-            .troupe(["schedule", word, id])
-            .end()
-            .await
-            .expect_code(0);
+        let ended = troupe(&place, &format!("schedule {word} {id}"), 0).await;
         assert!(ended.stdout.contains(shown), "{ended}");
     }
-    let listed = place
-        .troupe(["schedule", "list"])
-        .end()
-        .await
-        .expect_code(0);
+    let count = executions(&server).await.len();
+    completed(&server, count + 1).await;
+    let listed = troupe(&place, "schedule list", 0).await;
     assert_eq!(listed.stdout.lines().count(), 2, "{listed}");
-    let _ = place
-        .troupe(["schedule", "delete", id])
-        .end()
-        .await
-        .expect_code(0);
-    refuses_what_is_wrong(&place, id).await;
+    let _ = troupe(&place, &format!("schedule delete {id}"), 0).await;
+    let _ = troupe(&place, &format!("schedule show {id}"), 2).await;
 }
 
-async fn refuses_what_is_wrong(place: &Workplace, deleted: &str) {
+#[tokio::test]
+async fn what_the_command_line_refuses_stores_nothing() {
+    let place = Workplace::new();
+    place.write("tick.json", document().to_string());
     for wrong in [
-        vec!["schedule", "show", deleted],
-        vec![
-            "schedule",
-            "create",
-            "tick.json",
-            "--cron",
-            "nonsense",
-            "-i",
-            "word=x",
-        ],
-        vec!["schedule", "create", "tick.json", "--every", "1s"],
-        vec!["schedule", "create", "--workflow", "wf_0", "--every", "1s"],
-        vec!["schedule", "create", "tick.json"],
+        "schedule create tick.json --cron nonsense -i word=x",
+        "schedule create tick.json --every 1s",
+        "schedule create tick.json --every soon -i word=x",
+        "schedule create tick.json -i word=x",
+        "schedule create --workflow wf_0 --every 1s",
+        "schedule create --every 1s",
+        "schedule pause sched_0",
+        "schedule delete sched_0",
     ] {
-        let _ = place.troupe(wrong).end().await.expect_code(2);
+        let _ = troupe(&place, wrong, 2).await;
     }
-    // What was refused has stored nothing.
-    let listed = place
-        .troupe(["workflow", "list"])
-        .end()
-        .await
-        .expect_code(0);
-    assert_eq!(listed.stdout.lines().count(), 1, "{listed}");
+    for list in ["workflow list", "schedule list"] {
+        assert_eq!(troupe(&place, list, 0).await.stdout, "");
+    }
 }
