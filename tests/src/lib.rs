@@ -5,6 +5,7 @@
 pub mod conformance;
 pub mod golden;
 pub mod journal;
+pub mod load;
 pub mod loopback;
 pub mod postgres;
 pub mod server;
