@@ -2,7 +2,7 @@
 //! written or done again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -14,16 +14,17 @@ use troupe_journal::{
 };
 use troupe_server::clock::{Clock as _, SystemClock};
 use troupe_server::driver::{
-    Attempt, AttemptEnd, Driver, Origin, Owned, Patience, Performer, Works,
+    Attempt, AttemptEnd, Driver, Ended, Origin, Output, Owned, Patience, Performer, Works,
 };
 use troupe_workflow::{
-    Definition, Event, EventKind, Execution, ExecutionId, Timestamp, WorkflowDigest,
+    Definition, Event, EventKind, Execution, ExecutionId, StepUsage, Timestamp, WorkflowDigest,
 };
 
-/// Loses the answer of the first append, and cannot be read after it, once.
+/// Loses the answer of one append, and cannot be read after it, once.
 struct Forgetful {
     inner: MemoryJournal,
-    has_lost: AtomicBool,
+    /// Appends until the one whose answer is lost.
+    left: AtomicUsize,
     is_away: AtomicBool,
 }
 
@@ -31,7 +32,7 @@ impl Journal for Forgetful {
     fn append<'a>(&'a self, append: Append<'a>) -> Writing<'a, u64> {
         async move {
             let done = self.inner.append(append).await;
-            if self.has_lost.swap(true, Ordering::Relaxed) {
+            if self.left.fetch_sub(1, Ordering::Relaxed) != 1 {
                 return done;
             }
             self.is_away.store(true, Ordering::Relaxed);
@@ -115,27 +116,40 @@ impl Journal for Forgetful {
     }
 }
 
-/// Has nothing to do.
-struct Nobody;
+/// Says the same to every question.
+struct Parrot;
 
-impl Performer for Nobody {
-    fn perform(&self, _: Attempt) -> BoxFuture<'static, AttemptEnd> {
-        std::future::pending().boxed()
+impl Performer for Parrot {
+    fn perform(&self, attempt: Attempt) -> BoxFuture<'static, AttemptEnd> {
+        let said = Output {
+            value: json!("so it is"),
+            text: None,
+        };
+        let end = AttemptEnd {
+            path: attempt.start.path,
+            attempt: attempt.start.attempt,
+            result: Ok(Ended::Output(said)),
+            usage: StepUsage::default(),
+        };
+        std::future::ready(end).boxed()
     }
 }
 
-/// Drives a document with these steps, whose first append is the one of which nobody hears, and returns its status and
+/// Drives a document with these steps, of whose appends one is not heard of, counted from 1, and returns its status and
 /// the kinds of its events.
-async fn driven(steps: &Value) -> (&'static str, Vec<Value>) {
+async fn driven(steps: &Value, lost: usize) -> (&'static str, Vec<Value>) {
     let document = json!({
         "name": "Forgotten",
-        "agents": [{ "id": "editor", "type": "human", "assignees": ["ann@example.com"] }],
+        "agents": [
+            { "id": "editor", "type": "human", "assignees": ["ann@example.com"] },
+            { "id": "writer", "type": "llm", "model": "any" },
+        ],
         "steps": steps,
     });
     let definition = Arc::new(Definition::compile(&document).expect("a sound document"));
     let journal: Arc<dyn Journal> = Arc::new(Forgetful {
         inner: MemoryJournal::new("driver"),
-        has_lost: AtomicBool::new(false),
+        left: AtomicUsize::new(lost),
         is_away: AtomicBool::new(false),
     });
     let id = ExecutionId::from_parts(1, 1);
@@ -169,7 +183,7 @@ async fn driven(steps: &Value) -> (&'static str, Vec<Value>) {
     let works = Works {
         journal: Arc::clone(&journal),
         clock: Arc::new(SystemClock),
-        performer: Arc::new(Nobody),
+        performer: Arc::new(Parrot),
     };
     let owned = Owned {
         execution,
@@ -194,7 +208,7 @@ fn count(kinds: &[Value], kind: &str) -> usize {
 
 #[tokio::test]
 async fn an_end_that_was_written_is_found() {
-    let (status, kinds) = driven(&json!([{ "id": "one", "set": 1 }])).await;
+    let (status, kinds) = driven(&json!([{ "id": "one", "set": 1 }]), 1).await;
     assert_eq!(status, "completed");
     assert_eq!(count(&kinds, "execution_completed"), 1, "{kinds:?}");
 }
@@ -202,7 +216,20 @@ async fn an_end_that_was_written_is_found() {
 #[tokio::test]
 async fn a_question_that_was_written_is_not_asked_again() {
     let steps = json!([{ "id": "review", "agent": "editor", "action": "review", "input": "this" }]);
-    let (status, kinds) = driven(&steps).await;
+    let (status, kinds) = driven(&steps, 1).await;
     assert_eq!(status, "waiting_approval");
     assert_eq!(count(&kinds, "approval_requested"), 1, "{kinds:?}");
+}
+
+#[tokio::test]
+async fn a_result_that_was_written_is_not_recorded_again() {
+    let step =
+        |id: &str| json!({ "id": id, "agent": "writer", "action": "write", "input": "this" });
+    let steps = json!([step("first"), step("second")]);
+    for lost in 1..=3 {
+        let (status, kinds) = driven(&steps, lost).await;
+        assert_eq!(status, "completed");
+        assert_eq!(count(&kinds, "step_started"), 2, "{lost}: {kinds:?}");
+        assert_eq!(count(&kinds, "step_completed"), 2, "{lost}: {kinds:?}");
+    }
 }
