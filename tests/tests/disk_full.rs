@@ -40,6 +40,22 @@ fn is_root() -> bool {
     id.is_ok_and(|id| id.stdout.trim_ascii() == b"0")
 }
 
+/// What can be read is read while nothing can be written.
+async fn still_answers(server: &Server, taken: &[String]) {
+    let unready = until(async || (server.get("/readyz").await.status == 503).then_some(()));
+    assert!(unready.await.is_some(), "it says that it takes no work");
+    server.get("/healthz").await.expect(200);
+    let list = server.get(EXECUTIONS).await.expect(200);
+    assert_eq!(
+        list["data"].as_array().map(Vec::len),
+        Some(taken.len().min(20)),
+        "{list:#}"
+    );
+    for id in taken {
+        assert_ne!(server.execution(id).await["status"], "failed");
+    }
+}
+
 #[tokio::test]
 async fn a_full_disk_loses_nothing() {
     let loopback = Loopback::start().await;
@@ -87,18 +103,7 @@ async fn a_full_disk_loses_nothing() {
         "{refused}"
     );
     assert!(refused.header("retry-after").is_some(), "{refused}");
-    let unready = until(async || (server.get("/readyz").await.status == 503).then_some(()));
-    assert!(unready.await.is_some(), "it says that it takes no work");
-    server.get("/healthz").await.expect(200);
-    let list = server.get(EXECUTIONS).await.expect(200);
-    assert_eq!(
-        list["data"].as_array().map(Vec::len),
-        Some(taken.len().min(20)),
-        "{list:#}"
-    );
-    for id in &taken {
-        assert_ne!(server.execution(id).await["status"], "failed");
-    }
+    still_answers(&server, &taken).await;
     // Their answers come, and cannot be recorded.
     gate.open();
     let tries = until(async || server.said().contains("trying again").then_some(()));

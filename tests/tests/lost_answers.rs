@@ -17,7 +17,8 @@ use troupe_server::driver::{
     Attempt, AttemptEnd, Driver, Ended, Origin, Output, Owned, Patience, Performer, Works,
 };
 use troupe_workflow::{
-    Definition, Event, EventKind, Execution, ExecutionId, StepUsage, Timestamp, WorkflowDigest,
+    Definition, Event, EventKind, Execution, ExecutionId, Snapshot, StepUsage, Timestamp,
+    WorkflowDigest,
 };
 
 /// Loses the answer of one append, and cannot be read after it, once.
@@ -71,6 +72,21 @@ impl Journal for Forgetful {
     }
     fn beat(&self, now: Timestamp) -> Writing<'_, Beat> {
         self.inner.beat(now)
+    }
+    fn put_back(&self, documents: Vec<Document>, records: Vec<Record>) -> Writing<'_, ()> {
+        self.inner.put_back(documents, records)
+    }
+    fn ids(&self, after: Option<String>, limit: u32) -> Reading<'_, Vec<String>> {
+        self.inner.ids(after, limit)
+    }
+    fn snapshot(&self, id: ExecutionId) -> Reading<'_, Option<Snapshot>> {
+        self.inner.snapshot(id)
+    }
+    fn documents(&self, after: Option<WorkflowDigest>, limit: u32) -> Reading<'_, Vec<Document>> {
+        self.inner.documents(after, limit)
+    }
+    fn all_records(&self, after: Option<(String, String)>, limit: u32) -> Reading<'_, Vec<Record>> {
+        self.inner.all_records(after, limit)
     }
     fn delete(&self, id: ExecutionId) -> Writing<'_, bool> {
         self.inner.delete(id)

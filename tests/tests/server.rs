@@ -194,7 +194,7 @@ async fn lists_have_pages_and_filters() {
     let (newest, _, _) = found(format!("workflow_id={workflow}&limit=1")).await;
     assert_eq!(newest, ids[4..]);
     let (waiting, _, _) = found("status=waiting_approval".to_owned()).await;
-    assert_eq!(waiting, [waits.clone()]);
+    assert_eq!(waiting, std::slice::from_ref(&waits));
     let (both, _, _) = found("status=waiting_approval,completed".to_owned()).await;
     assert_eq!(both.len(), 6);
     let at = server.execution(&ids[2]).await["created_at"]
@@ -211,6 +211,18 @@ async fn lists_have_pages_and_filters() {
         after.contains(&waits) && !after.contains(&ids[0]),
         "{after:?}"
     );
+    refuses_wrong_filters(&server).await;
+    let workflows = server
+        .get(&format!("{WORKFLOWS}?limit=1"))
+        .await
+        .expect(200);
+    assert_eq!(
+        (&workflows["has_more"], id_of(&workflows["data"][0])),
+        (&json!(true), workflow)
+    );
+}
+
+async fn refuses_wrong_filters(server: &Server) {
     for wrong in [
         "limit=0",
         "limit=101",
@@ -224,14 +236,6 @@ async fn lists_have_pages_and_filters() {
         let refused = server.get(&format!("{EXECUTIONS}?{wrong}")).await;
         assert!(matches!(refused.status, 400 | 422), "{wrong}: {refused}");
     }
-    let workflows = server
-        .get(&format!("{WORKFLOWS}?limit=1"))
-        .await
-        .expect(200);
-    assert_eq!(
-        (&workflows["has_more"], id_of(&workflows["data"][0])),
-        (&json!(true), workflow)
-    );
 }
 
 #[tokio::test]
@@ -407,6 +411,28 @@ async fn an_execution_is_paused_retried_and_forked() {
     expect_error(&server.act(&id, "/fork", &nowhere).await, 422, "invalid");
 }
 
+async fn refuses_what_it_cannot_read(server: &Server) {
+    let put = server.post("/healthz", &json!({})).await;
+    expect_error(&put, 405, "method_not_allowed");
+    let untyped = server.send(Request::post_bytes(WORKFLOWS, "{}")).await;
+    expect_error(&untyped, 415, "unsupported_media_type");
+    let form = Request::post_bytes(WORKFLOWS, "a=b")
+        .header("content-type", "application/x-www-form-urlencoded");
+    expect_error(&server.send(form).await, 415, "unsupported_media_type");
+    let broken =
+        Request::post_bytes(WORKFLOWS, "{\"name\": ").header("content-type", "application/json");
+    expect_error(&server.send(broken).await, 400, "malformed");
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let deep = Request::post_bytes(WORKFLOWS, deep).header("content-type", "application/json");
+    expect_error(&server.send(deep).await, 400, "malformed");
+    let large = json!({ "workflow": question(), "inputs": topic(&"x".repeat(9 << 20)) });
+    expect_error(
+        &server.post("/v1/orchestrate/run", &large).await,
+        413,
+        "too_large",
+    );
+}
+
 #[tokio::test]
 async fn what_is_wrong_is_said() {
     let scene = Scene::new("").await;
@@ -427,26 +453,7 @@ async fn what_is_wrong_is_said() {
             "not_found",
         );
     }
-    let put = server.post("/healthz", &json!({})).await;
-    expect_error(&put, 405, "method_not_allowed");
-    let untyped = server.send(Request::post_bytes(WORKFLOWS, "{}")).await;
-    expect_error(&untyped, 415, "unsupported_media_type");
-    let form = Request::post_bytes(WORKFLOWS, "a=b")
-        .header("content-type", "application/x-www-form-urlencoded");
-    expect_error(&server.send(form).await, 415, "unsupported_media_type");
-    let broken =
-        Request::post_bytes(WORKFLOWS, "{\"name\": ").header("content-type", "application/json");
-    expect_error(&server.send(broken).await, 400, "malformed");
-    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    let deep = Request::post_bytes(WORKFLOWS, deep).header("content-type", "application/json");
-    expect_error(&server.send(deep).await, 400, "malformed");
-    let large = json!({ "workflow": question(), "inputs": topic(&"x".repeat(9 << 20)) });
-    expect_error(
-        &server.post("/v1/orchestrate/run", &large).await,
-        413,
-        "too_large",
-    );
-
+    refuses_what_it_cannot_read(&server).await;
     let mut wrong = article();
     wrong["steps"][0]["agent"] = json!("nobody");
     wrong["agents"][1]["type"] = json!("robot");

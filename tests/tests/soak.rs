@@ -39,7 +39,6 @@ async fn killed_again_and_again_it_ends_the_same() {
     println!("TROUPE_SOAK_SEED={seed}");
     let mut chance = Chance(seed);
     let seconds = variable("TROUPE_SOAK_SECONDS").unwrap_or(SECONDS);
-    #[expect(clippy::disallowed_methods, reason = "a soak goes by the clock")]
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut kills = 0;
     loop {
