@@ -506,11 +506,10 @@ impl Node {
     async fn keep_house(self: Arc<Self>) {
         loop {
             match retention::run(&*self.journal, &self.retention, clock::now()).await {
-                Ok(removed) if removed.executions > 0 => tracing::info!(
-                    executions = removed.executions,
-                    "executions that ended long ago were removed"
-                ),
-                Ok(_) => {}
+                Ok(0) => {}
+                Ok(executions) => {
+                    tracing::info!(executions, "executions that ended long ago were removed");
+                }
                 Err(error) => tracing::warn!(
                     error = format!("{error:#}"),
                     "what has been kept long enough cannot be removed"

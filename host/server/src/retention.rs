@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use troupe_journal::{
-    AppendError, ExecutionRow, Journal, Listing, Order, RecordListing, RecordWrite,
-};
+use troupe_journal::{AppendError, ExecutionRow, Journal, Listing, Order, RecordWrite};
 use troupe_workflow::{ExecutionId, ExecutionStatus, Timestamp};
 
-use crate::api::idempotency;
 use crate::config::RetentionSection;
 
 /// The kind of the record that says when somebody has to tidy up again.
@@ -18,8 +15,6 @@ const ID: &str = "retention";
 const EVERY: Duration = Duration::from_secs(60);
 /// After each batch, so that others write in between.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Executions of one page.
-const PAGE: u32 = 200;
 const DAY: Duration = Duration::from_hours(24);
 
 /// The lock's body. The time is in here and not the record's own: what is due there wakes whoever works on executions.
@@ -28,14 +23,7 @@ struct Upkeep {
     next_at: Timestamp,
 }
 
-/// What was removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Removed {
-    pub(crate) executions: u64,
-    pub(crate) keys: u64,
-}
-
-/// Removes what has been kept long enough, where no other process did so within the last minute. To be called often.
+/// Removes what has been kept long enough, where no other process did so within the last minute. To be called often. Answers how many executions it removed.
 ///
 /// # Errors
 /// What the journal says.
@@ -43,15 +31,12 @@ pub(crate) async fn run(
     journal: &dyn Journal,
     retention: &RetentionSection,
     now: Timestamp,
-) -> anyhow::Result<Removed> {
+) -> anyhow::Result<u64> {
     if !has_work(journal, retention, now).await? || !take_turn(journal, now).await? {
-        return Ok(Removed::default());
+        return Ok(0);
     }
     let started = crate::clock::now();
-    let mut removed = Removed {
-        keys: remove_keys(journal, now).await?,
-        ..Removed::default()
-    };
+    let mut removed = 0;
     for (status, days) in retention.by_status() {
         let Some(days) = days else { continue };
         let kept_for = DAY.saturating_mul(days);
@@ -62,7 +47,7 @@ pub(crate) async fn run(
                 break;
             }
             for row in &page {
-                removed.executions += u64::from(journal.delete(row.id).await?);
+                removed += u64::from(journal.delete(row.id).await?);
             }
             if crate::clock::now().since(started) > EVERY {
                 return Ok(removed);
@@ -79,9 +64,6 @@ async fn has_work(
     retention: &RetentionSection,
     now: Timestamp,
 ) -> anyhow::Result<bool> {
-    if !journal.records(keys(now, 1)).await?.is_empty() {
-        return Ok(true);
-    }
     for (status, days) in retention.by_status() {
         let Some(days) = days else { continue };
         let mut old = Old::new(vec![status], before(now, DAY.saturating_mul(days)), 1);
@@ -90,16 +72,6 @@ async fn has_work(
         }
     }
     Ok(false)
-}
-
-/// Idempotency keys whose time is over.
-fn keys(now: Timestamp, limit: u32) -> RecordListing {
-    RecordListing {
-        kind: idempotency::KIND,
-        due: Some(now),
-        after: None,
-        limit,
-    }
 }
 
 /// Whether it is this process's turn.
@@ -130,30 +102,6 @@ async fn take_turn(journal: &dyn Journal, now: Timestamp) -> anyhow::Result<bool
         // Another was quicker; or nobody knows, and the next minute comes soon.
         Err(AppendError::Record { .. } | AppendError::Unknown { .. }) => Ok(false),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Removes those keys.
-async fn remove_keys(journal: &dyn Journal, now: Timestamp) -> anyhow::Result<u64> {
-    let mut removed = 0;
-    loop {
-        let page = journal.records(keys(now, PAGE)).await?;
-        if page.is_empty() {
-            return Ok(removed);
-        }
-        let count = u64::try_from(page.len()).unwrap_or(u64::MAX);
-        let writes = page.into_iter().map(|record| RecordWrite {
-            kind: idempotency::KIND,
-            id: record.id,
-            expected: record.version,
-            due_at: None,
-            body: None,
-        });
-        match journal.write(Vec::new(), writes.collect()).await {
-            Ok(()) => removed += count,
-            Err(AppendError::Record { .. }) => return Ok(removed),
-            Err(error) => return Err(error.into()),
-        }
     }
 }
 
