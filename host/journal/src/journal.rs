@@ -137,6 +137,12 @@ pub trait Journal: Send + Sync {
     /// sometimes late. Dropping it loses nothing.
     fn changed(&self) -> BoxFuture<'_, ()>;
 
+    /// Empties what the database keeps beside its tables of what was deleted, as far as that is this side's to do.
+    /// False: others are using it; the next time may do it.
+    fn sweep(&self) -> Writing<'_, bool> {
+        Box::pin(async { Ok(true) })
+    }
+
     /// Every event of an execution.
     ///
     /// # Errors

@@ -270,6 +270,14 @@ impl Journal for SqliteJournal {
         self.read(move |connection| record::list(connection, &listing))
     }
 
+    fn sweep(&self) -> Writing<'_, bool> {
+        let folder = self.nodes.parent().unwrap_or(Path::new("")).to_owned();
+        Box::pin(async move {
+            let swept = tokio::task::spawn_blocking(move || inspect::empty_log(&folder)).await;
+            Ok(swept.map_err(|_ended| AppendError::Closed)??)
+        })
+    }
+
     fn ids(&self, after: Option<String>, limit: u32) -> Reading<'_, Vec<String>> {
         self.read(move |connection| whole::ids(connection, after.as_deref(), limit))
     }

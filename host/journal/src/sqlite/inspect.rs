@@ -156,6 +156,19 @@ impl SqliteJournal {
     }
 }
 
+/// Writes the log into the file and cuts it to nothing: pages from before a deletion are still in it. On a connection of
+/// its own, so that nobody waits for it; false: others are reading what is in the log.
+pub(super) fn empty_log(folder: &Path) -> rusqlite::Result<bool> {
+    /// While it waits for readers, writers wait for it.
+    const WAIT_MAX: std::time::Duration = std::time::Duration::from_millis(500);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(SqliteJournal::file_in(folder), flags)?;
+    connection.busy_timeout(WAIT_MAX)?;
+    let is_busy: bool =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    Ok(!is_busy)
+}
+
 /// Rows that belong to something that is not there.
 fn orphans(connection: &Connection) -> Result<Vec<String>, ReadError> {
     let mut statement = connection.prepare("PRAGMA foreign_key_check")?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use troupe_journal::AppendError;
+use troupe_journal::{AppendError, Journal};
 use troupe_workflow::{ExecutionId, ExecutionStatus};
 
 use super::{CliError, Common, End, output};
@@ -44,7 +44,18 @@ pub(super) async fn delete(common: &Common, args: DeleteArgs) -> Result<End, Cli
             Err(error) => return Err(CliError::Host(error.into())),
         }
     }
+    sweep(&*journal).await?;
     Ok(End::Done)
+}
+
+/// Removes what is left of deleted executions outside of the tables.
+async fn sweep(journal: &dyn Journal) -> Result<(), CliError> {
+    if !journal.sweep().await.map_err(anyhow::Error::from)? {
+        output::note(
+            "the journal's log is in use, and may hold parts of what was deleted until it is written anew",
+        );
+    }
+    Ok(())
 }
 
 pub(super) async fn prune(common: &Common, args: PruneArgs) -> Result<End, CliError> {
@@ -71,6 +82,9 @@ pub(super) async fn prune(common: &Common, args: PruneArgs) -> Result<End, CliEr
                 count += u64::from(deleted.map_err(anyhow::Error::from)?);
             }
         }
+    }
+    if !args.dry_run && count > 0 {
+        sweep(&*journal).await?;
     }
     let done = if args.dry_run {
         "would be deleted"
@@ -103,7 +117,7 @@ fn parse_age(text: &str) -> Result<Duration, String> {
         Some('s') => 1,
         _ => return Err(wrong()),
     };
-    let number: u64 = number.parse().map_err(|_wrong| wrong())?;
+    let number: u64 = number.parse().map_err(|_unparsed| wrong())?;
     let seconds = number.checked_mul(seconds).ok_or_else(wrong)?;
     Ok(Duration::from_secs(seconds))
 }
