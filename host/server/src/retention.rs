@@ -55,7 +55,7 @@ pub(crate) async fn run(
             tokio::time::sleep(PAUSE).await;
         }
     }
-    if removed.executions > 0 && !journal.sweep().await? {
+    if removed > 0 && !journal.sweep().await? {
         tracing::debug!("the journal's log is in use, and is emptied later");
     }
     Ok(removed)
