@@ -138,7 +138,7 @@ async fn what_comes_back_to_a_stalled_process_is_done_once() {
 async fn a_database_that_fails_again_and_again_loses_nothing() {
     let mut postgres = Postgres::start();
     let database = postgres.database();
-    let scene = Scene::new(Some(database.clone()), 100, "").await;
+    let scene = Scene::new(Some(database.clone()), 200, "").await;
     let servers = [
         Server::start(scene.place.serve()).await,
         Server::start(scene.place.serve()).await,
@@ -149,7 +149,8 @@ async fn a_database_that_fails_again_and_again_loses_nothing() {
         move || {
             let mut count = 0;
             while !is_done.load(Ordering::Relaxed) && count < 10 {
-                std::thread::sleep(Duration::from_millis(1_500));
+                // Short against the load, which stands still while there is no database.
+                std::thread::sleep(Duration::from_millis(500));
                 if count % 2 == 0 {
                     postgres.stop_immediate();
                     postgres.start_again();

@@ -96,6 +96,24 @@ impl ApiError {
         error
     }
 
+    /// The same, where what has the faults is a part of the body.
+    pub(super) fn within(mut self, part: &str) -> Self {
+        let inside = |pointer: &str| format!("{part}{pointer}");
+        self.0.param = self.0.param.as_deref().map(inside);
+        for detail in self
+            .0
+            .details
+            .iter_mut()
+            .filter_map(Value::as_array_mut)
+            .flatten()
+        {
+            if let Some(pointer) = detail["param"].as_str().map(inside) {
+                detail["param"] = Value::String(pointer);
+            }
+        }
+        self
+    }
+
     /// The word for errors of this status.
     fn kind(&self) -> &'static str {
         match self.0.status.as_u16() {

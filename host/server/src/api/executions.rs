@@ -156,7 +156,9 @@ pub(super) async fn run_document(
     if let Some(answer) = answered_earlier(&app, key.as_ref()).await? {
         return Ok(answer);
     }
-    let definition = workflows::compile(&app, &body.value.workflow).await?;
+    let definition = workflows::compile(&app, &body.value.workflow)
+        .await
+        .map_err(|error| error.within("/workflow"))?;
     let run = ToRun {
         definition: Arc::new(definition),
         workflow: None,
@@ -210,7 +212,7 @@ async fn start(app: &App, run: ToRun, key: Option<Key>) -> Result<Response, ApiE
     } = run;
     definition
         .check_inputs(&inputs)
-        .map_err(OperationError::Faults)?;
+        .map_err(|faults| ApiError::from(OperationError::Faults(faults)).within("/inputs"))?;
     app.node.check_room().await.map_err(ApiError::from)?;
     let id = clock::new_execution_id();
     let records = records(key.as_ref(), id)?;

@@ -178,6 +178,8 @@ async fn salvage(common: &Common, file: Option<&Path>, folder: &Path) -> anyhow:
     };
     let target = SqliteJournal::open(folder, open::node_name(), None)?;
     let saved = verify::save(&*journal, &target).await?;
+    // The file alone is whole then, for whoever moves it.
+    target.sweep().await?;
     drop(journal);
     for ending in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(folder.join(format!("salvage.db{ending}")));
