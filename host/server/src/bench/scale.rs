@@ -28,7 +28,7 @@ pub(super) async fn waiting(bench: &Bench, count: usize) -> anyhow::Result<Value
         }))
     };
     // Long enough for all of them to be made; then they wake together.
-    let seconds = 20 + count / 400;
+    let seconds = 20 + count / 2_000;
     let until = clock::now().plus(Duration::from_secs(u64::try_from(seconds)?));
     let definition = wait(&until.to_string())?;
     let made = now();
