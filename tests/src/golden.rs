@@ -82,6 +82,10 @@ fn usage() -> StepUsage {
         fuel: 12_345,
         memory_bytes: 65_536,
         guest_ms: 7,
+        output_bytes: 11,
+        log_bytes: 5,
+        host_calls: 2,
+        host_bytes: 300,
     }
 }
 

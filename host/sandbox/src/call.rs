@@ -20,10 +20,11 @@ use crate::bindings::interpreter::exports::troupe::agent::interpreter::Program a
 use crate::cache::CompiledCache;
 use crate::cancel::CancelFlag;
 use crate::capability::log::LogState;
-use crate::capability::{Grants, HostCallCount};
+use crate::capability::{Grants, HostBytes, HostCallCount};
 use crate::component::{Component, ComponentKind, Exports, Loader, load_in_background};
 use crate::engine::{self, Allocation, Ticker};
 use crate::error::{LoadError, SandboxError, StartError};
+use crate::guest_memory::GuestMemory;
 use crate::host_calls::HostCalls;
 use crate::limits::{Limit, Limits, MemoryLimiter};
 use crate::outcome::{Outcome, Report, Usage};
@@ -53,15 +54,20 @@ pub struct SandboxConfig {
     /// How many calls may be under way at once; more wait for their turn. Each reserves address space, and
     /// holds memory while its guest runs or waits for the host.
     pub calls_max: u32,
+    /// Memory of all guests together, in bytes: linear memories and tables. A guest that needs more than is left waits
+    /// until others have ended. Protects the machine.
+    pub guest_memory_bytes_max: u64,
 }
 
 impl SandboxConfig {
-    /// Keeps compiled components in `cache_dir`, accepts components of 64 MiB, and makes 256 calls at once.
+    /// Keeps compiled components in `cache_dir`, accepts components of 64 MiB, makes 256 calls at once, and gives all
+    /// guests together 4 GiB of memory.
     pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
         SandboxConfig {
             cache_dir: cache_dir.into(),
             component_bytes_max: 64 << 20,
             calls_max: 256,
+            guest_memory_bytes_max: 4 << 30,
         }
     }
 }
@@ -131,6 +137,7 @@ struct Shared {
     loader: Arc<Loader>,
     ticker: Ticker,
     calls: Semaphore,
+    memory: GuestMemory,
     allocation: Allocation,
 }
 
@@ -157,6 +164,7 @@ impl Sandbox {
             calls: Semaphore::new(
                 usize::try_from(config.calls_max).unwrap_or(Semaphore::MAX_PERMITS),
             ),
+            memory: GuestMemory::new(config.guest_memory_bytes_max),
             allocation,
         };
         Ok(Sandbox {
@@ -283,9 +291,14 @@ impl Sandbox {
             limits.fuel.saturating_sub(fuel_left.unwrap_or(0)),
         );
         let [stdout, stderr] = store.data().output.captured();
+        let output_bytes = match &outcome {
+            Outcome::Returned(result) => u64::try_from(result.len()).unwrap_or(u64::MAX),
+            _ => 0,
+        };
         Ok(Report {
             outcome,
             usage: Usage {
+                output_bytes,
                 stdout_bytes: stdout.bytes_total,
                 stderr_bytes: stderr.bytes_total,
                 ..usage
@@ -311,7 +324,7 @@ impl Sandbox {
         let state = State {
             wasi: wasi::context(&output, &clock, &seed),
             table: wasi::resource_table(),
-            memory: MemoryLimiter::new(limits.memory_bytes_max),
+            memory: MemoryLimiter::new(&limits, &self.shared.memory),
             time,
             clock,
             timers: BTreeMap::new(),
@@ -321,11 +334,12 @@ impl Sandbox {
             grants,
             host,
             host_calls: HostCallCount::new(limits.host_calls_max),
+            host_bytes: HostBytes::new(limits.host_bytes_max),
             log: LogState::new(limits.log_bytes_max),
             fuel_owed: 0,
         };
         let mut store = Store::new(&self.shared.loader.engine, state);
-        store.limiter(|state| &mut state.memory);
+        store.limiter_async(|state| &mut state.memory);
         store.set_fuel(limits.fuel).map_err(SandboxError::Engine)?;
         let handed =
             HANDED_BYTES_MAX.max(limits.output_bytes_max.saturating_add(HANDED_BYTES_ROOM));
@@ -362,6 +376,7 @@ fn usage(state: &State, fuel: u64) -> Usage {
         memory_bytes_peak: state.memory.bytes_peak(),
         duration: state.time.total(),
         host_calls: state.host_calls.total(),
+        host_bytes: state.host_bytes.total(),
         log_bytes: state.log.bytes,
         log_lines_dropped: state.log.lines_dropped,
         ..Usage::default()

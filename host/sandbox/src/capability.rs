@@ -13,7 +13,7 @@ pub(crate) mod tools;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use crate::host_calls::{BudgetKind, Denial, Error};
+use crate::host_calls::{BudgetKind, Denial, Error, HostFuture};
 use crate::limits::Limit;
 use crate::state::{State, Stop};
 
@@ -178,7 +178,11 @@ fn charge_call(
     store: &mut StoreContextMut<'_, State>,
     request: &impl TextBytes,
 ) -> wasmtime::Result<()> {
-    charge(store, HOST_CALL_FUEL.saturating_add(length(request)))
+    let bytes = length(request);
+    let state = store.data_mut();
+    state.memory.goes_on();
+    state.host_bytes.count(bytes)?;
+    charge(store, HOST_CALL_FUEL.saturating_add(bytes))
 }
 
 /// Takes fuel for an answer, and replaces one that is too large.
@@ -195,8 +199,39 @@ where
             "the answer has {bytes} bytes, at most {ANSWER_BYTES_MAX} can be handed over; ask for less"
         ))));
     }
-    charge(store, length(&answer))?;
+    let bytes = length(&answer);
+    store.data_mut().host_bytes.count(bytes)?;
+    charge(store, bytes)?;
     Ok(answer)
+}
+
+/// The bytes that passed between a guest and the host, which [`crate::Limits::host_bytes_max`] limits.
+#[derive(Debug)]
+pub(crate) struct HostBytes {
+    passed: u64,
+    passed_max: u64,
+}
+
+impl HostBytes {
+    pub(crate) fn new(passed_max: u64) -> Self {
+        HostBytes {
+            passed: 0,
+            passed_max,
+        }
+    }
+
+    /// All that passed, in bytes.
+    pub(crate) fn total(&self) -> u64 {
+        self.passed
+    }
+
+    fn count(&mut self, bytes: u64) -> wasmtime::Result<()> {
+        self.passed = self.passed.saturating_add(bytes);
+        if self.passed > self.passed_max {
+            return Err(Stop(Limit::HostBytes).into());
+        }
+        Ok(())
+    }
 }
 
 fn length(value: &impl TextBytes) -> u64 {
@@ -235,33 +270,58 @@ fn not_available(capability: &str) -> Error {
     ))
 }
 
-/// Sends those requests on that pass `check`, and puts the answers of all in the order of the requests.
-async fn ask_many<Q, A>(
+/// Requests of one call that are under way at the same time. Protects the host from a guest that asks for a thousand
+/// answers of the largest size at once.
+const ASKED_AT_ONCE: usize = 16;
+
+/// Sends those requests on that pass `check`, and puts the answers of all in the order of the requests. Once the answers
+/// together are as large as one may be, the requests that remain are not made.
+async fn ask_many<'a, Q, A>(
     requests: Vec<Q>,
     mut check: impl FnMut(Q) -> wasmtime::Result<Result<Q, Error>>,
-    ask: impl AsyncFnOnce(Vec<Q>) -> Vec<Result<A, Error>>,
-) -> wasmtime::Result<Vec<Result<A, Error>>> {
-    let mut refusals = Vec::with_capacity(requests.len());
+    ask: impl Fn(Vec<Q>) -> HostFuture<'a, Vec<Result<A, Error>>>,
+) -> wasmtime::Result<Vec<Result<A, Error>>>
+where
+    Result<A, Error>: TextBytes,
+{
+    let mut answers = Vec::with_capacity(requests.len());
     let mut admitted = Vec::new();
     for request in requests {
         match check(request)? {
             Ok(request) => {
-                admitted.push(request);
-                refusals.push(None);
+                admitted.push((answers.len(), request));
+                answers.push(None);
             }
-            Err(error) => refusals.push(Some(error)),
+            Err(refusal) => answers.push(Some(Err(refusal))),
         }
     }
-    let mut answers = if admitted.is_empty() {
-        Vec::new()
-    } else {
-        ask(admitted).await
+    let (mut bytes, mut admitted) = (0, admitted.into_iter());
+    while bytes <= ANSWER_BYTES_MAX {
+        let (places, asked): (Vec<usize>, Vec<Q>) = admitted.by_ref().take(ASKED_AT_ONCE).unzip();
+        if asked.is_empty() {
+            break;
+        }
+        for (place, answer) in places.into_iter().zip(ask(asked).await) {
+            bytes = bytes.saturating_add(answer.text_bytes());
+            answers[place] = Some(if bytes > ANSWER_BYTES_MAX {
+                Err(too_large(bytes))
+            } else {
+                answer
+            });
+        }
     }
-    .into_iter();
+    for (place, _not_made) in admitted {
+        answers[place] = Some(Err(too_large(bytes)));
+    }
     // Where the host gave fewer answers than there were requests, nobody knows how the others ended.
-    let answers = refusals.into_iter().map(|refusal| match refusal {
-        Some(error) => Err(error),
-        None => answers.next().unwrap_or(Err(Error::Interrupted)),
-    });
-    Ok(answers.collect())
+    Ok(answers
+        .into_iter()
+        .map(|answer| answer.unwrap_or(Err(Error::Interrupted)))
+        .collect())
+}
+
+fn too_large(bytes: usize) -> Error {
+    Error::Unavailable(format!(
+        "the answers have {bytes} bytes, at most {ANSWER_BYTES_MAX} can be handed over at once; ask for less"
+    ))
 }

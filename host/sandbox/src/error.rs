@@ -101,6 +101,17 @@ pub enum SandboxError {
     /// No instance could be made: the machine is short of memory or slots.
     #[error("no instance of the component could be made")]
     Instantiate(#[source] wasmtime::Error),
+    /// All guests together have no memory left, and this call was the youngest of those that waited for some.
+    #[error("{message}")]
+    Busy {
+        /// What happened, and what would help.
+        message: String,
+    },
+    /// The machine has no memory left.
+    #[error(
+        "the machine has no memory left for a guest; allow fewer calls at once, or lower `guest_memory_mb`"
+    )]
+    OutOfMemory(#[source] wasmtime::Error),
     /// Our code, or the code behind [`crate::HostCalls`], panicked. The process goes on, the call is lost.
     #[error("the host panicked during the call: {message}")]
     Panicked {
@@ -116,7 +127,9 @@ impl SandboxError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            SandboxError::Instantiate(_) => true,
+            SandboxError::Instantiate(_)
+            | SandboxError::Busy { .. }
+            | SandboxError::OutOfMemory(_) => true,
             SandboxError::WrongKind { .. }
             | SandboxError::Panicked { .. }
             | SandboxError::Engine(_) => false,

@@ -1,10 +1,14 @@
 //! What one call may use, and the part of it that wasmtime asks us about: memories, tables, instances.
+//! What all calls have together is in `guest_memory.rs`.
 //! Fuel and time are enforced in `call.rs`, output in `wasi/output.rs`, host calls in `capability.rs`.
 
 use std::fmt;
 use std::time::Duration;
 
-use wasmtime::ResourceLimiter;
+use wasmtime::ResourceLimiterAsync;
+use wasmtime_wasi::async_trait;
+
+use crate::guest_memory::{GuestMemory, Share};
 
 /// What one call of a guest may use. There is no default: the operator's file or [`Limits::STANDARD`] decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,12 @@ pub struct Limits {
     /// `complete-many` counts once for each request. `budget` may be read as often again. Protects services and the
     /// journal.
     pub host_calls_max: u32,
+    /// Bytes of all that passes between the guest and the host in these calls, questions and answers together. Protects
+    /// the journal and the host's memory.
+    pub host_bytes_max: u64,
+    /// Core instances that the component is made of, at most 64. Protects the host's memory from a component that is
+    /// nothing but instances.
+    pub instances_max: u32,
 }
 
 impl Limits {
@@ -38,6 +48,8 @@ impl Limits {
         output_bytes_max: 1 << 20,
         log_bytes_max: 256 << 10,
         host_calls_max: 1_000,
+        host_bytes_max: 64 << 20,
+        instances_max: INSTANCES_MAX,
     };
 }
 
@@ -54,6 +66,10 @@ pub enum Limit {
     Output,
     /// [`Limits::host_calls_max`].
     HostCalls,
+    /// [`Limits::host_bytes_max`].
+    HostBytes,
+    /// [`Limits::instances_max`], or more memories or tables than any component may have.
+    Instances,
 }
 
 impl Limit {
@@ -65,6 +81,8 @@ impl Limit {
             Limit::Time => "limit_time",
             Limit::Output => "limit_output",
             Limit::HostCalls => "limit_host_calls",
+            Limit::HostBytes => "limit_host_bytes",
+            Limit::Instances => "limit_instances",
         }
     }
 }
@@ -87,12 +105,18 @@ impl fmt::Display for Limit {
             Limit::HostCalls => {
                 "the agent called the host more often than it may; raise `host_calls` in its `limits`"
             }
+            Limit::HostBytes => {
+                "the agent exchanged more bytes with the host than it may; ask for less, or raise `host_kb` in its `limits`"
+            }
+            Limit::Instances => {
+                "the component is made of more instances, memories or tables than it may be; build it of fewer \
+                 modules, or raise `instances` in its `limits`"
+            }
         })
     }
 }
 
-/// Core instances of one component. A Python component has about thirty; the cap protects the host's memory
-/// from a component that is nothing but instances.
+/// Core instances of one component, for which the pool of instances has room. A Python component has about thirty.
 pub(crate) const INSTANCES_MAX: u32 = 64;
 /// Linear memories of one component; toolchains make one or two.
 pub(crate) const MEMORIES_MAX: u32 = 2;
@@ -101,22 +125,41 @@ pub(crate) const TABLES_MAX: u32 = 8;
 /// What one table element costs the host.
 const TABLE_ELEMENT_BYTES: u64 = 8;
 
-/// Keeps the sum over all memories and tables of a store below the limit. (wasmtime's own `StoreLimits`
-/// limits each memory by itself, so that fifty memories would get fifty times as much.)
+/// Keeps the sum over all memories and tables of a store below the limit, and takes it from what all guests have
+/// together. (wasmtime's own `StoreLimits` limits each memory by itself, so that fifty memories would get fifty times
+/// as much.)
+///
+/// What was granted and then failed for another reason stays counted: wasmtime reports some failures that it never
+/// asked about in the same way, and a guest could have memory forgotten by provoking those.
 pub(crate) struct MemoryLimiter {
     bytes_max: u64,
     bytes: u64,
     bytes_peak: u64,
-    refused: bool,
+    instances_max: u32,
+    share: Share,
+    refused: Refused,
+}
+
+/// What a guest was told that asked for more memory than it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It never asked for too much.
+    Never,
+    /// It was refused, and went on: it got a smaller piece afterwards, or asked the host for something else.
+    Before,
+    /// It was refused, and has done nothing since that would show that it can live with that.
+    Now,
 }
 
 impl MemoryLimiter {
-    pub(crate) fn new(bytes_max: u64) -> Self {
+    pub(crate) fn new(limits: &Limits, memory: &GuestMemory) -> Self {
         MemoryLimiter {
-            bytes_max,
+            bytes_max: limits.memory_bytes_max.min(memory.bytes_max()),
             bytes: 0,
             bytes_peak: 0,
-            refused: false,
+            instances_max: limits.instances_max.min(INSTANCES_MAX),
+            share: memory.enter(),
+            refused: Refused::Never,
         }
     }
 
@@ -125,21 +168,30 @@ impl MemoryLimiter {
         self.bytes_peak
     }
 
-    /// Whether the guest ever asked for more than it may have.
-    pub(crate) fn has_refused(&self) -> bool {
+    /// Whether the guest asked for more than it may have.
+    pub(crate) fn refused(&self) -> Refused {
         self.refused
     }
 
-    fn grow(&mut self, more: u64) -> bool {
+    /// The guest goes on with other things.
+    pub(crate) fn goes_on(&mut self) {
+        if self.refused == Refused::Now {
+            self.refused = Refused::Before;
+        }
+    }
+
+    async fn grow(&mut self, more: u64) -> wasmtime::Result<bool> {
         match self.bytes.checked_add(more) {
             Some(bytes) if bytes <= self.bytes_max => {
+                self.share.take(more).await?;
                 self.bytes = bytes;
                 self.bytes_peak = self.bytes_peak.max(bytes);
-                true
+                self.goes_on();
+                Ok(true)
             }
             _ => {
-                self.refused = true;
-                false
+                self.refused = Refused::Now;
+                Ok(false)
             }
         }
     }
@@ -149,8 +201,9 @@ fn difference(desired: usize, current: usize) -> u64 {
     u64::try_from(desired.saturating_sub(current)).unwrap_or(u64::MAX)
 }
 
-impl ResourceLimiter for MemoryLimiter {
-    fn memory_growing(
+#[async_trait]
+impl ResourceLimiterAsync for MemoryLimiter {
+    async fn memory_growing(
         &mut self,
         current: usize,
         desired: usize,
@@ -159,10 +212,10 @@ impl ResourceLimiter for MemoryLimiter {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        Ok(self.grow(difference(desired, current)))
+        self.grow(difference(desired, current)).await
     }
 
-    fn table_growing(
+    async fn table_growing(
         &mut self,
         current: usize,
         desired: usize,
@@ -171,11 +224,12 @@ impl ResourceLimiter for MemoryLimiter {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        Ok(self.grow(difference(desired, current).saturating_mul(TABLE_ELEMENT_BYTES)))
+        self.grow(difference(desired, current).saturating_mul(TABLE_ELEMENT_BYTES))
+            .await
     }
 
     fn instances(&self) -> usize {
-        INSTANCES_MAX as usize
+        self.instances_max as usize
     }
 
     fn tables(&self) -> usize {
@@ -191,36 +245,72 @@ impl ResourceLimiter for MemoryLimiter {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_sum_over_all_memories_is_limited() {
-        let mut limiter = MemoryLimiter::new(100);
-        assert!(limiter.memory_growing(0, 60, None).expect("never fails"));
-        assert!(!limiter.memory_growing(0, 60, None).expect("never fails"));
-        assert!(limiter.memory_growing(60, 100, None).expect("never fails"));
-        assert!(!limiter.table_growing(0, 1, None).expect("never fails"));
+    fn limiter(bytes_max: u64, all: u64) -> MemoryLimiter {
+        let limits = Limits {
+            memory_bytes_max: bytes_max,
+            ..Limits::STANDARD
+        };
+        MemoryLimiter::new(&limits, &GuestMemory::new(all))
+    }
+
+    #[tokio::test]
+    async fn the_sum_over_all_memories_is_limited() {
+        let mut limiter = limiter(100, 1_000);
+        assert!(
+            limiter
+                .memory_growing(0, 60, None)
+                .await
+                .expect("an answer")
+        );
+        assert!(
+            !limiter
+                .memory_growing(0, 60, None)
+                .await
+                .expect("an answer")
+        );
+        assert_eq!(limiter.refused(), Refused::Now);
+        assert!(
+            limiter
+                .memory_growing(60, 100, None)
+                .await
+                .expect("an answer")
+        );
+        assert_eq!(limiter.refused(), Refused::Before, "it got a smaller piece");
+        assert!(!limiter.table_growing(0, 1, None).await.expect("an answer"));
         assert_eq!(limiter.bytes_peak(), 100);
-        assert!(limiter.has_refused());
+        assert_eq!(limiter.refused(), Refused::Now);
     }
 
-    #[test]
-    fn a_memorys_own_maximum_is_no_refusal_of_ours() {
-        let mut limiter = MemoryLimiter::new(100);
+    #[tokio::test]
+    async fn no_call_waits_for_more_than_there_is() {
+        let mut limiter = limiter(100, 50);
         assert!(
             !limiter
-                .memory_growing(0, 60, Some(50))
-                .expect("never fails")
+                .memory_growing(0, 60, None)
+                .await
+                .expect("an answer")
         );
-        assert!(!limiter.has_refused());
+        assert!(
+            limiter
+                .memory_growing(0, 50, None)
+                .await
+                .expect("an answer")
+        );
     }
 
-    #[test]
-    fn a_table_of_any_size_is_counted_without_overflow() {
-        let mut limiter = MemoryLimiter::new(u64::MAX - 1);
-        assert!(
-            !limiter
-                .table_growing(0, usize::MAX, None)
-                .expect("never fails")
-        );
+    #[tokio::test]
+    async fn a_memorys_own_maximum_is_no_refusal_of_ours() {
+        let mut limiter = limiter(100, 1_000);
+        let grown = limiter.memory_growing(0, 60, Some(50)).await;
+        assert!(!grown.expect("an answer"));
+        assert_eq!(limiter.refused(), Refused::Never);
+    }
+
+    #[tokio::test]
+    async fn a_table_of_any_size_is_counted_without_overflow() {
+        let mut limiter = limiter(u64::MAX - 1, u64::MAX);
+        let grown = limiter.table_growing(0, usize::MAX, None).await;
+        assert!(!grown.expect("an answer"));
         assert_eq!(limiter.bytes_peak(), 0);
     }
 }

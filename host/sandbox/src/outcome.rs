@@ -105,6 +105,10 @@ pub struct Usage {
     pub duration: Duration,
     /// Calls of the host that [`crate::Limits::host_calls_max`] counts, refused ones included.
     pub host_calls: u32,
+    /// Bytes that passed in these calls, as [`crate::Limits::host_bytes_max`] counts them: questions and answers.
+    pub host_bytes: u64,
+    /// Bytes of the result.
+    pub output_bytes: u64,
     /// Bytes written to standard output, whether kept or not.
     pub stdout_bytes: u64,
     /// Bytes written to standard error, whether kept or not.

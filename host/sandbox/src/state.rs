@@ -8,7 +8,7 @@ use std::time::Duration;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
 use crate::capability::log::LogState;
-use crate::capability::{Grants, HostCallCount};
+use crate::capability::{Grants, HostBytes, HostCallCount};
 use crate::host_calls::HostCalls;
 use crate::limits::{Limit, MemoryLimiter};
 use crate::running_time::RunningTime;
@@ -31,6 +31,7 @@ pub(crate) struct State {
     pub(crate) grants: Grants,
     pub(crate) host: Arc<dyn HostCalls>,
     pub(crate) host_calls: HostCallCount,
+    pub(crate) host_bytes: HostBytes,
     pub(crate) log: LogState,
     /// Fuel for WASI calls that is not yet taken from the store: WASI's functions cannot reach it.
     /// It is taken when they return to the guest.

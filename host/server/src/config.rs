@@ -59,6 +59,8 @@ pub(crate) struct ServerSection {
     pub(crate) workflow_concurrency: Option<usize>,
     /// Calls of components at once in this process, fair between executions; further ones wait.
     pub(crate) guests: usize,
+    /// Memory of all components at work in this process, in MiB; who needs more waits until others have ended.
+    pub(crate) guest_memory_mb: u64,
     /// Executions that wait for somebody who works on them; further ones are refused.
     pub(crate) queue_max: u32,
     /// How long a process that ends waits for the steps that run, in milliseconds; then others take them up.
@@ -78,6 +80,7 @@ impl Default for ServerSection {
             concurrency: 64,
             workflow_concurrency: None,
             guests: 256,
+            guest_memory_mb: 4096,
             queue_max: 100_000,
             grace_ms: 30_000,
             lease_ms: 15_000,
@@ -190,6 +193,9 @@ pub(crate) struct LimitsConfig {
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) output_kb: Option<u64>,
     pub(crate) host_calls: Option<u32>,
+    pub(crate) host_kb: Option<u64>,
+    pub(crate) log_kb: Option<u64>,
+    pub(crate) instances: Option<u32>,
 }
 
 /// Where things lie on this machine.

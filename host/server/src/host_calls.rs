@@ -328,6 +328,8 @@ fn error_of(failure: &Failure) -> Error {
         | Code::LimitTime
         | Code::LimitOutput
         | Code::LimitHostCalls
+        | Code::LimitHostBytes
+        | Code::LimitInstances
         | Code::ConditionType
         | Code::TemplateFailed
         | Code::MaxIterations

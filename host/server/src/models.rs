@@ -34,7 +34,7 @@ const ROUTE_DEPTH_MAX: usize = 8;
 const CONCURRENCY: usize = 16;
 
 /// Whether real services are asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reach {
     Online,
     /// The built-in model and the document index answer for all.

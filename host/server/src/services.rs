@@ -21,9 +21,9 @@ use crate::sources::Sources;
 /// What one process has.
 pub(crate) struct Services {
     pub(crate) journal: Arc<dyn Journal>,
-    pub(crate) models: Models,
+    pub(crate) models: Arc<Models>,
     pub(crate) sources: Sources,
-    pub(crate) components: Components,
+    pub(crate) components: Arc<Components>,
     /// Ceilings for every agent.
     pub(crate) limits: Limits,
     /// Bounds the calls of components at once.
@@ -58,9 +58,9 @@ impl Services {
         let documents = outside.documents.as_deref();
         Ok(Self {
             journal,
-            models: Models::new(config, outside.reach, &client),
+            models: Arc::new(Models::new(config, outside.reach, &client)),
             sources: Sources::new(config, outside.reach, documents, &places.data, &client),
-            components: open_components(places)?,
+            components: Arc::new(open_components(config, places)?),
             limits: ceilings(&config.limits),
             guests: Gate::new(config.server.guests),
             fail_point: config.server.fail_point.clone(),
@@ -202,9 +202,16 @@ pub(crate) struct ServicesBySettings {
     journal: Arc<dyn Journal>,
     config: ServerConfig,
     places: Places,
-    opened: Mutex<BTreeMap<RunSettings, Arc<Services>>>,
-    /// One for all of them.
-    guests: Gate,
+    opened: Mutex<Opened>,
+}
+
+/// What was opened so far. What bounds how much is done at once is there once for all settings.
+#[derive(Default)]
+struct Opened {
+    by_settings: BTreeMap<RunSettings, Arc<Services>>,
+    /// Models by reach: no two differ in anything else.
+    models: BTreeMap<Reach, Arc<Models>>,
+    components: Option<(Arc<Components>, Gate)>,
 }
 
 /// Ways in which executions may be started at once: a folder of documents is one more.
@@ -213,7 +220,6 @@ const SETTINGS_MAX: usize = 64;
 impl ServicesBySettings {
     pub(crate) fn new(journal: Arc<dyn Journal>, config: ServerConfig, places: Places) -> Self {
         Self {
-            guests: Gate::new(config.server.guests),
             journal,
             config,
             places,
@@ -227,27 +233,56 @@ impl ServicesBySettings {
     /// A sandbox or a client that cannot be made.
     pub(crate) fn get(&self, settings: &RunSettings) -> anyhow::Result<Arc<Services>> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(services) = opened.get(settings) {
+        if let Some(services) = opened.by_settings.get(settings) {
             return Ok(Arc::clone(services));
         }
-        let outside = settings.outside();
-        let journal = Arc::clone(&self.journal);
-        let services = Services::new(journal, &self.config, &self.places, &outside)?;
-        let services = Arc::new(Services {
-            guests: self.guests.clone(),
-            ..services
-        });
-        if opened.len() >= SETTINGS_MAX {
-            opened.clear();
+        let services = Arc::new(self.open(&mut opened, &settings.outside())?);
+        if opened.by_settings.len() >= SETTINGS_MAX {
+            opened.by_settings.clear();
         }
-        opened.insert(settings.clone(), Arc::clone(&services));
+        opened
+            .by_settings
+            .insert(settings.clone(), Arc::clone(&services));
         Ok(services)
+    }
+
+    fn open(&self, opened: &mut Opened, outside: &Outside) -> anyhow::Result<Services> {
+        let (config, places) = (&self.config, &self.places);
+        let (components, guests) = match opened.components.take() {
+            Some(there) => there,
+            None => {
+                let components = open_components(config, places)?;
+                (Arc::new(components), Gate::new(config.server.guests))
+            }
+        };
+        opened.components = Some((Arc::clone(&components), guests.clone()));
+        let client = HttpClient::new(&HttpSettings::STANDARD)?;
+        let models = opened
+            .models
+            .entry(outside.reach)
+            .or_insert_with(|| Arc::new(Models::new(config, outside.reach, &client)));
+        let documents = outside.documents.as_deref();
+        Ok(Services {
+            journal: Arc::clone(&self.journal),
+            models: Arc::clone(models),
+            sources: Sources::new(config, outside.reach, documents, &places.data, &client),
+            components,
+            limits: ceilings(&config.limits),
+            guests,
+            fail_point: config.server.fail_point.clone(),
+        })
     }
 }
 
 /// The components alone, for commands that need no journal.
-pub(crate) fn open_components(places: &Places) -> anyhow::Result<Components> {
-    let sandbox = Sandbox::new(SandboxConfig::new(&places.cache))?;
+pub(crate) fn open_components(
+    config: &ServerConfig,
+    places: &Places,
+) -> anyhow::Result<Components> {
+    let sandbox = Sandbox::new(SandboxConfig {
+        guest_memory_bytes_max: config.server.guest_memory_mb.saturating_mul(1 << 20),
+        ..SandboxConfig::new(&places.cache)
+    })?;
     if let troupe_sandbox::Allocation::OnDemand { reason } = sandbox.allocation() {
         tracing::warn!(
             reason,
@@ -276,6 +311,12 @@ pub(crate) fn ceilings(config: &LimitsConfig) -> Limits {
             .output_kb
             .map_or(standard.output_bytes_max, |kb| kb.saturating_mul(1 << 10)),
         host_calls_max: config.host_calls.unwrap_or(standard.host_calls_max),
-        ..standard
+        host_bytes_max: config
+            .host_kb
+            .map_or(standard.host_bytes_max, |kb| kb.saturating_mul(1 << 10)),
+        log_bytes_max: config
+            .log_kb
+            .map_or(standard.log_bytes_max, |kb| kb.saturating_mul(1 << 10)),
+        instances_max: config.instances.unwrap_or(standard.instances_max),
     }
 }

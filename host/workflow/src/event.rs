@@ -381,4 +381,32 @@ pub struct StepUsage {
     /// The component's own running time.
     #[serde(default)]
     pub guest_ms: u64,
+    /// Bytes of the result.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub output_bytes: u64,
+    /// Bytes of log lines; those that did not fit are not in it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub log_bytes: u64,
+    /// Calls of the host by the component, as its limit counts them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub host_calls: u64,
+    /// Bytes that passed in these calls, questions and answers.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub host_bytes: u64,
+}
+
+impl StepUsage {
+    /// What both attempts used together: sums, and the larger peak.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            fuel: self.fuel.saturating_add(other.fuel),
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
+            guest_ms: self.guest_ms.saturating_add(other.guest_ms),
+            output_bytes: self.output_bytes.saturating_add(other.output_bytes),
+            log_bytes: self.log_bytes.saturating_add(other.log_bytes),
+            host_calls: self.host_calls.saturating_add(other.host_calls),
+            host_bytes: self.host_bytes.saturating_add(other.host_bytes),
+        }
+    }
 }

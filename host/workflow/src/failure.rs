@@ -34,6 +34,10 @@ pub enum Code {
     LimitOutput,
     /// A component called the host more often than it may.
     LimitHostCalls,
+    /// A component exchanged more with the host than it may.
+    LimitHostBytes,
+    /// A component is made of more parts than it may be.
+    LimitInstances,
     /// An answer was not what later steps need, or not what its schema says.
     OutputInvalid,
     /// A condition's outcome was neither true nor false.
@@ -76,6 +80,8 @@ impl Code {
             Self::LimitTime => "limit_time",
             Self::LimitOutput => "limit_output",
             Self::LimitHostCalls => "limit_host_calls",
+            Self::LimitHostBytes => "limit_host_bytes",
+            Self::LimitInstances => "limit_instances",
             Self::OutputInvalid => "output_invalid",
             Self::ConditionType => "condition_type",
             Self::TemplateFailed => "template_failed",

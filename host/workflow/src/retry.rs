@@ -49,6 +49,8 @@ impl RetryPolicy {
             | Code::LimitTime
             | Code::LimitOutput
             | Code::LimitHostCalls
+            | Code::LimitHostBytes
+            | Code::LimitInstances
             | Code::OutputInvalid
             | Code::ConditionType
             | Code::TemplateFailed

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-use wasmtime::WasmBacktrace;
+use wasmtime::{OutOfMemory, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::error::SandboxError;
-use crate::limits::{Limit, Limits, MemoryLimiter};
+use crate::guest_memory::Busy;
+use crate::json;
+use crate::limits::{Limit, Limits, MemoryLimiter, Refused};
 use crate::outcome::{Captured, Outcome, Report, Trap, TrapCode, Usage};
 use crate::state::Stop;
 
@@ -36,15 +37,27 @@ pub(super) fn outcome(
         Ok(Err(outcome)) => Ok(check_failure(outcome, limits)),
         Err(Failed::Instantiate(error)) => match stopped(&error, memory) {
             Some(outcome) => Ok(outcome),
-            None if memory.has_refused() || has_too_many_parts(&error) => {
-                Ok(Outcome::LimitHit(Limit::Memory))
-            }
-            None => Err(SandboxError::Instantiate(error)),
+            None if has_too_many_parts(&error) => Ok(Outcome::LimitHit(Limit::Instances)),
+            None if memory.refused() == Refused::Now => Ok(Outcome::LimitHit(Limit::Memory)),
+            None => Err(of_host(error).unwrap_or_else(SandboxError::Instantiate)),
         },
-        Err(Failed::Run(error)) => {
-            Ok(stopped(&error, memory).unwrap_or_else(|| invalid_data(&error)))
-        }
+        Err(Failed::Run(error)) => match stopped(&error, memory) {
+            Some(outcome) => Ok(outcome),
+            None => of_host(error).map_or_else(|error| Ok(invalid_data(&error)), Err),
+        },
     }
+}
+
+/// What the host lacked; gives the error back where it is about something else.
+fn of_host(error: wasmtime::Error) -> Result<SandboxError, wasmtime::Error> {
+    if let Some(busy) = error.downcast_ref::<Busy>() {
+        let message = busy.to_string();
+        return Ok(SandboxError::Busy { message });
+    }
+    if error.is::<OutOfMemory>() {
+        return Ok(SandboxError::OutOfMemory(error));
+    }
+    Err(error)
 }
 
 /// More instances, memories or tables than our limiter allows. wasmtime has no type for this error.
@@ -57,8 +70,8 @@ fn check_result(result: String, limits: &Limits) -> Outcome {
     if exceeds(result.len(), limits) {
         return Outcome::LimitHit(Limit::Output);
     }
-    match serde_json::from_str::<Value>(&result) {
-        Ok(_) => Outcome::Returned(result),
+    match json::check(&result) {
+        Ok(()) => Outcome::Returned(result),
         Err(error) => Outcome::InvalidResult(not_json("the result", &error)),
     }
 }
@@ -79,7 +92,7 @@ fn check_failure(outcome: Outcome, limits: &Limits) -> Outcome {
     }
     if let Outcome::Declined(failure) = &outcome
         && let Some(details) = &failure.details
-        && let Err(error) = serde_json::from_str::<Value>(details)
+        && let Err(error) = json::check(details)
     {
         let what = format!(
             "the agent failed with \"{}\", and the details of that failure",
@@ -116,8 +129,13 @@ fn stopped(error: &wasmtime::Error, memory: &MemoryLimiter) -> Option<Outcome> {
         wasmtime::Trap::OutOfFuel => Outcome::LimitHit(Limit::Fuel),
         wasmtime::Trap::Interrupt => Outcome::LimitHit(Limit::Time),
         // A program that gets no more memory usually gives up in just this way.
-        wasmtime::Trap::UnreachableCodeReached if memory.has_refused() => {
+        wasmtime::Trap::UnreachableCodeReached if memory.refused() == Refused::Now => {
             Outcome::LimitHit(Limit::Memory)
+        }
+        wasmtime::Trap::UnreachableCodeReached if memory.refused() == Refused::Before => {
+            let message =
+                format!("{trap} (the guest asked for more memory than it may have before)");
+            Outcome::Trapped(describe(TrapCode::Unreachable, message, error))
         }
         trap => Outcome::Trapped(describe(trap_code(*trap), trap.to_string(), error)),
     })
@@ -172,9 +190,15 @@ fn describe(code: TrapCode, message: String, error: &wasmtime::Error) -> Trap {
     }
 }
 
-/// The name as it stands in the component. It is the guest's text: cut, so that a report stays small.
+/// The name as it stands in the component, as Rust's source has it where it is Rust's. It is the guest's text: cut, so
+/// that a report stays small.
 fn function_name(name: &str) -> String {
     const NAME_CHARS_MAX: usize = 200;
+    const MANGLED_BYTES_MAX: usize = 4_096;
+    let name = match rustc_demangle::try_demangle(name) {
+        Ok(rust) if name.len() <= MANGLED_BYTES_MAX => format!("{rust:#}"),
+        _ => name.to_owned(),
+    };
     name.chars().take(NAME_CHARS_MAX).collect()
 }
 

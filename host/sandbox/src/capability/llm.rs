@@ -115,7 +115,7 @@ async fn complete_many(
     let answers = ask_many(
         requests,
         |request| store.data_mut().admit_completion(request),
-        async |requests| host.complete_many(requests).await,
+        |requests| host.complete_many(requests),
     )
     .await?;
     store.data().move_clock();

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use serde::de::IgnoredAny;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
@@ -61,7 +60,7 @@ fn line(level: Level, message: String, fields: Option<String>) -> LogLine {
 
 /// Whether a text is a JSON object, found without building one: its values may take many times its bytes.
 fn is_object(text: &str) -> bool {
-    text.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok()
+    text.trim_start().starts_with('{') && crate::json::check(text).is_ok()
 }
 
 async fn write(

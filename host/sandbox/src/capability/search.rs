@@ -103,7 +103,7 @@ async fn search_many(
     let answers = ask_many(
         queries,
         |query| store.data_mut().admit_search(query),
-        async |queries| host.search_many(queries).await,
+        |queries| host.search_many(queries),
     )
     .await?;
     store.data().move_clock();

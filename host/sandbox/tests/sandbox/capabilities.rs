@@ -451,6 +451,36 @@ async fn an_answer_that_is_too_large_is_not_handed_over() {
 }
 
 #[tokio::test]
+async fn answers_that_are_too_large_together_are_not_handed_over() {
+    let mut models = vec!["small"; 2];
+    models.extend(["long"; 18]);
+    let answers = ask("llm.complete-many", json!(models), granted()).await;
+    let answers = answers.as_array().expect("a list");
+    assert_eq!(answers.len(), models.len());
+    let is_refused = |answer: &&serde_json::Value| answer["unavailable"].is_string();
+    assert_eq!(
+        answers
+            .iter()
+            .take_while(|answer| answer["ok"].is_object())
+            .count(),
+        2
+    );
+    assert_eq!(answers.iter().filter(is_refused).count(), 18);
+}
+
+#[tokio::test]
+async fn bytes_that_pass_are_counted_and_limited() {
+    let report = report("llm.complete", json!("small"), granted()).await;
+    let passed = report.usage.host_bytes;
+    assert!((10..10_000).contains(&passed), "{passed}");
+    assert!(report.usage.output_bytes > 0);
+    let mut call = granted();
+    call.limits.host_bytes_max = passed - 1;
+    let report = self::report("llm.complete", json!("small"), call).await;
+    assert_eq!(report.outcome, Outcome::LimitHit(Limit::HostBytes));
+}
+
+#[tokio::test]
 async fn a_panic_of_the_host_ends_the_call_and_nothing_else() {
     let guest = crate::support::guest("ask").await;
     let ask = invocation("llm.complete", "\"panicking\"");

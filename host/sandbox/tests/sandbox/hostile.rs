@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use troupe_sandbox::{Limit, Outcome, TrapCode};
+use troupe_sandbox::{Limit, Outcome, Sandbox, SandboxConfig, TrapCode};
 
-use crate::support::{MEMORY, RUN, call, limited, run_wat};
+use crate::support::{MEMORY, RUN, agent_wasm, call, invocation, limited, run_wat, target};
 
 /// A guest whose `run` is this.
 fn body(code: &str) -> String {
@@ -102,6 +102,56 @@ async fn memory_that_does_not_grow_any_more_is_for_the_guest_to_handle() {
         outcome(&body(&format!("{grow} unreachable"))).await,
         Outcome::LimitHit(Limit::Memory)
     );
+}
+
+#[tokio::test]
+async fn a_trap_long_after_a_refused_allocation_is_a_trap() {
+    let module = body(
+        "(drop (memory.grow (i32.const 60000))) (drop (memory.grow (i32.const 1))) unreachable",
+    );
+    let Outcome::Trapped(trap) = outcome(&module).await else {
+        panic!("no trap")
+    };
+    assert_eq!(trap.code, TrapCode::Unreachable);
+    assert!(trap.message.contains("more memory than it may have"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn all_guests_together_have_a_ceiling_and_wait_for_their_share() {
+    let mut config = SandboxConfig::new(target().join("compiled"));
+    config.calls_max = 32;
+    config.guest_memory_bytes_max = 64 << 20;
+    let sandbox = Sandbox::new(config).expect("a sandbox");
+    // It takes 40 MiB and works for a while: no two of them fit at once.
+    let busy = "(drop (memory.grow (i32.const 640))) (loop (local.set 0 (i32.add (local.get 0) (i32.const 1)))
+        (br_if 0 (i32.lt_u (local.get 0) (i32.const 3000000))))";
+    let module = returning(4, "").replace(
+        "(i32.store8 (i32.const 16)",
+        &format!("{busy} (i32.store8 (i32.const 16)"),
+    );
+    let component = sandbox.load(agent_wasm(&module)).await.expect("a guest");
+    let calls = (0..12).map(|_| {
+        let (sandbox, component) = (sandbox.clone(), component.clone());
+        tokio::spawn(async move {
+            sandbox
+                .call_agent(&component, invocation("do", "null"), call())
+                .await
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        let report = call.await.expect("no panic").expect("the host is well");
+        assert_eq!(report.outcome, Outcome::Returned("null".to_owned()));
+    }
+    let larger = limited(|limits| limits.memory_bytes_max = 1 << 30);
+    let module =
+        body("(loop (br_if 0 (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable");
+    let component = sandbox.load(agent_wasm(&module)).await.expect("a guest");
+    let report = sandbox
+        .call_agent(&component, invocation("do", "null"), larger)
+        .await
+        .expect("the host is well");
+    assert_eq!(report.outcome, Outcome::LimitHit(Limit::Memory));
+    assert!(report.usage.memory_bytes_peak <= 64 << 20);
 }
 
 #[tokio::test]

@@ -72,8 +72,15 @@ pub(super) async fn run(
                 .await
         }
     };
-    let report = report
-        .map_err(|error| Failure::new(Code::Internal, format!("the sandbox failed: {error}")))?;
+    let report = report.map_err(|error| {
+        // What the host lacks now it may have later, and the answers so far are as good then.
+        let code = if error.is_retryable() {
+            Code::Overloaded
+        } else {
+            Code::Internal
+        };
+        Failure::new(code, format!("the sandbox failed: {error}"))
+    })?;
     *usage = usage_of(&report);
     log_output(attempt, agent, &report);
     match host.take_stop() {
@@ -199,7 +206,19 @@ fn within(ceiling: Limits, asked: &AskedLimits) -> Limits {
             .and_then(|count| u32::try_from(count).ok())
             .unwrap_or(u32::MAX)
             .min(ceiling.host_calls_max),
-        ..ceiling
+        host_bytes_max: asked
+            .host_kb
+            .map_or(u64::MAX, kilobytes)
+            .min(ceiling.host_bytes_max),
+        log_bytes_max: asked
+            .log_kb
+            .map_or(u64::MAX, kilobytes)
+            .min(ceiling.log_bytes_max),
+        instances_max: asked
+            .instances
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(u32::MAX)
+            .min(ceiling.instances_max),
     }
 }
 
@@ -217,6 +236,10 @@ fn usage_of(report: &Report) -> StepUsage {
         fuel: report.usage.fuel,
         memory_bytes: report.usage.memory_bytes_peak,
         guest_ms: u64::try_from(report.usage.duration.as_millis()).unwrap_or(u64::MAX),
+        output_bytes: report.usage.output_bytes,
+        log_bytes: report.usage.log_bytes,
+        host_calls: u64::from(report.usage.host_calls),
+        host_bytes: report.usage.host_bytes,
     }
 }
 
@@ -279,5 +302,7 @@ fn limit_code(limit: troupe_sandbox::Limit) -> Code {
         Limit::Time => Code::LimitTime,
         Limit::Output => Code::LimitOutput,
         Limit::HostCalls => Code::LimitHostCalls,
+        Limit::HostBytes => Code::LimitHostBytes,
+        Limit::Instances => Code::LimitInstances,
     }
 }

@@ -21,7 +21,7 @@ pub(super) enum ComponentCommand {
 
 pub(super) async fn run(common: &Common, command: ComponentCommand) -> Result<End, CliError> {
     let ComponentCommand::Compile { files } = command;
-    let components = open_components(&common.places()?)?;
+    let components = open_components(&common.config()?, &common.places()?)?;
     let count = u64::try_from(files.len()).unwrap_or(u64::MAX);
     let bar = ProgressBar::new(count).with_style(
         ProgressStyle::with_template("{spinner} compiling [{bar:24}] {pos}/{len} {msg}")

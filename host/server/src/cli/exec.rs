@@ -61,8 +61,9 @@ pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError
             "--input is no JSON: {error}; a text is written '\"like this\"'"
         ))
     })?;
-    let ceiling = ceilings(&common.config()?.limits);
-    let components = open_components(&common.places()?)?;
+    let config = common.config()?;
+    let ceiling = ceilings(&config.limits);
+    let components = open_components(&config, &common.places()?)?;
     let component = components.interpreter(language).await?;
     let filename = match args.file.file_name() {
         Some(name) if name != "-" => name.to_string_lossy().into_owned(),

@@ -146,9 +146,7 @@ impl StepState {
     }
 
     pub(super) fn add_usage(&mut self, usage: StepUsage) {
-        self.usage.fuel = self.usage.fuel.saturating_add(usage.fuel);
-        self.usage.guest_ms = self.usage.guest_ms.saturating_add(usage.guest_ms);
-        self.usage.memory_bytes = self.usage.memory_bytes.max(usage.memory_bytes);
+        self.usage = self.usage.plus(usage);
     }
 }
 

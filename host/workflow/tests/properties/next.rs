@@ -172,6 +172,7 @@ impl World {
             fuel: plan.fuel.min(fuel.unwrap_or_default()),
             memory_bytes: 7,
             guest_ms: 2,
+            ..StepUsage::default()
         };
         let text = plan.text;
         self.record(match result {

@@ -55,6 +55,9 @@ pub struct Limits {
     pub timeout: Option<Duration>,
     pub output_kb: Option<u64>,
     pub host_calls: Option<u64>,
+    pub host_kb: Option<u64>,
+    pub log_kb: Option<u64>,
+    pub instances: Option<u64>,
 }
 
 /// What a component asks to be given.
@@ -153,6 +156,9 @@ impl Limits {
             timeout: fields.millis("timeout_ms", Config::DELAY_MS_MAX, faults),
             output_kb: fields.count("output_kb", 1024 * 1024, faults),
             host_calls: fields.count("host_calls", 1_000_000, faults),
+            host_kb: fields.count("host_kb", 16 * 1024 * 1024, faults),
+            log_kb: fields.count("log_kb", 1024 * 1024, faults),
+            instances: fields.count("instances", 64, faults),
         };
         fields.finish(faults);
         limits

@@ -23,6 +23,15 @@ pub(super) struct Limits {
     /// Calls to the host.
     #[schemars(range(max = 1_000_000))]
     host_calls: Option<u64>,
+    /// Bytes of all calls to the host and their answers, in KiB.
+    #[schemars(range(max = 16_777_216))]
+    host_kb: Option<u64>,
+    /// Log lines, in KiB; more are dropped and counted.
+    #[schemars(range(max = 1_048_576))]
+    log_kb: Option<u64>,
+    /// Core instances that the component is made of.
+    #[schemars(range(max = 64))]
+    instances: Option<u64>,
 }
 
 /// What a code agent asks to be given.

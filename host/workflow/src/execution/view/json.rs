@@ -99,6 +99,10 @@ fn step_json(step: &StepView<'_>) -> Value {
         "fuel": state.usage.fuel,
         "memory_bytes": state.usage.memory_bytes,
         "guest_ms": state.usage.guest_ms,
+        "output_bytes": state.usage.output_bytes,
+        "log_bytes": state.usage.log_bytes,
+        "host_calls": state.usage.host_calls,
+        "host_bytes": state.usage.host_bytes,
     });
     view["started_at"] = json!(state.started_at.map(|at| at.to_string()));
     view["duration_ms"] = json!(

@@ -1,0 +1,240 @@
+//! The memory of all guests together: a ceiling, and a queue of those who wait below it.
+//!
+//! A call takes what its memories and tables grow by, and gives it back when it ends. Where there is no room it waits,
+//! which costs none of its own time; the oldest call is served first, so that every call ends some day. When all that
+//! hold memory wait for more of it, the youngest of them is sent away ([`Busy`]): it has done the least.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// What all guests of a sandbox have together. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct GuestMemory {
+    bytes_max: u64,
+    pot: Arc<Mutex<Pot>>,
+}
+
+#[derive(Debug)]
+struct Pot {
+    free: u64,
+    next_age: u64,
+    /// Calls that hold anything, by age.
+    held: BTreeMap<u64, u64>,
+    /// Calls that wait for more, the oldest first.
+    waiting: BTreeMap<u64, Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    bytes: u64,
+    answer: oneshot::Sender<Result<(), Busy>>,
+}
+
+/// All guests that hold memory waited for more, and this one was the youngest.
+#[derive(Debug)]
+pub(crate) struct Busy;
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "all guests together have used up the memory they may have, and every one waited for more; \
+             the step can be tried again. Raise `guest_memory_mb`, or lower `concurrency` or the agents' `memory_mb`",
+        )
+    }
+}
+
+impl std::error::Error for Busy {}
+
+impl GuestMemory {
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        GuestMemory {
+            bytes_max,
+            pot: Arc::new(Mutex::new(Pot {
+                free: bytes_max,
+                next_age: 0,
+                held: BTreeMap::new(),
+                waiting: BTreeMap::new(),
+            })),
+        }
+    }
+
+    /// What all may have together, in bytes. No single call can have more.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    /// The share of a new call, of nothing as yet.
+    pub(crate) fn enter(&self) -> Share {
+        let mut pot = self.lock();
+        let age = pot.next_age;
+        pot.next_age += 1;
+        Share {
+            memory: self.clone(),
+            age,
+        }
+    }
+
+    /// A poisoned lock is no danger: the numbers agree after every statement that can panic.
+    fn lock(&self) -> MutexGuard<'_, Pot> {
+        self.pot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one call holds. Dropping it gives all back.
+#[derive(Debug)]
+pub(crate) struct Share {
+    memory: GuestMemory,
+    age: u64,
+}
+
+impl Share {
+    /// Takes so many bytes more, and waits for them where it must. Dropping the future takes nothing.
+    pub(crate) async fn take(&self, bytes: u64) -> Result<(), Busy> {
+        let answer = {
+            let mut pot = self.memory.lock();
+            if bytes <= pot.free && pot.nobody_older_waits(self.age) {
+                pot.give(self.age, bytes);
+                return Ok(());
+            }
+            let (answer, answered) = oneshot::channel();
+            pot.waiting.insert(self.age, Waiting { bytes, answer });
+            pot.serve();
+            answered
+        };
+        let _until_answered = StopsWaiting(self);
+        // The sender is dropped unanswered only with the queue itself.
+        answer.await.unwrap_or(Err(Busy))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut pot = self.memory.lock();
+        pot.take_back(self.age);
+        pot.serve();
+    }
+}
+
+/// Leaves the queue when a call is cancelled while it waits.
+struct StopsWaiting<'a>(&'a Share);
+
+impl Drop for StopsWaiting<'_> {
+    fn drop(&mut self) {
+        let mut pot = self.0.memory.lock();
+        pot.waiting.remove(&self.0.age);
+        pot.serve();
+    }
+}
+
+impl Pot {
+    fn nobody_older_waits(&self, age: u64) -> bool {
+        self.waiting
+            .first_key_value()
+            .is_none_or(|(oldest, _)| *oldest > age)
+    }
+
+    fn give(&mut self, age: u64, bytes: u64) {
+        self.free -= bytes;
+        if bytes > 0 {
+            *self.held.entry(age).or_default() += bytes;
+        }
+    }
+
+    /// Takes back what the call holds.
+    fn take_back(&mut self, age: u64) {
+        self.free += self.held.remove(&age).unwrap_or(0);
+    }
+
+    /// Serves those who wait, as far as there is room.
+    fn serve(&mut self) {
+        while let Some((&age, waiting)) = self.waiting.first_key_value() {
+            if waiting.bytes <= self.free {
+                let bytes = waiting.bytes;
+                self.give(age, bytes);
+                // A call that no longer listens gives all back when its share is dropped.
+                self.answer(age, Ok(()));
+            } else if let Some(youngest) = self.youngest_of_stuck() {
+                self.answer(youngest, Err(Busy));
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn answer(&mut self, age: u64, answer: Result<(), Busy>) {
+        if let Some(waiting) = self.waiting.remove(&age) {
+            let _nobody_listens = waiting.answer.send(answer);
+        }
+    }
+
+    /// The youngest holder, if all who hold memory wait for more: nobody would ever give any back. One that was sent
+    /// away no longer waits, and will give back what it holds.
+    fn youngest_of_stuck(&self) -> Option<u64> {
+        let all_wait = self.held.keys().all(|age| self.waiting.contains_key(age));
+        all_wait
+            .then(|| self.held.last_key_value().map(|(age, _)| *age))
+            .flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn who_finds_no_room_waits_and_the_oldest_is_served_first() {
+        let memory = GuestMemory::new(100);
+        let [old, middle, young] = [memory.enter(), memory.enter(), memory.enter()];
+        let small_one = memory.enter();
+        assert!(matches!(old.take(50).now_or_never(), Some(Ok(()))));
+        assert!(matches!(small_one.take(10).now_or_never(), Some(Ok(()))));
+        let mut large = Box::pin(young.take(50));
+        let mut small = Box::pin(middle.take(41));
+        assert!((&mut large).now_or_never().is_none());
+        assert!((&mut small).now_or_never().is_none());
+        drop(small_one);
+        assert!(matches!((&mut small).now_or_never(), Some(Ok(()))));
+        assert!((&mut large).now_or_never().is_none());
+        drop(old);
+        assert!(matches!((&mut large).now_or_never(), Some(Ok(()))));
+    }
+
+    #[test]
+    fn when_all_who_hold_wait_the_youngest_is_sent_away() {
+        let memory = GuestMemory::new(100);
+        let [old, young] = [memory.enter(), memory.enter()];
+        for share in [&old, &young] {
+            assert!(matches!(share.take(50).now_or_never(), Some(Ok(()))));
+        }
+        let mut first = Box::pin(old.take(10));
+        assert!((&mut first).now_or_never().is_none());
+        assert!(matches!(young.take(10).now_or_never(), Some(Err(Busy))));
+        assert!(
+            (&mut first).now_or_never().is_none(),
+            "it holds its share still"
+        );
+        drop(young);
+        assert!(matches!((&mut first).now_or_never(), Some(Ok(()))));
+    }
+
+    #[test]
+    fn who_stops_waiting_leaves_room_to_those_behind() {
+        let memory = GuestMemory::new(100);
+        let [old, young, third] = [memory.enter(), memory.enter(), memory.enter()];
+        assert!(matches!(third.take(50).now_or_never(), Some(Ok(()))));
+        let mut large = Box::pin(old.take(60));
+        let mut small = Box::pin(young.take(20));
+        assert!((&mut large).now_or_never().is_none());
+        assert!((&mut small).now_or_never().is_none());
+        drop(large);
+        assert!(matches!((&mut small).now_or_never(), Some(Ok(()))));
+        drop(small);
+        drop((old, young, third));
+        assert_eq!(memory.lock().free, 100);
+    }
+}
