@@ -7,6 +7,7 @@ pub mod golden;
 pub mod journal;
 pub mod load;
 pub mod loopback;
+pub mod operator;
 pub mod postgres;
 pub mod server;
 pub mod troupe;

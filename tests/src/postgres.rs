@@ -150,6 +150,21 @@ impl Postgres {
         Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
     }
 
+    /// Runs a file of statements, a dump for instance.
+    ///
+    /// # Panics
+    /// Where one of them fails.
+    #[track_caller]
+    pub fn load(&self, url: &str, file: &Path) {
+        let mut psql = self.programs.command("psql");
+        psql.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"])
+            .args(["--no-password", "--dbname", url, "--file"])
+            .arg(file);
+        let output = psql.output().expect("psql can be started");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {said}", file.display());
+    }
+
     /// Ends every connection to the database at `url`, as an administrator or a failing network does, and returns how
     /// many there were.
     ///

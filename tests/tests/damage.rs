@@ -12,7 +12,7 @@ use e2e::journal::samples::{at, by_owner, ending, id, large, new, put, skipped};
 use e2e::troupe::{Workplace, text};
 use serde_json::json;
 use tempfile::TempDir;
-use troupe_journal::{Append, Journal as _, OpenError, SqliteJournal};
+use troupe_journal::{Append, Journal as _, Listing, OpenError, RecordListing, SqliteJournal};
 use troupe_workflow::{Event, Snapshot};
 
 /// Executions of the journal that is damaged.
@@ -37,7 +37,11 @@ async fn make(folder: &Path) -> (Vec<u8>, Vec<Vec<Event>>) {
         };
         let append = Append {
             snapshot: Some(snapshot),
-            records: vec![put(&format!("r{number}"), 0, "{}")],
+            records: vec![put(
+                &format!("r{number}"),
+                0,
+                &json!({ "r": number }).to_string(),
+            )],
             ..ending(by_owner(number, 1, epoch, &events))
         };
         journal.append(append).await.unwrap();
@@ -182,6 +186,54 @@ async fn a_damaged_snapshot_is_not_used() {
         error.to_string().contains("the snapshot of exec_"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn damaged_settings_and_records_are_named_and_the_others_read() {
+    let folder = TempDir::new().unwrap();
+    let (bytes, _) = make(folder.path()).await;
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let file = data.join("journal.db");
+    let all = usize::try_from(EXECUTIONS).unwrap();
+    let listing = || Listing {
+        limit: 5,
+        ..Listing::default()
+    };
+    // The first of a page, and one in its middle.
+    for number in [12, 10] {
+        let setting = places(&bytes, &format!("{{\"n\":{number}}}"))[0];
+        std::fs::write(&file, flip(&bytes, (setting + 1) * 8)).unwrap();
+        let journal = SqliteJournal::open(&data, format!("s{number}"), None).unwrap();
+        let error = journal.find(id(number)).await.unwrap_err();
+        let expected = format!("the row of {}: its checksum does not fit", id(number));
+        assert!(error.to_string().contains(&expected), "{error}");
+        journal.load(id(number)).await.unwrap_err();
+        let page = journal.list(listing()).await.unwrap();
+        let page: Vec<_> = page.iter().map(|row| row.id).collect();
+        let mut expected: Vec<_> = (1..=EXECUTIONS).rev().collect();
+        expected.retain(|other| *other != number);
+        let expected: Vec<_> = expected.into_iter().take(5).map(id).collect();
+        assert_eq!(page, expected);
+    }
+    // A letter of a record's body, and one of its id.
+    for (word, letter) in [("{\"r\":7}", 2), ("thingr7", 6)] {
+        let place = places(&bytes, word)[0] + letter;
+        std::fs::write(&file, flip(&bytes, place * 8)).unwrap();
+        let journal = SqliteJournal::open(&data, format!("r{place}"), None).unwrap();
+        let lying = journal.all_records(None, 99).await.unwrap();
+        let damaged: Vec<_> = lying.iter().filter(|record| record.is_err()).collect();
+        assert_eq!((lying.len(), damaged.len()), (all, 1), "{word}: {lying:?}");
+        let sound = RecordListing {
+            kind: "thing",
+            due: None,
+            after: None,
+            limit: 99,
+        };
+        assert_eq!(journal.records(sound).await.unwrap().len(), all - 1);
+        let found = journal.record("thing", "r7".to_owned()).await;
+        assert!(!matches!(found, Ok(Some(_))), "{word}: {found:?}");
+    }
 }
 
 #[tokio::test]

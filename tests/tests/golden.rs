@@ -12,11 +12,16 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use e2e::golden::{KINDS, events, word};
 use e2e::journal::samples::{at, by_owner, id, large, new, put};
+use e2e::postgres::Postgres;
 use e2e::troupe::{Workplace, root, text};
-use troupe_journal::{Append, Journal as _, RecordWrite, SqliteJournal};
+use futures::future::join_all;
+use troupe_journal::{
+    Append, Journal, OpenError, PostgresJournal, Record, RecordWrite, SqliteJournal,
+};
 use troupe_workflow::{Event, ExecutionStatus, Snapshot};
 
 fn golden(name: &str) -> PathBuf {
@@ -117,16 +122,8 @@ fn tempfile_folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-#[tokio::test]
-async fn the_journal_of_format_2_means_what_it_meant() {
-    let path = golden("journal-format-2.db");
-    if !path.exists() {
-        assert!(makes(), "{} is missing", path.display());
-        make_journal(&path).await;
-    }
-    let folder = tempfile_folder();
-    std::fs::copy(&path, folder.path().join("journal.db")).unwrap();
-    let journal = SqliteJournal::open(folder.path(), "reader".to_owned(), None).unwrap();
+/// Whether a journal has what [`make_journal`] put into it.
+async fn means_what_it_meant(journal: &dyn Journal) {
     let row = journal.find(id(1)).await.unwrap();
     assert_eq!(row.status, ExecutionStatus::Running);
     assert_eq!((row.created_at, row.updated_at), (at(1), at(9)));
@@ -143,33 +140,117 @@ async fn the_journal_of_format_2_means_what_it_meant() {
     assert_eq!(all.len(), 54);
     assert_eq!(journal.snapshot(id(1)).await.unwrap(), Some(snapshot()));
     let found = journal.all_records(None, 99).await.unwrap();
-    let found: Vec<_> = found
-        .into_iter()
-        .map(|record| {
-            (
-                record.kind,
-                record.id,
-                record.version,
-                record.due_at,
-                record.body,
-            )
-        })
-        .collect();
+    let found: Vec<_> = found.into_iter().map(Result::unwrap).collect();
     let expected: Vec<_> = records()
         .into_iter()
-        .map(|record| {
-            (
-                record.kind.to_owned(),
-                record.id,
-                1,
-                record.due_at,
-                record.body.unwrap(),
-            )
+        .map(|record| Record {
+            kind: record.kind.to_owned(),
+            id: record.id,
+            version: 1,
+            due_at: record.due_at,
+            body: record.body.unwrap(),
         })
         .collect();
     assert_eq!(found, expected);
     let documents = journal.documents(None, 9).await.unwrap();
     assert_eq!(documents, [new(1).document]);
+}
+
+async fn file_means_what_it_meant(name: &str) {
+    let folder = tempfile_folder();
+    std::fs::copy(golden(name), folder.path().join("journal.db")).unwrap();
+    for reader in ["first", "second"] {
+        let journal = SqliteJournal::open(folder.path(), reader.to_owned(), None).unwrap();
+        means_what_it_meant(&journal).await;
+    }
+}
+
+#[tokio::test]
+async fn the_journal_of_format_2_means_what_it_meant() {
+    file_means_what_it_meant("journal-format-2.db").await;
+}
+
+#[tokio::test]
+async fn the_journal_of_format_3_means_what_it_meant() {
+    let path = golden("journal-format-3.db");
+    if !path.exists() {
+        assert!(makes(), "{} is missing", path.display());
+        make_journal(&path).await;
+    }
+    file_means_what_it_meant("journal-format-3.db").await;
+}
+
+const LEASE: Duration = Duration::from_hours(1);
+
+/// A database of a golden dump, and its address. (The next one: `pg_dump --schema=troupe --no-owner --no-privileges
+/// --inserts`, without the rows of `nodes`.)
+fn database_of(name: &str) -> String {
+    let url = Postgres::shared().database();
+    Postgres::shared().load(&url, &golden(name));
+    url
+}
+
+async fn database_means_what_it_meant(url: &str) {
+    for reader in ["first", "second"] {
+        let journal = PostgresJournal::connect(url, reader.to_owned(), LEASE, None).await;
+        means_what_it_meant(&journal.unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn the_database_of_format_1_means_what_it_meant() {
+    let url = database_of("postgres-format-1.sql");
+    // Whoever only reads changes nothing of it.
+    let older = PostgresJournal::inspect(&url).await.err().unwrap();
+    assert!(matches!(older, OpenError::Older { .. }), "{older}");
+    database_means_what_it_meant(&url).await;
+}
+
+#[tokio::test]
+async fn the_database_of_format_2_means_what_it_meant() {
+    database_means_what_it_meant(&database_of("postgres-format-2.sql")).await;
+}
+
+/// What an earlier version writes has no checksums.
+#[tokio::test]
+async fn no_process_of_an_earlier_version_is_left_when_a_database_is_brought_up() {
+    let server = Postgres::shared();
+    let url = database_of("postgres-format-1.sql");
+    let older = "INSERT INTO troupe.nodes (id, incarnation, alive_until) VALUES";
+    server.sql(
+        &url,
+        &format!("{older} ('old', 1, clock_timestamp() + interval '1 s')"),
+    );
+    // It waits for the end of a lease.
+    database_means_what_it_meant(&url).await;
+    let late = server.try_sql(&url, &format!("{older} ('late', 1, clock_timestamp())"));
+    assert!(late.unwrap_err().contains("format"));
+}
+
+#[tokio::test]
+async fn many_processes_bring_a_database_up_at_once() {
+    let url = database_of("postgres-format-1.sql");
+    let names = (0..6).map(|number| format!("n{number}"));
+    let opened = names.map(|name| PostgresJournal::connect(&url, name, LEASE, None));
+    for journal in join_all(opened).await {
+        means_what_it_meant(&journal.unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_an_earlier_version_works_with_is_not_brought_up() {
+    let place = Workplace::new();
+    let bytes = std::fs::read(golden("journal-format-2.db")).unwrap();
+    let file = place.write("data/journal.db", &bytes);
+    let lock = std::fs::File::create(place.write("data/nodes/old.lock", "")).unwrap();
+    lock.lock().unwrap();
+    let refused = place.troupe(["show"]).end().await.expect_code(1);
+    assert!(refused.stderr.contains("end them all"), "{refused}");
+    // In the header only that it has a log from now on.
+    let left = std::fs::read(&file).unwrap();
+    assert!(left[60..64] == [0, 0, 0, 2] && left[100..] == bytes[100..]);
+    drop(lock);
+    assert_eq!(place.list().await.len(), 1);
 }
 
 /// The id of the execution in the golden files of the first formats.

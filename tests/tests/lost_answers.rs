@@ -8,9 +8,9 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use troupe_journal::{
-    Append, AppendError, Archive, Beat, Claim, Claimed, Document, Epoch, ExecutionRow, FirstOwner,
-    Journal, Listing, MemoryJournal, NewExecution, ReadError, Reading, Record, RecordListing,
-    RecordWrite, Release, Retry, Stored, Writing,
+    AllRecords, Append, AppendError, Archive, Beat, Claim, Claimed, Document, Epoch, ExecutionRow,
+    FirstOwner, Journal, Listing, MemoryJournal, NewExecution, ReadError, Reading, Record,
+    RecordListing, RecordWrite, Release, Retry, Stored, Writing,
 };
 use troupe_server::clock::{Clock as _, SystemClock};
 use troupe_server::driver::{
@@ -85,7 +85,7 @@ impl Journal for Forgetful {
     fn documents(&self, after: Option<WorkflowDigest>, limit: u32) -> Reading<'_, Vec<Document>> {
         self.inner.documents(after, limit)
     }
-    fn all_records(&self, after: Option<(String, String)>, limit: u32) -> Reading<'_, Vec<Record>> {
+    fn all_records(&self, after: Option<(String, String)>, limit: u32) -> Reading<'_, AllRecords> {
         self.inner.all_records(after, limit)
     }
     fn delete(&self, id: ExecutionId) -> Writing<'_, bool> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use troupe_workflow::{Event, ExecutionId, Snapshot};
+use troupe_workflow::{Event, ExecutionId};
 
 use crate::error::ReadError;
 
@@ -135,26 +135,6 @@ fn checksum(id: ExecutionId, position: u64, body: &str, payloads: Option<&str>) 
         hasher.update(payloads.as_bytes());
     }
     hasher.finalize()
-}
-
-/// The checksum of any other text that is stored.
-pub(crate) fn text_checksum(text: &str) -> u32 {
-    crc32fast::hash(text.as_bytes())
-}
-
-/// The snapshot of a row, if it fits its checksum.
-pub(crate) fn check_snapshot(
-    id: ExecutionId,
-    snapshot: Snapshot,
-    checksum: i64,
-) -> Result<Snapshot, ReadError> {
-    if i64::from(text_checksum(&snapshot.state)) == checksum {
-        return Ok(snapshot);
-    }
-    Err(ReadError::Corrupt {
-        place: format!("the snapshot of {id}"),
-        message: "its checksum does not fit; the events are gone by instead".to_owned(),
-    })
 }
 
 pub(crate) fn digest_of(text: &str) -> String {

@@ -37,6 +37,20 @@ pub enum OpenError {
         found: i64,
         known: i64,
     },
+    /// Processes of the version before would write rows that this one takes for damaged.
+    #[error(
+        "the journal {place} has the older format {found}, and processes of an older version of Troupe work with it; end them all, and this version brings it to format {known}"
+    )]
+    InUse {
+        place: String,
+        found: i64,
+        known: i64,
+    },
+    /// A database that may be meant for something else.
+    #[error(
+        "there is no journal in {place}; any command that works with one, such as `troupe show`, makes its tables"
+    )]
+    NoTables { place: String },
     /// The file is not what was written.
     #[error("the journal {place} is damaged: {message}")]
     Damaged { place: String, message: String },
@@ -99,6 +113,27 @@ impl AppendError {
             | Self::Unknown { .. }
             | Self::Encode(_)
             | Self::Closed => false,
+        }
+    }
+}
+
+/// A record that is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("table records, {kind} {id}: {message}")]
+pub struct DamagedRecord {
+    /// As it lies there, and perhaps what is damaged of it.
+    pub kind: String,
+    /// The same.
+    pub id: String,
+    pub message: String,
+}
+
+impl From<DamagedRecord> for ReadError {
+    fn from(damaged: DamagedRecord) -> Self {
+        let DamagedRecord { kind, id, message } = damaged;
+        Self::Corrupt {
+            place: format!("table records, {kind} {id}"),
+            message,
         }
     }
 }

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use troupe_workflow::{Event, ExecutionId, Snapshot, Timestamp, WorkflowDigest};
 
 use crate::BEAT_EVERY;
-use crate::error::{AppendError, ReadError};
+use crate::error::{AppendError, DamagedRecord, ReadError};
 use crate::execution::{
     Append, Archive, Beat, Claim, Claimed, Epoch, ExecutionRow, Listing, NewExecution, Release,
     Stored,
@@ -17,6 +17,8 @@ use crate::record::{Document, Record, RecordListing, RecordWrite};
 pub type Writing<'a, T> = BoxFuture<'a, Result<T, AppendError>>;
 /// What a reading call answers.
 pub type Reading<'a, T> = BoxFuture<'a, Result<T, ReadError>>;
+/// Records as they lie there: what was written, or what is left of it.
+pub type AllRecords = Vec<Result<Record, DamagedRecord>>;
 
 /// The durable record of executions, and the queue of those that somebody must look at.
 ///
@@ -87,7 +89,7 @@ pub trait Journal: Send + Sync {
     /// One execution's row.
     fn find(&self, id: ExecutionId) -> Reading<'_, ExecutionRow>;
 
-    /// A page of executions.
+    /// A page of executions, without damaged ones, which are logged.
     fn list(&self, listing: Listing) -> Reading<'_, Vec<ExecutionRow>>;
 
     /// All that is needed to go on with an execution: its newest snapshot and the events after it.
@@ -112,9 +114,12 @@ pub trait Journal: Send + Sync {
     fn queued(&self, now: Timestamp, most: u32) -> Reading<'_, u32>;
 
     /// One record.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] where it is not what was written.
     fn record(&self, kind: &'static str, id: String) -> Reading<'_, Option<Record>>;
 
-    /// A page of records of one kind.
+    /// A page of records of one kind, without damaged ones, which are logged.
     fn records(&self, listing: RecordListing) -> Reading<'_, Vec<Record>>;
 
     /// A page of the ids of all executions after an id, as they lie there, readable or not: for looking a journal
@@ -130,8 +135,8 @@ pub trait Journal: Send + Sync {
     /// A page of all documents, by digest, after one.
     fn documents(&self, after: Option<WorkflowDigest>, limit: u32) -> Reading<'_, Vec<Document>>;
 
-    /// A page of the records of all kinds, by kind and id, after one.
-    fn all_records(&self, after: Option<(String, String)>, limit: u32) -> Reading<'_, Vec<Record>>;
+    /// A page of the records of all kinds, by kind and id, after one; damaged ones too.
+    fn all_records(&self, after: Option<(String, String)>, limit: u32) -> Reading<'_, AllRecords>;
 
     /// Ends when another process may have written something: a hint to look, which can come without a reason, and
     /// sometimes late. Dropping it loses nothing.

@@ -3,6 +3,7 @@
 //! It owns the database, its format, and who may write to an execution. It knows events as documents to keep, not
 //! what follows from them.
 
+mod checksum;
 mod encode;
 mod error;
 mod execution;
@@ -12,18 +13,19 @@ mod memory;
 mod postgres;
 mod prepared;
 mod record;
+mod sound;
 mod sqlite;
 mod wal;
 
 use std::time::Duration;
 
-pub use error::{AppendError, DatabaseError, OpenError, ReadError, Retry};
+pub use error::{AppendError, DamagedRecord, DatabaseError, OpenError, ReadError, Retry};
 pub use execution::{
     Append, Archive, Beat, Claim, Claimed, Epoch, ExecutionRow, FirstOwner, Listing, NewExecution,
     Order, Release, Stored, WorkflowVersion, Writer,
 };
 pub use fail_point::{Delivery, FailPoint, FailSide, Pass};
-pub use journal::{Journal, Reading, Writing};
+pub use journal::{AllRecords, Journal, Reading, Writing};
 pub use memory::MemoryJournal;
 pub use postgres::PostgresJournal;
 pub use record::{Document, Record, RecordListing, RecordWrite};

@@ -12,7 +12,7 @@ use crate::execution::{
     Append, Archive, Beat, Claim, Claimed, Epoch, ExecutionRow, FirstOwner, Listing, NewExecution,
     Order, Release, Stored, Writer,
 };
-use crate::journal::{Journal, Reading, Writing};
+use crate::journal::{AllRecords, Journal, Reading, Writing};
 use crate::record::{Document, Record, RecordListing, RecordWrite};
 
 /// A journal that ends with its last clone. Each process of a test is one [`MemoryJournal::join`].
@@ -541,13 +541,13 @@ impl Journal for MemoryJournal {
         })
     }
 
-    fn all_records(&self, after: Option<(String, String)>, limit: u32) -> Reading<'_, Vec<Record>> {
+    fn all_records(&self, after: Option<(String, String)>, limit: u32) -> Reading<'_, AllRecords> {
         self.look(move |state| {
             let later = state
                 .records
                 .iter()
                 .filter(|(key, _)| after.as_ref().is_none_or(|after| *key > after));
-            Ok(page(later.map(|(_, record)| record.clone()), limit))
+            Ok(page(later.map(|(_, record)| Ok(record.clone())), limit))
         })
     }
 

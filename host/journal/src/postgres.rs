@@ -6,6 +6,7 @@
 mod append;
 mod connection;
 mod fault;
+mod format_1;
 mod listen;
 mod node;
 mod read;
@@ -28,10 +29,10 @@ use crate::execution::{
     Stored,
 };
 use crate::fail_point::{FailPoint, Gate};
-use crate::journal::{Journal, Reading, Writing};
+use crate::journal::{AllRecords, Journal, Reading, Writing};
 use crate::prepared::Prepared;
 use crate::record::{Document, Record, RecordListing, RecordWrite};
-use connection::{Database, Step};
+use connection::{Access, Database, Step};
 use listen::Ear;
 use node::Node;
 use writer::Writers;
@@ -58,7 +59,7 @@ impl PostgresJournal {
         lease: Duration,
         fail_point: Option<Arc<FailPoint>>,
     ) -> Result<Self, OpenError> {
-        let database = Database::new(url)?;
+        let database = Database::new(url, Access::Write)?;
         let mut connection = database.open().await?;
         schema::prepare(&mut connection, database.place()).await?;
         let failed = |source| OpenError::Database {
@@ -76,6 +77,24 @@ impl PostgresJournal {
             database,
             node,
             fail_point,
+        })
+    }
+
+    /// Connects to a database to read it, and changes nothing of it: no tables are made, this process is not registered,
+    /// and the server refuses every write.
+    ///
+    /// # Errors
+    /// A database that cannot be reached, or has no tables, or those of another format.
+    pub async fn inspect(url: &str) -> Result<Self, OpenError> {
+        let database = Database::new(url, Access::Read)?;
+        let mut connection = database.open().await?;
+        schema::check(&mut connection, database.place()).await?;
+        Ok(Self {
+            writers: Writers::start(&database, None),
+            ear: Ear::open(database.pool()),
+            database,
+            node: Node::new("nobody".to_owned(), Duration::ZERO),
+            fail_point: None,
         })
     }
 
@@ -328,7 +347,7 @@ impl Journal for PostgresJournal {
         })
     }
 
-    fn all_records(&self, after: Option<(String, String)>, limit: u32) -> Reading<'_, Vec<Record>> {
+    fn all_records(&self, after: Option<(String, String)>, limit: u32) -> Reading<'_, AllRecords> {
         self.read((after, limit), |(after, limit), connection| {
             Box::pin(whole::records(connection, after.as_ref(), *limit))
         })

@@ -39,6 +39,19 @@ pub struct RecordWrite {
     pub body: Option<String>,
 }
 
+impl RecordWrite {
+    /// The record as it is after the write; none: it is removed.
+    pub(crate) fn written(&self) -> Option<Record> {
+        Some(Record {
+            kind: self.kind.to_owned(),
+            id: self.id.clone(),
+            version: self.expected.saturating_add(1),
+            due_at: self.due_at,
+            body: self.body.clone()?,
+        })
+    }
+}
+
 /// Which records are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordListing {

@@ -1,7 +1,9 @@
 //! The journal in one SQLite file: one writer with group commit, readers beside it.
 
 mod format_1;
+mod format_2;
 mod inspect;
+mod measure;
 mod node;
 mod read;
 mod record;
@@ -25,10 +27,11 @@ use crate::execution::{
     Stored,
 };
 use crate::fail_point::FailPoint;
-use crate::journal::{Journal, Reading, Writing};
+use crate::journal::{AllRecords, Journal, Reading, Writing};
 use crate::prepared::Prepared;
 use crate::record::{Document, Record, RecordListing, RecordWrite};
 use crate::wal::{self, WalState};
+pub use measure::measure_commits;
 use node::Node;
 use writer::Writer;
 
@@ -71,7 +74,7 @@ impl SqliteJournal {
         schema::prepare(&mut connection, &path)?;
         let reader = Connection::open(&path).map_err(database)?;
         schema::configure(&reader).map_err(database)?;
-        let nodes = folder.join("nodes");
+        let nodes = nodes_in(folder);
         let node = Node::register(&nodes, node).map_err(io)?;
         Ok(Self {
             writer: Writer::start(connection, fail_point).map_err(io)?,
@@ -293,7 +296,7 @@ impl Journal for SqliteJournal {
         })
     }
 
-    fn all_records(&self, after: Option<(String, String)>, limit: u32) -> Reading<'_, Vec<Record>> {
+    fn all_records(&self, after: Option<(String, String)>, limit: u32) -> Reading<'_, AllRecords> {
         self.read(move |connection| whole::records(connection, after.as_ref(), limit))
     }
 
@@ -315,27 +318,9 @@ impl Journal for SqliteJournal {
     }
 }
 
-/// How many commits of one row a second SQLite makes by itself in a new file, one after the other, with the journal's
-/// settings: what this journal is compared with.
-///
-/// # Errors
-/// What SQLite says.
-pub fn measure_commits(
-    path: &Path,
-    row: &str,
-    count: u32,
-    now: fn() -> std::time::Instant,
-) -> Result<f64, crate::DatabaseError> {
-    let connection = Connection::open(path)?;
-    schema::configure(&connection)?;
-    connection.execute_batch("CREATE TABLE rows (id INTEGER PRIMARY KEY, body TEXT NOT NULL)")?;
-    let begun = now();
-    for _ in 0..count {
-        connection
-            .prepare_cached("INSERT INTO rows (body) VALUES (?1)")?
-            .execute([row])?;
-    }
-    Ok(f64::from(count) / begun.elapsed().as_secs_f64())
+/// Where the processes of a data folder are registered.
+fn nodes_in(folder: &Path) -> PathBuf {
+    folder.join("nodes")
 }
 
 /// Looks at the write-ahead log before SQLite does: SQLite stops reading where it is damaged, without a word.

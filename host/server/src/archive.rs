@@ -13,7 +13,7 @@ pub(crate) mod import;
 
 use std::io::Write;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use troupe_journal::{Document, ExecutionRow, Journal, WorkflowVersion};
@@ -100,6 +100,11 @@ impl Row {
 
     /// The row of an execution that nobody works on, and the document that its text is of.
     fn into_parts(self, text: String) -> anyhow::Result<(ExecutionRow, Document)> {
+        let stored = self.stored_workflow.as_ref();
+        ensure!(
+            !self.workflow.contains('\0') && stored.is_none_or(|stored| !stored.id.contains('\0')),
+            "the name or the id of its workflow holds a U+0000"
+        );
         let status = ExecutionStatus::from_word(&self.status)
             .with_context(|| format!("`{}` is no status", self.status))?;
         let document = Document {

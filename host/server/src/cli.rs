@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
-use troupe_journal::Journal;
+use troupe_journal::{Journal, ReadError};
 
 use crate::config::{PlaceOptions, Places, SecretSource, ServerConfig, log_filter};
 use crate::open;
@@ -173,6 +173,16 @@ impl From<OperationError> for CliError {
             | OperationError::Faults(_) => Self::Caller(error.into()),
             OperationError::Busy(_) | OperationError::Full(_) => Self::Host(error.into()),
             OperationError::Host(error) => Self::Host(error),
+        }
+    }
+}
+
+/// An execution that is not there is the caller's mistake; one that cannot be read is not.
+impl From<ReadError> for CliError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::NotFound(_) => Self::Caller(error.into()),
+            other => Self::Host(other.into()),
         }
     }
 }

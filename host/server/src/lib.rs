@@ -23,6 +23,7 @@ mod rates;
 mod replay;
 mod retention;
 mod run;
+mod salvage;
 mod schedules;
 mod services;
 mod sources;

@@ -7,7 +7,8 @@ use troupe_journal::{Append, AppendError, ExecutionRow, Journal, Listing, ReadEr
 use troupe_workflow::{ExecutionId, ExecutionStatus};
 
 use crate::clock;
-use crate::verify::archive_of;
+use crate::salvage::archive_of;
+use crate::verify::key_of;
 
 /// What is read at once: bounds memory.
 const PAGE: u32 = 200;
@@ -110,11 +111,14 @@ async fn copy_documents(from: &dyn Journal, to: &dyn Journal) -> anyhow::Result<
 async fn copy_records(from: &dyn Journal, to: &dyn Journal) -> anyhow::Result<u64> {
     let (mut count, mut after) = (0, None);
     loop {
-        let mut page = from.all_records(after, PAGE).await?;
+        let page = from.all_records(after, PAGE).await?;
         let Some(last) = page.last() else {
             return Ok(count);
         };
-        after = Some((last.kind.clone(), last.id.clone()));
+        after = Some(key_of(last));
+        let mut page = page.into_iter().collect::<Result<Vec<_>, _>>().context(
+            "the source is damaged; what is whole of it can be had with `troupe verify --salvage`",
+        )?;
         page.retain(|record| !KINDS_LEFT_OUT.contains(&record.kind.as_str()));
         count += u64::try_from(page.len()).unwrap_or(u64::MAX);
         to.put_back(Vec::new(), page).await?;
@@ -243,15 +247,20 @@ async fn compare_records(from: &dyn Journal, to: &dyn Journal) -> anyhow::Result
         let Some(last) = page.last() else {
             return Ok(count);
         };
-        let end = (last.kind.clone(), last.id.clone());
+        let end = key_of(last);
+        let page: Vec<_> = page.into_iter().collect::<Result<_, _>>()?;
         let mut there = Vec::new();
         let mut seen = after;
         // The target may have more.
         while seen.as_ref().is_none_or(|seen| *seen < end) {
             let more = to.all_records(seen.clone(), PAGE).await?;
             let Some(last) = more.last() else { break };
-            seen = Some((last.kind.clone(), last.id.clone()));
-            there.extend(more.into_iter().filter(|record| page.contains(record)));
+            seen = Some(key_of(last));
+            there.extend(
+                more.into_iter()
+                    .flatten()
+                    .filter(|record| page.contains(record)),
+            );
         }
         for record in &page {
             if KINDS_LEFT_OUT.contains(&record.kind.as_str()) {

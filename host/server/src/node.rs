@@ -34,6 +34,8 @@ const CLAIM_MAX: usize = 64;
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 /// No look at the journal is further away: clocks are set, and hints get lost.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
+/// How late a process sees what falls due while something is due that nobody can act on, a damaged schedule for instance.
+const LOOK_IN_VAIN: Duration = Duration::from_secs(5);
 /// How long it is believed that there is room in the queue, or none: measuring it reads as many rows as wait.
 const ROOM_KNOWN_FOR: Duration = Duration::from_millis(500);
 /// How often it is looked whether something has been kept long enough; one process of all does it once a minute.
@@ -317,7 +319,7 @@ impl Node {
             return Ok(match found {
                 Found::Something => Due::More(Duration::ZERO),
                 Found::Nothing if room == 0 => Due::More(BUSY_LOOK),
-                Found::Nothing => Due::Nothing(LOOK_AT_LEAST_EVERY),
+                Found::Nothing => Due::Nothing(LOOK_IN_VAIN),
             });
         }
         let limit = u32::try_from(room.min(CLAIM_MAX)).unwrap_or(u32::MAX);

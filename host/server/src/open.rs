@@ -8,6 +8,9 @@ use troupe_journal::{Journal, PostgresJournal, SqliteJournal};
 
 use crate::config::{Places, ServerSection};
 
+/// What an address that is neither is told.
+const ADDRESSES: &str = "the database is `sqlite`, for a file in the data folder, or the address of a PostgreSQL database, `postgres://…`";
+
 /// Opens the journal.
 ///
 /// # Errors
@@ -54,10 +57,21 @@ pub(crate) async fn at(
                 PostgresJournal::connect(address, node, lease, fail_point).await?,
             ))
         }
-        _ => bail!(
-            "the database is `sqlite`, for a file in the data folder, or the address of a PostgreSQL database, `postgres://…`"
-        ),
+        _ => bail!(ADDRESSES),
     }
+}
+
+/// Opens the database that the configuration names to read it: nothing of it is changed, and nothing can be written.
+///
+/// # Errors
+/// A database that cannot be reached, has no tables of Troupe's, or those of another version.
+pub(crate) async fn database_to_read(server: &ServerSection) -> anyhow::Result<Arc<dyn Journal>> {
+    let database = server.database.read().map_err(anyhow::Error::msg)?;
+    let address = database.expose();
+    if !is_postgres(address) {
+        bail!(ADDRESSES);
+    }
+    Ok(Arc::new(PostgresJournal::inspect(address).await?))
 }
 
 fn is_postgres(address: &str) -> bool {

@@ -23,7 +23,8 @@ struct Upkeep {
     next_at: Timestamp,
 }
 
-/// Removes what has been kept long enough, where no other process did so within the last minute. To be called often. Answers how many executions it removed.
+/// Removes what has been kept long enough, where no other process did so within the last minute. To be called often.
+/// Answers how many executions it removed.
 ///
 /// # Errors
 /// What the journal says.
@@ -47,7 +48,7 @@ pub(crate) async fn run(
                 break;
             }
             for row in &page {
-                removed += u64::from(journal.delete(row.id).await?);
+                removed += u64::from(remove(journal, row.id).await?);
             }
             if crate::clock::now().since(started) > EVERY {
                 return Ok(removed);
@@ -59,6 +60,15 @@ pub(crate) async fn run(
         tracing::debug!("the journal's log is in use, and is emptied later");
     }
     Ok(removed)
+}
+
+/// Removes one that was found to have ended; false: it is wanted again, or gone already.
+pub(crate) async fn remove(journal: &dyn Journal, id: ExecutionId) -> Result<bool, AppendError> {
+    match journal.delete(id).await {
+        // Somebody retried it since it was listed.
+        Err(AppendError::NotEnded(_)) => Ok(false),
+        done => done,
+    }
 }
 
 /// Whether there is anything to remove: where there is not, nothing is written.
@@ -147,3 +157,6 @@ pub(crate) fn before(now: Timestamp, duration: Duration) -> Timestamp {
     let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     Timestamp::from_millis(now.as_millis().saturating_sub(millis))
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,6 +76,8 @@ impl Document {
         let name = fields.required_text("name", faults).unwrap_or_default();
         if fields.has("name") && name.trim().is_empty() {
             faults.add(fields.at("name"), "a workflow needs a name");
+        } else if name.contains('\0') {
+            faults.add(fields.at("name"), "a name has no U+0000 in it");
         }
         let description = fields.text("description", faults);
         let inputs = fields.value("inputs").cloned();

@@ -1,7 +1,7 @@
 //! Rules of records and documents.
 
 use futures::future::join_all;
-use troupe_journal::{AppendError, Record, RecordListing, RecordWrite};
+use troupe_journal::{AppendError, Listing, Record, RecordListing, RecordWrite};
 
 use super::samples::{at, body, document, put, remove};
 use super::{Lab, Node, Rule, rule};
@@ -15,6 +15,8 @@ pub(super) fn rules() -> Vec<Rule> {
         rule(records_are_listed_by_id_in_pages),
         rule(due_records_are_listed_by_time),
         rule(documents_are_kept_once),
+        rule(what_no_database_stores_is_not_there),
+        rule(a_zero_in_a_body_comes_back),
     ]
 }
 
@@ -149,4 +151,32 @@ async fn documents_are_kept_once(lab: Lab) {
     }
     assert_eq!(node.document(one.digest.clone()).await.unwrap(), one);
     assert_eq!(node.document(two.digest.clone()).await.unwrap(), two);
+}
+
+async fn what_no_database_stores_is_not_there(lab: Lab) {
+    let node = lab.open("a").await;
+    node.write(vec![], vec![put("a", 0, "1"), put("b", 0, "1")])
+        .await
+        .unwrap();
+    for id in ["\0", "a\0", "a\0b"] {
+        assert_eq!(body(&node, id).await, None, "{id:?}");
+    }
+    assert_eq!(page(&node, None, Some("\0"), 9).await, ["a", "b"]);
+    assert_eq!(page(&node, None, Some("a\0"), 9).await, ["b"]);
+    let listing = Listing {
+        workflow: Some("wf\0".to_owned()),
+        limit: 9,
+        ..Listing::default()
+    };
+    assert_eq!(node.list(listing).await.unwrap(), []);
+    let all = node.all_records(Some(("thing".to_owned(), "a\0".to_owned())), 9);
+    assert_eq!(all.await.unwrap().len(), 1);
+}
+
+/// In JSON it is an escape like any other.
+async fn a_zero_in_a_body_comes_back(lab: Lab) {
+    let node = lab.open("a").await;
+    let text = serde_json::json!({ "\0": "\0" }).to_string();
+    node.write(vec![], vec![put("x", 0, &text)]).await.unwrap();
+    assert_eq!(body(&node, "x").await, Some(text));
 }

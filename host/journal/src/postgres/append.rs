@@ -8,7 +8,8 @@ use troupe_workflow::Timestamp;
 use super::fault::Fault;
 use super::record;
 use super::write::{EventColumns, hint};
-use crate::encode::{Blob, text_checksum};
+use crate::checksum;
+use crate::encode::Blob;
 use crate::error::AppendError;
 use crate::execution::Writer;
 use crate::prepared::Prepared;
@@ -283,7 +284,7 @@ pub(super) async fn write_snapshots(
     .bind(column(snapshots, |snapshot| snapshot.build.as_str()))
     .bind(column(snapshots, |snapshot| snapshot.state.as_str()))
     .bind(column(snapshots, |snapshot| {
-        i64::from(text_checksum(&snapshot.state))
+        i64::from(checksum::of_text(&snapshot.state))
     }))
     .execute(connection)
     .await?;

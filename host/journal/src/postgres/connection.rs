@@ -33,6 +33,13 @@ const SCHEMA: &str = "troupe";
 pub(super) type Step<A, T, E> =
     for<'c> fn(&'c A, &'c mut PgConnection) -> BoxFuture<'c, Result<T, Fault<E>>>;
 
+/// What is to be done with a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
 /// The way to one database.
 #[derive(Clone)]
 pub(super) struct Database {
@@ -44,7 +51,7 @@ pub(super) struct Database {
 
 impl Database {
     /// Connects nothing yet.
-    pub(super) fn new(url: &str) -> Result<Self, OpenError> {
+    pub(super) fn new(url: &str, access: Access) -> Result<Self, OpenError> {
         let options = PgConnectOptions::from_str(url).map_err(|error| OpenError::Database {
             place: "at the address that was given".to_owned(),
             source: error.into(),
@@ -57,7 +64,8 @@ impl Database {
             options.get_database().unwrap_or(options.get_username()),
         );
         let given = options.get_options().unwrap_or_default();
-        let settings = settings((!given.contains("search_path")).then_some(SCHEMA));
+        let schema = (!given.contains("search_path")).then_some(SCHEMA);
+        let settings = settings(schema, access);
         let options = options
             .application_name("troupe")
             .disable_statement_logging();
@@ -238,13 +246,17 @@ async fn configure(
 /// The settings of every connection. `synchronous_commit`: an answered append survives a power cut; who asked for more
 /// than that, of standbys, keeps it. `enable_seqscan`: every question has its index, but while the tables are new the
 /// server has no statistics, would choose to read them whole, and would keep to that choice.
-fn settings(schema: Option<&str>) -> String {
+fn settings(schema: Option<&str>, access: Access) -> String {
     let search_path = schema.map(|schema| format!("SET search_path = {schema};"));
+    let is_read_only = match access {
+        Access::Read => "on",
+        Access::Write => "off",
+    };
     format!(
         "{}
         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
         SET default_transaction_isolation = 'read committed';
-        SET default_transaction_read_only = off;
+        SET default_transaction_read_only = {is_read_only};
         SET statement_timeout = '{STATEMENT_MAX_S}s';
         SET lock_timeout = '{LOCK_MAX_S}s';
         SET idle_in_transaction_session_timeout = '{STATEMENT_MAX_S}s';

@@ -48,7 +48,7 @@ impl<E> Fault<E> {
 
     fn into_database(self, refused: impl FnOnce(E) -> DatabaseError) -> (Retry, DatabaseError) {
         match self {
-            Self::Database(error) => (retry_of(&error), error.into()),
+            Self::Database(error) => (retry_of(&error), said(error)),
             Self::Again(reason) => (Retry::Later, reason.into()),
             Self::Silence(after) => {
                 let text = format!("the database did not answer within {} s", after.as_secs());
@@ -82,6 +82,16 @@ impl From<Fault<ReadError>> for ReadError {
                 Self::Database { retry, source }
             }
         }
+    }
+}
+
+/// What the server said, in our words where its own would not help.
+fn said(error: sqlx::Error) -> DatabaseError {
+    /// Bytes that are no text of the server's.
+    const NO_TEXT: &str = "22021";
+    match postgres(&error).map(PgDatabaseError::code) {
+        Some(NO_TEXT) => "a name or an id holds a U+0000, which PostgreSQL does not store".into(),
+        _ => error.into(),
     }
 }
 

@@ -11,6 +11,7 @@ use sqlx::PgConnection;
 use troupe_workflow::Timestamp;
 
 use super::fault::Fault;
+use super::schema;
 use super::write::hint;
 use crate::BEAT_EVERY;
 use crate::error::{AppendError, ReadError};
@@ -54,8 +55,8 @@ pub(super) async fn live(
     node: &Node,
 ) -> sqlx::Result<Option<Timestamp>> {
     let now: Option<i64> = sqlx::query_scalar(
-        "INSERT INTO nodes (id, incarnation, alive_until)
-         VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
+        "INSERT INTO nodes (id, incarnation, alive_until, format)
+         VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3), $4)
          ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until
             WHERE nodes.incarnation = excluded.incarnation
          RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
@@ -63,6 +64,7 @@ pub(super) async fn live(
     .bind(&node.id)
     .bind(node.incarnation)
     .bind(node.lease.as_secs_f64())
+    .bind(schema::FORMAT)
     .fetch_optional(connection)
     .await?;
     Ok(now.map(Timestamp::from_millis))

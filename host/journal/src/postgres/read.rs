@@ -7,9 +7,12 @@ use sqlx::{PgConnection, Postgres, QueryBuilder, Row};
 use troupe_workflow::{Event, ExecutionId, ExecutionStatus, Snapshot, Timestamp, WorkflowDigest};
 
 use super::fault::Fault;
-use crate::encode::{EventRow, check_dense, decode, payload_digests, text_checksum};
+use super::record::cannot_be_stored;
+use crate::checksum::{self, Fixed};
+use crate::encode::{EventRow, check_dense, decode, payload_digests};
 use crate::error::ReadError;
 use crate::execution::{Epoch, ExecutionRow, Listing, Order, Stored, WorkflowVersion};
+use crate::sound::Sound;
 
 type Answer<T> = Result<T, Fault<ReadError>>;
 
@@ -36,20 +39,31 @@ fn signed(number: u64) -> i64 {
 /// The row of the columns that `find` and `list` read.
 fn execution_row(row: &PgRow) -> Answer<ExecutionRow> {
     let id: &str = row.try_get(0)?;
+    let (digest, settings): (String, String) = (row.try_get(2)?, row.try_get(9)?);
     let workflow: Option<String> = row.try_get(3)?;
     let workflow_version: Option<i64> = row.try_get(4)?;
+    let workflow = workflow
+        .zip(workflow_version)
+        .map(|(id, version)| WorkflowVersion {
+            id,
+            version: u32::try_from(version).unwrap_or(0),
+        });
+    let created_at = Timestamp::from_millis(row.try_get(10)?);
+    let fixed = Fixed {
+        id,
+        digest: &digest,
+        workflow: workflow.as_ref(),
+        settings: &settings,
+        created_at,
+    };
+    fixed.check(row.try_get(12)?).map_err(Fault::Refused)?;
     let status: &str = row.try_get(5)?;
     let due_at: Option<i64> = row.try_get(8)?;
     Ok(ExecutionRow {
         id: parse_id(id)?,
         workflow_name: row.try_get(1)?,
-        digest: WorkflowDigest::stored(row.try_get(2)?),
-        workflow: workflow
-            .zip(workflow_version)
-            .map(|(id, version)| WorkflowVersion {
-                id,
-                version: u32::try_from(version).unwrap_or(0),
-            }),
+        digest: WorkflowDigest::stored(digest),
+        workflow,
         status: ExecutionStatus::from_word(status).ok_or_else(|| {
             corrupt(
                 format!("the row of {id}"),
@@ -59,8 +73,8 @@ fn execution_row(row: &PgRow) -> Answer<ExecutionRow> {
         version: unsigned(row.try_get(6)?),
         owner: row.try_get(7)?,
         due_at: due_at.map(Timestamp::from_millis),
-        settings: row.try_get(9)?,
-        created_at: Timestamp::from_millis(row.try_get(10)?),
+        settings,
+        created_at,
         updated_at: Timestamp::from_millis(row.try_get(11)?),
     })
 }
@@ -68,7 +82,7 @@ fn execution_row(row: &PgRow) -> Answer<ExecutionRow> {
 pub(super) async fn find(connection: &mut PgConnection, id: ExecutionId) -> Answer<ExecutionRow> {
     let row = sqlx::query(
         "SELECT e.id, w.name, e.digest, e.workflow, e.workflow_version, e.status, e.version, e.owner, e.due_at,
-            e.settings, e.created_at, e.updated_at
+            e.settings, e.created_at, e.updated_at, e.checksum
          FROM executions e JOIN workflows w ON w.digest = e.digest WHERE e.id = $1",
     )
     .bind(id.to_string())
@@ -83,9 +97,33 @@ pub(super) async fn list(
     connection: &mut PgConnection,
     listing: &Listing,
 ) -> Answer<Vec<ExecutionRow>> {
+    if listing.workflow.as_deref().is_some_and(cannot_be_stored) {
+        return Ok(Vec::new());
+    }
+    let mut sound = Sound::new(listing.limit);
+    loop {
+        let mut rows = Vec::new();
+        for row in page(connection, listing, sound.to_ask()).await? {
+            rows.push(match execution_row(&row) {
+                Ok(row) => Ok(row),
+                Err(Fault::Refused(error)) => Err(error),
+                Err(fault) => return Err(fault),
+            });
+        }
+        if let Some(page) = sound.take(rows).map_err(Fault::Refused)? {
+            return Ok(page);
+        }
+    }
+}
+
+async fn page(
+    connection: &mut PgConnection,
+    listing: &Listing,
+    limit: u32,
+) -> sqlx::Result<Vec<PgRow>> {
     let mut sql = QueryBuilder::<Postgres>::new(
         "SELECT e.id, w.name, e.digest, e.workflow, e.workflow_version, e.status, e.version, e.owner, e.due_at,
-            e.settings, e.created_at, e.updated_at
+            e.settings, e.created_at, e.updated_at, e.checksum
          FROM executions e JOIN workflows w ON w.digest = e.digest WHERE true",
     );
     if let Some(workflow) = &listing.workflow {
@@ -118,9 +156,8 @@ pub(super) async fn list(
     if let Some(id) = listing.after {
         sql.push(after).push_bind(id.to_string());
     }
-    sql.push(order).push_bind(i64::from(listing.limit));
-    let rows = sql.build().fetch_all(connection).await?;
-    rows.iter().map(execution_row).collect()
+    sql.push(order).push_bind(i64::from(limit));
+    sql.build().fetch_all(connection).await
 }
 
 /// What is needed to go on with an execution.
@@ -128,7 +165,7 @@ pub(super) async fn load(connection: &mut PgConnection, id: ExecutionId) -> Answ
     // One statement, so that all of it is of one moment.
     let found = sqlx::query(
         "SELECT e.id, w.name, e.digest, e.workflow, e.workflow_version, e.status, e.version, e.owner, e.due_at,
-            e.settings, e.created_at, e.updated_at, e.key, w.document, s.version, s.build, s.state, s.checksum
+            e.settings, e.created_at, e.updated_at, e.checksum, e.key, w.document, s.version, s.build, s.state, s.checksum
          FROM executions e JOIN workflows w ON w.digest = e.digest LEFT JOIN snapshots s ON s.execution = e.key
          WHERE e.id = $1",
     )
@@ -137,13 +174,13 @@ pub(super) async fn load(connection: &mut PgConnection, id: ExecutionId) -> Answ
     .await?
     .ok_or(Fault::Refused(ReadError::NotFound(id)))?;
     let row = execution_row(&found)?;
-    let document = serde_json::from_str(found.try_get(13)?)
+    let document = serde_json::from_str(found.try_get(14)?)
         .map_err(|error| corrupt(format!("the workflow of {id}"), error.to_string()))?;
     let snapshot = snapshot(&found)?.filter(|snapshot| snapshot.version <= row.version);
     let after = snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
     // What others have written since is not part of it.
     let limit = signed(row.version - after);
-    let events = events_of(connection, (id, found.try_get(12)?), (after, limit)).await?;
+    let events = events_of(connection, (id, found.try_get(13)?), (after, limit)).await?;
     let number = after + u64::try_from(events.len()).unwrap_or(u64::MAX);
     if number < row.version {
         // Unless it was deleted between the two statements.
@@ -161,16 +198,16 @@ pub(super) async fn load(connection: &mut PgConnection, id: ExecutionId) -> Answ
 
 /// The snapshot of an execution; one that is damaged is as good as none: the events say it all.
 fn snapshot(row: &PgRow) -> sqlx::Result<Option<Snapshot>> {
-    let Some(version) = row.try_get::<Option<i64>, _>(14)? else {
+    let Some(version) = row.try_get::<Option<i64>, _>(15)? else {
         return Ok(None);
     };
     let snapshot = Snapshot {
         version: unsigned(version),
-        build: row.try_get(15)?,
-        state: row.try_get(16)?,
+        build: row.try_get(16)?,
+        state: row.try_get(17)?,
     };
-    let checksum: i64 = row.try_get(17)?;
-    Ok((i64::from(text_checksum(&snapshot.state)) == checksum).then_some(snapshot))
+    let checksum: i64 = row.try_get(18)?;
+    Ok((i64::from(checksum::of_text(&snapshot.state)) == checksum).then_some(snapshot))
 }
 
 /// The events after a position, in order.

@@ -1,13 +1,15 @@
 //! Records and documents in the database.
 
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use troupe_workflow::{Timestamp, WorkflowDigest};
 
 use super::fault::Fault;
 use super::write::hint;
-use crate::error::{AppendError, ReadError};
+use crate::checksum::{check_record, of_record};
+use crate::error::{AppendError, DamagedRecord, ReadError};
 use crate::record::{Document, Record, RecordListing, RecordWrite};
+use crate::sound::Sound;
 
 /// Writes records, if each is at the version that was expected.
 pub(super) async fn write(
@@ -15,26 +17,33 @@ pub(super) async fn write(
     records: &[RecordWrite],
 ) -> Result<(), Fault<AppendError>> {
     for record in records {
-        let due_at = record.due_at.map(Timestamp::as_millis);
         let expected = i64::try_from(record.expected).unwrap_or(i64::MAX);
-        let query = match (&record.body, record.expected) {
-            (Some(body), 0) => sqlx::query(
-                "INSERT INTO records (kind, id, version, due_at, body) VALUES ($1, $2, 1, $3, $4)
-                 ON CONFLICT (kind, id) DO NOTHING",
-            )
-            .bind(record.kind)
-            .bind(&record.id)
-            .bind(due_at)
-            .bind(body),
-            (Some(body), _) => sqlx::query(
-                "UPDATE records SET version = version + 1, due_at = $4, body = $5
-                 WHERE kind = $1 AND id = $2 AND version = $3",
-            )
-            .bind(record.kind)
-            .bind(&record.id)
-            .bind(expected)
-            .bind(due_at)
-            .bind(body),
+        let query = match (record.written(), record.expected) {
+            (Some(new), 0) => {
+                let checksum = of_record(&new);
+                sqlx::query(
+                    "INSERT INTO records (kind, id, version, due_at, body, checksum) VALUES ($1, $2, 1, $3, $4, $5)
+                     ON CONFLICT (kind, id) DO NOTHING",
+                )
+                .bind(new.kind)
+                .bind(new.id)
+                .bind(new.due_at.map(Timestamp::as_millis))
+                .bind(new.body)
+                .bind(i64::from(checksum))
+            }
+            (Some(new), _) => {
+                let checksum = of_record(&new);
+                sqlx::query(
+                    "UPDATE records SET version = version + 1, due_at = $4, body = $5, checksum = $6
+                     WHERE kind = $1 AND id = $2 AND version = $3",
+                )
+                .bind(new.kind)
+                .bind(new.id)
+                .bind(expected)
+                .bind(new.due_at.map(Timestamp::as_millis))
+                .bind(new.body)
+                .bind(i64::from(checksum))
+            }
             (None, _) => {
                 sqlx::query("DELETE FROM records WHERE kind = $1 AND id = $2 AND version = $3")
                     .bind(record.kind)
@@ -125,8 +134,12 @@ pub(super) async fn document(
     })
 }
 
-pub(super) fn record_of(row: &PgRow) -> sqlx::Result<Record> {
-    Ok(Record {
+/// The columns that [`record_of`] reads.
+pub(super) const COLUMNS: &str = "kind, id, version, due_at, body, checksum FROM records";
+
+/// A record as it lies there; the error is the database's.
+pub(super) fn record_of(row: &PgRow) -> sqlx::Result<Result<Record, DamagedRecord>> {
+    let record = Record {
         kind: row.try_get(0)?,
         id: row.try_get(1)?,
         version: u64::try_from(row.try_get::<i64, _>(2)?).unwrap_or(0),
@@ -134,7 +147,8 @@ pub(super) fn record_of(row: &PgRow) -> sqlx::Result<Record> {
             .try_get::<Option<i64>, _>(3)?
             .map(Timestamp::from_millis),
         body: row.try_get(4)?,
-    })
+    };
+    Ok(check_record(record, row.try_get(5)?))
 }
 
 pub(super) async fn find(
@@ -142,37 +156,60 @@ pub(super) async fn find(
     kind: &str,
     id: &str,
 ) -> Result<Option<Record>, Fault<ReadError>> {
-    let found = sqlx::query(
-        "SELECT kind, id, version, due_at, body FROM records WHERE kind = $1 AND id = $2",
-    )
-    .bind(kind)
-    .bind(id)
-    .fetch_optional(connection)
-    .await?;
-    Ok(found.as_ref().map(record_of).transpose()?)
+    if cannot_be_stored(id) {
+        return Ok(None);
+    }
+    let sql = AssertSqlSafe(format!("SELECT {COLUMNS} WHERE kind = $1 AND id = $2"));
+    let found = sqlx::query(sql)
+        .bind(kind)
+        .bind(id)
+        .fetch_optional(connection)
+        .await?;
+    let record = found.as_ref().map(record_of).transpose()?.transpose();
+    record.map_err(|damaged| Fault::Refused(damaged.into()))
 }
 
+/// A page of records of one kind, without damaged ones.
 pub(super) async fn list(
     connection: &mut PgConnection,
     listing: &RecordListing,
 ) -> Result<Vec<Record>, Fault<ReadError>> {
-    let query = match listing.due {
-        Some(due) => sqlx::query(
-            "SELECT kind, id, version, due_at, body FROM records WHERE kind = $1 AND due_at <= $2
-             ORDER BY due_at, id LIMIT $3",
-        )
-        .bind(listing.kind)
-        .bind(due.as_millis()),
-        None => sqlx::query(
-            "SELECT kind, id, version, due_at, body FROM records WHERE kind = $1 AND id > $2
-             ORDER BY id LIMIT $3",
-        )
-        .bind(listing.kind)
-        .bind(listing.after.as_deref().unwrap_or_default()),
+    let mut sound = Sound::new(listing.limit);
+    loop {
+        let mut rows = Vec::new();
+        for row in page(connection, listing, sound.to_ask()).await? {
+            rows.push(record_of(&row)?.map_err(ReadError::from));
+        }
+        if let Some(page) = sound.take(rows).map_err(Fault::Refused)? {
+            return Ok(page);
+        }
+    }
+}
+
+async fn page(
+    connection: &mut PgConnection,
+    listing: &RecordListing,
+    limit: u32,
+) -> sqlx::Result<Vec<PgRow>> {
+    let rest = match listing.due {
+        Some(_) => "due_at <= $2 ORDER BY due_at, id",
+        None => "id > $2 ORDER BY id",
     };
-    let rows = query
-        .bind(i64::from(listing.limit))
-        .fetch_all(connection)
-        .await?;
-    Ok(rows.iter().map(record_of).collect::<Result<_, _>>()?)
+    let sql = format!("SELECT {COLUMNS} WHERE kind = $1 AND {rest} LIMIT $3");
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(listing.kind);
+    let query = match listing.due {
+        Some(due) => query.bind(due.as_millis()),
+        None => query.bind(before_zero(listing.after.as_deref().unwrap_or_default())),
+    };
+    query.bind(i64::from(limit)).fetch_all(connection).await
+}
+
+/// Whether a text is none of the server's: it stores no U+0000. What nobody can have stored is not there.
+pub(super) fn cannot_be_stored(text: &str) -> bool {
+    text.contains('\0')
+}
+
+/// The part of a text before its first U+0000: among what can be stored the same texts are greater.
+pub(super) fn before_zero(text: &str) -> &str {
+    text.split('\0').next().unwrap_or_default()
 }

@@ -2,10 +2,11 @@
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
+use super::format_1;
 use crate::error::OpenError;
 
 /// Counted up when a change needs a migration; kept in the table `format`.
-const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 2;
 /// Held while the tables are made or changed, so that one process does it: the first bytes of "troupe".
 const LOCK: i64 = 0x7472_6f75_7065;
 
@@ -21,6 +22,7 @@ CREATE TABLE workflows (
 );
 
 -- due_at: when somebody must look at it. Owned executions have none, unless somebody else wrote to them.
+-- checksum: of what never changes of a row.
 -- fillfactor: most appends change nothing that is in an index, and find room for the row's new version beside it.
 CREATE TABLE executions (
     key         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -35,7 +37,8 @@ CREATE TABLE executions (
     due_at      bigint,
     settings    text NOT NULL,
     created_at  bigint NOT NULL,
-    updated_at  bigint NOT NULL
+    updated_at  bigint NOT NULL,
+    checksum    bigint NOT NULL
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 CREATE INDEX executions_by_status ON executions (status, id);
 CREATE INDEX executions_by_workflow ON executions (workflow, id) WHERE workflow IS NOT NULL;
@@ -79,28 +82,30 @@ CREATE TABLE records (
     version     bigint NOT NULL,
     due_at      bigint,
     body        text NOT NULL,
+    checksum    bigint NOT NULL,
     PRIMARY KEY (kind, id)
 );
 CREATE INDEX records_due ON records (due_at, id) WHERE due_at IS NOT NULL;
 
--- Processes that work on executions. incarnation: a name that was given again belongs to another.
+-- Processes that work on executions. incarnation: a name that was given again belongs to another. format: the one that
+-- a process writes; one that does not say it is of an earlier version, and is refused.
 CREATE TABLE nodes (
     id          text COLLATE "C" PRIMARY KEY,
     incarnation bigint NOT NULL,
-    alive_until timestamptz NOT NULL
+    alive_until timestamptz NOT NULL,
+    format      bigint NOT NULL
 );
 "#;
 
-/// Makes the schema and its tables where there are none; refuses those of a newer format.
+/// Makes the schema and its tables where there are none; brings older ones to this format; refuses those of a newer one.
 pub(super) async fn prepare(connection: &mut PgConnection, place: &str) -> Result<(), OpenError> {
-    let database = |source: sqlx::Error| OpenError::Database {
-        place: place.to_owned(),
-        source: source.into(),
-    };
-    let found = match format(connection).await.map_err(database)? {
+    let mut found = match format(connection).await.map_err(failed(place))? {
         Some(found) => found,
-        None => make_tables(connection).await.map_err(database)?,
+        None => make_tables(connection).await.map_err(failed(place))?,
     };
+    if found == 1 {
+        found = format_1::migrate(connection, place).await?;
+    }
     if found != FORMAT {
         return Err(OpenError::Format {
             place: place.to_owned(),
@@ -111,8 +116,35 @@ pub(super) async fn prepare(connection: &mut PgConnection, place: &str) -> Resul
     Ok(())
 }
 
+/// Refuses tables that are not there or of another format, and changes nothing.
+pub(super) async fn check(connection: &mut PgConnection, place: &str) -> Result<(), OpenError> {
+    let found = format(connection).await.map_err(failed(place))?;
+    let (place, known) = (place.to_owned(), FORMAT);
+    match found {
+        Some(FORMAT) => Ok(()),
+        None => Err(OpenError::NoTables { place }),
+        Some(found) if found < FORMAT => Err(OpenError::Older {
+            place,
+            found,
+            known,
+        }),
+        Some(found) => Err(OpenError::Format {
+            place,
+            found,
+            known,
+        }),
+    }
+}
+
+fn failed(place: &str) -> impl Fn(sqlx::Error) -> OpenError {
+    |source| OpenError::Database {
+        place: place.to_owned(),
+        source: source.into(),
+    }
+}
+
 /// The format of the tables, if there are any.
-async fn format(connection: &mut PgConnection) -> sqlx::Result<Option<i64>> {
+pub(super) async fn format(connection: &mut PgConnection) -> sqlx::Result<Option<i64>> {
     let is_there: bool = sqlx::query_scalar("SELECT to_regclass('format') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;
@@ -124,13 +156,19 @@ async fn format(connection: &mut PgConnection) -> sqlx::Result<Option<i64>> {
         .await
 }
 
+/// Keeps others from making or changing the tables until the transaction ends.
+pub(super) async fn lock(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(LOCK)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Makes the tables, unless another process did meanwhile. Answers their format.
 async fn make_tables(connection: &mut PgConnection) -> sqlx::Result<i64> {
     let mut transaction = connection.begin().await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)")
-        .bind(LOCK)
-        .execute(&mut *transaction)
-        .await?;
+    lock(&mut transaction).await?;
     // Whoever may not make schemas can be given one: only what is missing is made.
     let missing: Option<String> = sqlx::query_scalar(
         "SELECT quote_ident(s.name) FROM (SELECT (parse_ident(split_part(current_setting('search_path'), ',', 1)))[1]

@@ -1,14 +1,14 @@
 //! Everything that is in the database, page by page: for copies of a journal and for looking it through.
 
-use sqlx::PgConnection;
-use sqlx::Row as _;
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use troupe_workflow::{ExecutionId, Snapshot, Timestamp, WorkflowDigest};
 
 use super::fault::Fault;
-use super::record::{record_of, write_document};
+use super::record::{COLUMNS, before_zero, record_of, write_document};
 use super::write::hint;
-use crate::encode::check_snapshot;
+use crate::checksum::{check_snapshot, of_record};
 use crate::error::{AppendError, ReadError};
+use crate::journal::AllRecords;
 use crate::record::{Document, Record};
 
 type Answer<T> = Result<T, Fault<ReadError>>;
@@ -76,16 +76,15 @@ pub(super) async fn records(
     connection: &mut PgConnection,
     after: Option<&(String, String)>,
     limit: u32,
-) -> Answer<Vec<Record>> {
+) -> Answer<AllRecords> {
     let (kind, id) = after.map_or(("", ""), |(kind, id)| (kind, id));
-    let rows = sqlx::query(
-        "SELECT kind, id, version, due_at, body FROM records WHERE (kind, id) > ($1, $2) ORDER BY kind, id LIMIT $3",
-    )
-    .bind(kind)
-    .bind(id)
-    .bind(i64::from(limit))
-    .fetch_all(connection)
-    .await?;
+    let sql = format!("SELECT {COLUMNS} WHERE (kind, id) > ($1, $2) ORDER BY kind, id LIMIT $3");
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(kind)
+        .bind(before_zero(id))
+        .bind(i64::from(limit))
+        .fetch_all(connection)
+        .await?;
     Ok(rows.iter().map(record_of).collect::<Result<_, _>>()?)
 }
 
@@ -100,15 +99,16 @@ pub(super) async fn put_back(
     }
     for record in records {
         sqlx::query(
-            "INSERT INTO records (kind, id, version, due_at, body) VALUES ($1, $2, $3, $4, $5)
+            "INSERT INTO records (kind, id, version, due_at, body, checksum) VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, due_at = excluded.due_at,
-                body = excluded.body WHERE excluded.version > records.version",
+                body = excluded.body, checksum = excluded.checksum WHERE excluded.version > records.version",
         )
         .bind(&record.kind)
         .bind(&record.id)
         .bind(i64::try_from(record.version).unwrap_or(i64::MAX))
         .bind(record.due_at.map(Timestamp::as_millis))
         .bind(&record.body)
+        .bind(i64::from(of_record(record)))
         .execute(&mut *connection)
         .await?;
     }

@@ -114,8 +114,8 @@ async fn begin(
             ON CONFLICT (digest) DO NOTHING
          ), created AS (
             INSERT INTO executions (id, digest, workflow, workflow_version, status, version, owner, epoch, due_at,
-                settings, created_at, updated_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $14, $10, $11)
+                settings, created_at, updated_at, checksum)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $14, $10, $11, $19)
             ON CONFLICT (id) DO NOTHING RETURNING key
          ), begun AS (
             INSERT INTO events (execution, position, body, payloads, checksum)
@@ -141,6 +141,7 @@ async fn begin(
     .bind(columns.bodies)
     .bind(columns.payloads)
     .bind(columns.checksums)
+    .bind(i64::from(row.checksum()))
     .fetch_optional(&mut *connection)
     .await?;
     let key = key.ok_or(Fault::Refused(AppendError::Exists(row.id)))?;

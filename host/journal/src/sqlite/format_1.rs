@@ -22,6 +22,7 @@ pub(crate) fn migrate(transaction: &Transaction<'_>, tables: &str) -> rusqlite::
                 CASE WHEN owner IS NULL AND status NOT IN ('completed', 'failed', 'cancelled') THEN updated_at END,
                 settings, created_at, updated_at FROM executions_1 ORDER BY id;",
     )?;
+    super::format_2::fill(transaction)?;
     copy_events(transaction)?;
     transaction
         .execute_batch("DROP TABLE events_1; DROP TABLE executions_1; DROP TABLE workflows_1;")

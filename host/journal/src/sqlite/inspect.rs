@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::node::Node;
 use super::writer::Writer;
-use super::{SqliteJournal, judge_log, schema};
+use super::{SqliteJournal, judge_log, nodes_in, schema};
 use crate::error::{OpenError, ReadError};
 use crate::journal::Reading;
 
@@ -51,7 +51,7 @@ impl SqliteJournal {
         Ok(Self {
             writer: Writer::start(open().map_err(&failed)?, None).map_err(io)?,
             reader: Arc::new(Mutex::new(connection)),
-            nodes: folder.join("nodes"),
+            nodes: nodes_in(&folder),
             node: Node::unregistered("nobody"),
             seen: Mutex::new(0),
         })
@@ -138,22 +138,57 @@ impl SqliteJournal {
             drop(log);
             std::fs::copy(beside(file, "-wal"), beside(to, "-wal")).map_err(io)?;
         }
-        let connection = Connection::open(to).map_err(database(to))?;
-        let names = || -> rusqlite::Result<Vec<String>> {
-            let mut statement =
-                connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'index'")?;
-            let rows = statement.query_map([], |row| row.get(0))?;
-            rows.collect()
-        };
-        for name in names().map_err(database(to))? {
-            let reindex = format!("REINDEX \"{}\"", name.replace('"', "\"\""));
-            // One that cannot be made again is left as it is; the others may help.
-            if let Err(error) = connection.execute_batch(&reindex) {
-                tracing::debug!(name, %error, "an index cannot be made again");
-            }
-        }
-        Ok(())
+        remake_indexes(to).map_err(database(to))
     }
+}
+
+/// Makes the indexes of a file again, as far as the tables can be read. One that cannot be made again is left as it is;
+/// the others may help.
+fn remake_indexes(file: &Path) -> rusqlite::Result<()> {
+    let names = {
+        let connection = Connection::open(file)?;
+        let mut statement =
+            connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'index'")?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()?
+    };
+    for name in names {
+        let remade = remake(file, &name).or_else(|_damaged| {
+            give_up_pages(file, &name)?;
+            remake(file, &name)
+        });
+        if let Err(error) = remade {
+            tracing::debug!(name, %error, "an index cannot be made again");
+        }
+    }
+    Ok(())
+}
+
+/// SQLite reads the pages of the index as it is, to free them.
+fn remake(file: &Path, name: &str) -> rusqlite::Result<()> {
+    let reindex = format!("REINDEX \"{}\"", name.replace('"', "\"\""));
+    Connection::open(file)?.execute_batch(&reindex)
+}
+
+/// Gives an index the place of a new, empty one. Its own pages are nobody's then, in a file that is a copy.
+fn give_up_pages(file: &Path, name: &str) -> rusqlite::Result<()> {
+    let mut connection = Connection::open(file)?;
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(
+        "CREATE TABLE given_up (x);
+         CREATE INDEX given_up_by_x ON given_up (x);
+         PRAGMA writable_schema = ON;",
+    )?;
+    transaction.execute(
+        "UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'given_up_by_x')
+         WHERE type = 'index' AND name = ?1",
+        [name],
+    )?;
+    transaction.execute_batch(
+        "DELETE FROM sqlite_schema WHERE name IN ('given_up', 'given_up_by_x');
+         PRAGMA writable_schema = OFF;",
+    )?;
+    transaction.commit()
 }
 
 /// Writes the log into the file and cuts it to nothing: pages from before a deletion are still in it. On a connection of

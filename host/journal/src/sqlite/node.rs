@@ -7,6 +7,9 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
+/// What the names of the files end with.
+const ENDING: &str = ".lock";
+
 /// This process, as the owner of executions.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -49,6 +52,17 @@ impl Node {
         &self.id
     }
 
+    /// Whether any process lives that is registered here.
+    pub(super) fn any_is_alive(folder: &Path) -> bool {
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        files
+            .filter_map(|file| file.file_name().into_string().ok())
+            .any(|name| {
+                name.strip_suffix(ENDING)
+                    .is_some_and(|id| Self::is_alive(folder, id))
+            })
+    }
+
     /// Whether the process with this id lives. Files of dead ones are removed.
     pub(super) fn is_alive(folder: &Path, id: &str) -> bool {
         let path = lock_path(folder, id);
@@ -78,5 +92,5 @@ impl Drop for Node {
 }
 
 fn lock_path(folder: &Path, id: &str) -> PathBuf {
-    folder.join(format!("{id}.lock"))
+    folder.join(format!("{id}{ENDING}"))
 }

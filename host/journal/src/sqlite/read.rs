@@ -3,12 +3,14 @@
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use troupe_workflow::{Event, ExecutionId, ExecutionStatus, Snapshot, Timestamp, WorkflowDigest};
 
-use crate::encode::{EventRow, check_dense, decode, text_checksum};
+use crate::checksum::{self, Fixed};
+use crate::encode::{EventRow, check_dense, decode};
 use crate::error::ReadError;
 use crate::execution::{Epoch, ExecutionRow, Listing, Order, Stored, WorkflowVersion};
+use crate::sound::Sound;
 
 const COLUMNS: &str = "e.id, w.name, e.digest, e.workflow, e.workflow_version, e.status, e.version, e.owner, e.due_at,
-    e.settings, e.created_at, e.updated_at
+    e.settings, e.created_at, e.updated_at, e.checksum
     FROM executions e JOIN workflows w ON w.digest = e.digest";
 
 /// A row as it lies there: what it says is judged outside of the database's calls.
@@ -24,6 +26,7 @@ struct RawRow {
     settings: String,
     created_at: Timestamp,
     updated_at: Timestamp,
+    checksum: i64,
 }
 
 impl RawRow {
@@ -45,10 +48,19 @@ impl RawRow {
             settings: row.get(9)?,
             created_at: Timestamp::from_millis(row.get(10)?),
             updated_at: Timestamp::from_millis(row.get(11)?),
+            checksum: row.get(12)?,
         })
     }
 
     fn check(self) -> Result<ExecutionRow, ReadError> {
+        let fixed = Fixed {
+            id: &self.id,
+            digest: &self.digest,
+            workflow: self.workflow.as_ref(),
+            settings: &self.settings,
+            created_at: self.created_at,
+        };
+        fixed.check(self.checksum)?;
         let status =
             ExecutionStatus::from_word(&self.status).ok_or_else(|| ReadError::Corrupt {
                 place: format!("the row of {}", self.id),
@@ -82,7 +94,8 @@ pub(crate) fn find(connection: &Connection, id: ExecutionId) -> Result<Execution
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} WHERE e.id = ?1"))?
         .query_row([id.to_string()], RawRow::read)
-        .optional()?
+        .optional()
+        .map_err(|error| damaged(error, &format!("the row of {id}")))?
         .ok_or(ReadError::NotFound(id))?
         .check()
 }
@@ -92,15 +105,50 @@ pub(crate) fn list(
     connection: &Connection,
     listing: &Listing,
 ) -> Result<Vec<ExecutionRow>, ReadError> {
-    let (sql, values) = listing_sql(listing);
-    let values: Vec<&dyn ToSql> = values.iter().map(AsRef::as_ref).collect();
-    let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(&*values, RawRow::read)?;
-    rows.map(|row| row?.check()).collect()
+    let mut sound = Sound::new(listing.limit);
+    loop {
+        let (sql, values) = listing_sql(listing, sound.to_ask());
+        let values: Vec<&dyn ToSql> = values.iter().map(AsRef::as_ref).collect();
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut found = statement.query(&*values)?;
+        let mut rows = Vec::new();
+        while let Some(row) = found.next()? {
+            let read = RawRow::read(row).map_err(|error| damaged(error, "table executions"));
+            rows.push(read.and_then(RawRow::check));
+        }
+        if let Some(page) = sound.take(rows)? {
+            return Ok(page);
+        }
+    }
+}
+
+/// What an error of a row means.
+fn damaged(error: rusqlite::Error, place: &str) -> ReadError {
+    if !is_of_values(&error) {
+        return error.into();
+    }
+    ReadError::Corrupt {
+        place: place.to_owned(),
+        message: error.to_string(),
+    }
+}
+
+/// Whether the values of a row are not of their kinds: SQLite gives what lies there, whatever it is.
+pub(super) fn is_of_values(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,
+    };
+    matches!(
+        error,
+        FromSqlConversionFailure(..)
+            | IntegralValueOutOfRange(..)
+            | InvalidColumnType(..)
+            | Utf8Error(..)
+    )
 }
 
 /// The question for a page. Ids sort by time of creation.
-fn listing_sql(listing: &Listing) -> (String, Vec<Box<dyn ToSql>>) {
+fn listing_sql(listing: &Listing, limit: u32) -> (String, Vec<Box<dyn ToSql>>) {
     let mut conditions = vec!["1".to_owned()];
     let mut values: Vec<Box<dyn ToSql>> = Vec::new();
     let mut add = |condition: &str, value: Box<dyn ToSql>| {
@@ -135,7 +183,7 @@ fn listing_sql(listing: &Listing) -> (String, Vec<Box<dyn ToSql>>) {
             .collect();
         conditions.push(format!("e.status IN ({})", words.join(", ")));
     }
-    values.push(Box::new(listing.limit));
+    values.push(Box::new(limit));
     let sql = format!(
         "SELECT {COLUMNS} WHERE {} ORDER BY e.id {order} LIMIT ?{}",
         conditions.join(" AND "),
@@ -192,7 +240,7 @@ fn snapshot(connection: &Connection, key: i64) -> Result<Option<Snapshot>, ReadE
         })
         .optional()?;
     Ok(found.and_then(|(snapshot, checksum)| {
-        (text_checksum(&snapshot.state) == checksum).then_some(snapshot)
+        (checksum::of_text(&snapshot.state) == checksum).then_some(snapshot)
     }))
 }
 

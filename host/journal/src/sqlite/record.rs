@@ -3,8 +3,11 @@
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use troupe_workflow::{Timestamp, WorkflowDigest};
 
-use crate::error::{AppendError, ReadError};
+use super::read::is_of_values;
+use crate::checksum::{check_record, of_record};
+use crate::error::{AppendError, DamagedRecord, ReadError};
 use crate::record::{Document, Record, RecordListing, RecordWrite};
+use crate::sound::Sound;
 
 /// Writes records, if each is at the version that was expected.
 pub(crate) fn write(
@@ -12,20 +15,33 @@ pub(crate) fn write(
     records: &[RecordWrite],
 ) -> Result<(), AppendError> {
     for record in records {
-        let due_at = record.due_at.map(Timestamp::as_millis);
-        let changed = match (&record.body, record.expected) {
-            (Some(body), 0) => transaction
+        let changed = match (record.written(), record.expected) {
+            (Some(new), 0) => transaction
                 .prepare_cached(
-                    "INSERT INTO records (kind, id, version, due_at, body) VALUES (?1, ?2, 1, ?3, ?4)
+                    "INSERT INTO records (kind, id, version, due_at, body, checksum) VALUES (?1, ?2, 1, ?3, ?4, ?5)
                      ON CONFLICT (kind, id) DO NOTHING",
                 )?
-                .execute(params![record.kind, record.id, due_at, body])?,
-            (Some(body), expected) => transaction
+                .execute(params![
+                    new.kind,
+                    new.id,
+                    new.due_at.map(Timestamp::as_millis),
+                    new.body,
+                    of_record(&new)
+                ])?,
+            (Some(new), expected) => transaction
                 .prepare_cached(
-                    "UPDATE records SET version = version + 1, due_at = ?4, body = ?5
+                    "UPDATE records SET version = ?4, due_at = ?5, body = ?6, checksum = ?7
                      WHERE kind = ?1 AND id = ?2 AND version = ?3",
                 )?
-                .execute(params![record.kind, record.id, expected, due_at, body])?,
+                .execute(params![
+                    new.kind,
+                    new.id,
+                    expected,
+                    new.version,
+                    new.due_at.map(Timestamp::as_millis),
+                    new.body,
+                    of_record(&new)
+                ])?,
             (None, expected) => transaction
                 .prepare_cached("DELETE FROM records WHERE kind = ?1 AND id = ?2 AND version = ?3")?
                 .execute(params![record.kind, record.id, expected])?,
@@ -90,14 +106,36 @@ pub(crate) fn document(
         .ok_or_else(|| ReadError::NoDocument(digest.to_string()))
 }
 
-pub(super) fn record_of(row: &Row<'_>) -> rusqlite::Result<Record> {
-    Ok(Record {
-        kind: row.get(0)?,
-        id: row.get(1)?,
-        version: row.get(2)?,
-        due_at: row.get::<_, Option<i64>>(3)?.map(Timestamp::from_millis),
-        body: row.get(4)?,
-    })
+/// A record as it lies there; the error is the database's.
+type Lying = rusqlite::Result<Result<Record, DamagedRecord>>;
+
+/// The columns that [`record_of`] reads.
+pub(super) const COLUMNS: &str = "kind, id, version, due_at, body, checksum FROM records";
+
+pub(super) fn record_of(row: &Row<'_>) -> Lying {
+    let read = || -> rusqlite::Result<(Record, i64)> {
+        let record = Record {
+            kind: row.get(0)?,
+            id: row.get(1)?,
+            version: row.get(2)?,
+            due_at: row.get::<_, Option<i64>>(3)?.map(Timestamp::from_millis),
+            body: row.get(4)?,
+        };
+        Ok((record, row.get(5)?))
+    };
+    let text = |column| -> rusqlite::Result<String> {
+        let bytes = row.get_ref(column)?.as_bytes().unwrap_or_default();
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    };
+    match read() {
+        Ok((record, checksum)) => Ok(check_record(record, checksum)),
+        Err(error) if is_of_values(&error) => Ok(Err(DamagedRecord {
+            kind: text(0)?,
+            id: text(1)?,
+            message: error.to_string(),
+        })),
+        Err(error) => Err(error),
+    }
 }
 
 pub(crate) fn find(
@@ -105,40 +143,46 @@ pub(crate) fn find(
     kind: &str,
     id: &str,
 ) -> Result<Option<Record>, ReadError> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT kind, id, version, due_at, body FROM records WHERE kind = ?1 AND id = ?2",
-        )?
+    let found = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} WHERE kind = ?1 AND id = ?2"))?
         .query_row([kind, id], record_of)
-        .optional()?)
+        .optional()?;
+    Ok(found.transpose()?)
 }
 
+/// A page of records of one kind, without damaged ones.
 pub(crate) fn list(
     connection: &Connection,
     listing: &RecordListing,
 ) -> Result<Vec<Record>, ReadError> {
-    let columns = "SELECT kind, id, version, due_at, body FROM records WHERE kind = ?1";
-    let rows: Result<Vec<_>, _> = match listing.due {
+    let mut sound = Sound::new(listing.limit);
+    loop {
+        let rows = page(connection, listing, sound.to_ask())?;
+        let rows = rows.into_iter().map(|row| row.map_err(ReadError::from));
+        if let Some(page) = sound.take(rows.collect())? {
+            return Ok(page);
+        }
+    }
+}
+
+fn page(
+    connection: &Connection,
+    listing: &RecordListing,
+    limit: u32,
+) -> rusqlite::Result<Vec<Result<Record, DamagedRecord>>> {
+    let (kind, after) = (listing.kind, listing.after.as_deref().unwrap_or_default());
+    match listing.due {
         Some(due) => connection
             .prepare_cached(&format!(
-                "{columns} AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3"
+                "SELECT {COLUMNS} WHERE kind = ?1 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3"
             ))?
-            .query_map(
-                params![listing.kind, due.as_millis(), listing.limit],
-                record_of,
-            )?
+            .query_map(params![kind, due.as_millis(), limit], record_of)?
             .collect(),
         None => connection
-            .prepare_cached(&format!("{columns} AND id > ?2 ORDER BY id LIMIT ?3"))?
-            .query_map(
-                params![
-                    listing.kind,
-                    listing.after.as_deref().unwrap_or(""),
-                    listing.limit
-                ],
-                record_of,
-            )?
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} WHERE kind = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
+            ))?
+            .query_map(params![kind, after, limit], record_of)?
             .collect(),
-    };
-    Ok(rows?)
+    }
 }

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::node::Node;
 use crate::error::OpenError;
 
 /// Counted up when a change needs a migration; kept in SQLite's `user_version`.
-pub(crate) const FORMAT: i64 = 2;
+pub(crate) const FORMAT: i64 = 3;
 
 /// The names of a status are those of `ExecutionStatus`; times are milliseconds since 1970; texts are JSON.
 const TABLES: &str = "
@@ -19,6 +20,7 @@ CREATE TABLE workflows (
 ) WITHOUT ROWID;
 
 -- due_at: when somebody must look at it. Owned executions have none, unless somebody else wrote to them.
+-- checksum: of what never changes of a row. (Its default is for files of format 2, whose rows get it later.)
 CREATE TABLE executions (
     key         INTEGER PRIMARY KEY,
     id          TEXT NOT NULL UNIQUE,
@@ -32,7 +34,8 @@ CREATE TABLE executions (
     due_at      INTEGER,
     settings    TEXT NOT NULL,
     created_at  INTEGER NOT NULL,
-    updated_at  INTEGER NOT NULL
+    updated_at  INTEGER NOT NULL,
+    checksum    INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX executions_by_status ON executions (status, id);
 CREATE INDEX executions_by_workflow ON executions (workflow, id) WHERE workflow IS NOT NULL;
@@ -75,6 +78,7 @@ CREATE TABLE records (
     version     INTEGER NOT NULL,
     due_at      INTEGER,
     body        TEXT NOT NULL,
+    checksum    INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (kind, id)
 ) WITHOUT ROWID;
 CREATE INDEX records_due ON records (due_at, id) WHERE due_at IS NOT NULL;
@@ -96,7 +100,15 @@ pub(crate) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Op
     match found {
         FORMAT => return Ok(()),
         0 => transaction.execute_batch(TABLES).map_err(database)?,
+        1 | 2 if has_living(path) => {
+            return Err(OpenError::InUse {
+                place: path.display().to_string(),
+                found,
+                known: FORMAT,
+            });
+        }
         1 => super::format_1::migrate(&transaction, TABLES).map_err(database)?,
+        2 => super::format_2::migrate(&transaction).map_err(database)?,
         _ => {
             return Err(OpenError::Format {
                 place: path.display().to_string(),
@@ -109,6 +121,12 @@ pub(crate) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Op
         .pragma_update(None, "user_version", FORMAT)
         .map_err(database)?;
     transaction.commit().map_err(database)
+}
+
+/// Whether other processes work with the file; this one is not registered yet.
+fn has_living(path: &Path) -> bool {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Node::any_is_alive(&super::nodes_in(folder))
 }
 
 /// Settings of a connection. `synchronous = FULL`: an answered append survives a power cut. `secure_delete`: what was

@@ -3,9 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use troupe_workflow::{ExecutionId, Snapshot, Timestamp, WorkflowDigest};
 
-use super::record::{record_of, write_document};
-use crate::encode::check_snapshot;
+use super::record::{COLUMNS, record_of, write_document};
+use crate::checksum::{check_snapshot, of_record};
 use crate::error::{AppendError, ReadError};
+use crate::journal::AllRecords;
 use crate::record::{Document, Record};
 
 /// The ids of executions as they lie there, readable or not.
@@ -71,11 +72,11 @@ pub(crate) fn records(
     connection: &Connection,
     after: Option<&(String, String)>,
     limit: u32,
-) -> Result<Vec<Record>, ReadError> {
+) -> Result<AllRecords, ReadError> {
     let (kind, id) = after.map_or(("", ""), |(kind, id)| (kind, id));
-    let mut statement = connection.prepare_cached(
-        "SELECT kind, id, version, due_at, body FROM records WHERE (kind, id) > (?1, ?2) ORDER BY kind, id LIMIT ?3",
-    )?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} WHERE (kind, id) > (?1, ?2) ORDER BY kind, id LIMIT ?3"
+    ))?;
     let rows = statement.query_map(params![kind, id, limit], record_of)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -92,16 +93,17 @@ pub(crate) fn put_back(
     for record in records {
         transaction
             .prepare_cached(
-                "INSERT INTO records (kind, id, version, due_at, body) VALUES (?1, ?2, ?3, ?4, ?5)
+                "INSERT INTO records (kind, id, version, due_at, body, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                  ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, due_at = excluded.due_at,
-                    body = excluded.body WHERE excluded.version > records.version",
+                    body = excluded.body, checksum = excluded.checksum WHERE excluded.version > records.version",
             )?
             .execute(params![
                 record.kind,
                 record.id,
                 record.version,
                 record.due_at.map(Timestamp::as_millis),
-                record.body
+                record.body,
+                of_record(record)
             ])?;
     }
     Ok(())

@@ -4,7 +4,8 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use troupe_workflow::{ExecutionId, ExecutionStatus, Snapshot, Timestamp, WorkflowDigest};
 
 use super::record;
-use crate::encode::{Blob, EventRow, text_checksum};
+use crate::checksum::{self, Fixed};
+use crate::encode::{Blob, EventRow};
 use crate::error::AppendError;
 use crate::execution::{Archive, Claim, Claimed, Epoch, FirstOwner, NewExecution, Release, Writer};
 use crate::prepared::Prepared;
@@ -51,15 +52,22 @@ pub(crate) fn create(
         FirstOwner::Creator => (Some(node), Epoch::FIRST, None),
         FirstOwner::Anyone => (None, Epoch::NONE, Some(at)),
     };
-    let workflow = new.workflow.as_ref();
+    let (id, workflow) = (new.id.to_string(), new.workflow.as_ref());
+    let fixed = Fixed {
+        id: &id,
+        digest: new.document.digest.as_str(),
+        workflow,
+        settings: &new.settings,
+        created_at: new.created.at,
+    };
     transaction
         .prepare_cached(
             "INSERT INTO executions (id, digest, workflow, workflow_version, status, version, owner, epoch, due_at,
-                settings, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10, ?10)",
+                settings, created_at, updated_at, checksum)
+             VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10, ?10, ?11)",
         )?
         .execute(params![
-            new.id.to_string(),
+            id,
             new.document.digest.as_str(),
             workflow.map(|workflow| &workflow.id),
             workflow.map(|workflow| workflow.version),
@@ -69,6 +77,7 @@ pub(crate) fn create(
             due_at,
             new.settings,
             at,
+            fixed.checksum(),
         ])
         .map_err(|error| exists(error, new.id))?;
     let key = transaction.last_insert_rowid();
@@ -187,7 +196,7 @@ fn write_snapshot(
             snapshot.version,
             snapshot.build,
             snapshot.state,
-            text_checksum(&snapshot.state)
+            checksum::of_text(&snapshot.state)
         ])?;
     Ok(())
 }
@@ -356,8 +365,8 @@ pub(crate) fn restore(
     transaction
         .execute(
             "INSERT INTO executions (id, digest, workflow, workflow_version, status, version, owner, epoch, due_at,
-                settings, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, 0, ?7, ?8, ?9, ?10)",
+                settings, created_at, updated_at, checksum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, 0, ?7, ?8, ?9, ?10, ?11)",
             params![
                 row.id.to_string(),
                 row.digest.as_str(),
@@ -369,6 +378,7 @@ pub(crate) fn restore(
                 row.settings,
                 row.created_at.as_millis(),
                 row.updated_at.as_millis(),
+                row.checksum(),
             ],
         )
         .map_err(|error| exists(error, row.id))?;

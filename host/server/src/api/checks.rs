@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tracing::Instrument as _;
@@ -23,6 +23,7 @@ pub(super) async fn check(State(app): State<App>, mut request: Request, next: Ne
     let id = RequestId(clock::new_id("req"));
     let span = tracing::info_span!("request", id = id.0);
     let checked = check_host(request.headers(), app.listens_at)
+        .and_then(|()| check_address(request.uri()))
         .and_then(|()| check_type(request.method(), request.headers()));
     request.extensions_mut().insert(id.clone());
     let mut response = match checked {
@@ -84,6 +85,15 @@ fn is_ours(host: &str, listens_at: SocketAddr) -> bool {
             address == listens_at.ip() || (address.is_loopback() && listens_at.ip().is_loopback())
         });
     is_name && port == Some(listens_at.port())
+}
+
+/// No id, name or filter has a U+0000 in it, and not every database could look for one.
+fn check_address(address: &Uri) -> Result<(), ApiError> {
+    let has_zero = |text: &str| text.contains("%00");
+    if has_zero(address.path()) || address.query().is_some_and(has_zero) {
+        return Err(ApiError::malformed("the address holds a U+0000"));
+    }
+    Ok(())
 }
 
 /// Bodies are JSON: a form of a foreign page cannot send that.

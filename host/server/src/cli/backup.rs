@@ -10,7 +10,7 @@ use troupe_journal::{Journal, SqliteJournal};
 use super::export::{put_in_place, unfinished};
 use super::{CliError, Common, End, output};
 use crate::verify::{self, Found};
-use crate::{migration, open};
+use crate::{migration, open, salvage};
 
 #[derive(Debug, Args)]
 pub(super) struct BackupArgs {
@@ -107,13 +107,12 @@ pub(super) async fn verify(common: &Common, args: VerifyArgs) -> Result<End, Cli
         }
         Some(file) => match look_at_file(file, &mut faults).await {
             Ok(journal) => Arc::new(journal),
-            Err(error) => {
-                output::line(&format!("{error:#}"));
-                output::note("nothing of it can be read");
-                return Ok(End::Failed);
-            }
+            Err(error) => return Ok(unreadable(&error)),
         },
-        None => open::journal(&config.server, &common.places()?).await?,
+        None => match open::database_to_read(&config.server).await {
+            Ok(journal) => journal,
+            Err(error) => return Ok(unreadable(&error)),
+        },
     };
     let seen = verify::run(&*journal, &mut |found| match found {
         Found::Fault(fault) => {
@@ -130,9 +129,15 @@ pub(super) async fn verify(common: &Common, args: VerifyArgs) -> Result<End, Cli
         seen.whole, seen.executions, seen.documents, seen.records
     ));
     if let Some(folder) = &args.salvage {
-        salvage(common, file.as_deref(), folder).await?;
+        save(common, file.as_deref(), folder).await?;
     }
     Ok(if faults == 0 { End::Done } else { End::Failed })
+}
+
+fn unreadable(error: &anyhow::Error) -> End {
+    output::line(&format!("{error:#}"));
+    output::note("nothing of it can be read");
+    End::Failed
 }
 
 /// What is said of a journal's file as a whole.
@@ -159,7 +164,7 @@ async fn look_at_file(file: &Path, faults: &mut u64) -> anyhow::Result<SqliteJou
 }
 
 /// Copies what is whole into a new journal. Of a file, a copy is made first whose indexes are made again.
-async fn salvage(common: &Common, file: Option<&Path>, folder: &Path) -> anyhow::Result<()> {
+async fn save(common: &Common, file: Option<&Path>, folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("{} cannot be made", folder.display()))?;
     let copy = folder.join("salvage.db");
@@ -168,16 +173,10 @@ async fn salvage(common: &Common, file: Option<&Path>, folder: &Path) -> anyhow:
             SqliteJournal::copy_for_salvage(file, &copy)?;
             Arc::new(SqliteJournal::inspect(&copy)?)
         }
-        None => {
-            open::journal(
-                &common.config().map_err(of_caller)?.server,
-                &common.places()?,
-            )
-            .await?
-        }
+        None => open::database_to_read(&common.config().map_err(of_caller)?.server).await?,
     };
     let target = SqliteJournal::open(folder, open::node_name(), None)?;
-    let saved = verify::save(&*journal, &target).await?;
+    let saved = salvage::save(&*journal, &target).await?;
     // The file alone is whole then, for whoever moves it.
     target.sweep().await?;
     drop(journal);

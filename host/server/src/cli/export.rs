@@ -37,10 +37,7 @@ pub(super) struct ImportArgs {
 pub(super) async fn export(common: &Common, args: ExportArgs) -> Result<End, CliError> {
     let journal = common.journal().await?;
     for id in &args.executions {
-        journal.find(*id).await.map_err(|error| match error {
-            ReadError::NotFound(_) => CliError::Caller(error.into()),
-            other => CliError::Host(other.into()),
-        })?;
+        journal.find(*id).await?;
     }
     let Some(path) = &args.output else {
         let mut out = BufWriter::new(output::stream());

@@ -9,7 +9,7 @@ use troupe_workflow::{ExecutionId, ExecutionStatus};
 
 use super::{CliError, Common, End, output};
 use crate::clock;
-use crate::retention::{Old, before};
+use crate::retention::{Old, before, remove};
 
 /// Executions of one page.
 const PAGE: u32 = 200;
@@ -78,7 +78,7 @@ pub(super) async fn prune(common: &Common, args: PruneArgs) -> Result<End, CliEr
                 let (id, status, name) = (row.id, row.status.as_str(), &row.workflow_name);
                 output::line(&format!("{id}  {status:<9}  {name}"));
             } else {
-                let deleted = journal.delete(row.id).await;
+                let deleted = remove(&*journal, row.id).await;
                 count += u64::from(deleted.map_err(anyhow::Error::from)?);
             }
         }

@@ -160,10 +160,7 @@ async fn rows(
             .await
             .map_err(anyhow::Error::from)?);
     };
-    let row = journal
-        .find(id)
-        .await
-        .map_err(|error| CliError::Caller(error.into()))?;
+    let row = journal.find(id).await?;
     if row.status.is_terminal() {
         output::note(&format!("{id} is {}", row.status.as_str()));
         return Ok(Vec::new());

@@ -48,10 +48,7 @@ pub(super) async fn run(common: &Common, args: ShowArgs) -> Result<End, CliError
         }
         return Ok(End::Done);
     };
-    journal
-        .find(id)
-        .await
-        .map_err(|error| CliError::Caller(error.into()))?;
+    journal.find(id).await?;
     if args.events {
         for event in journal.all_events(id).await.map_err(anyhow::Error::from)? {
             output::line(&serde_json::to_string(&event).map_err(anyhow::Error::from)?);
