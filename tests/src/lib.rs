@@ -8,5 +8,6 @@ pub mod journal;
 pub mod load;
 pub mod loopback;
 pub mod postgres;
+pub mod renewal;
 pub mod server;
 pub mod troupe;
