@@ -3,6 +3,7 @@
 //! rules that every journal keeps.
 
 pub mod conformance;
+pub mod crash;
 pub mod golden;
 pub mod journal;
 pub mod load;
