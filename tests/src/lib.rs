@@ -3,11 +3,13 @@
 //! rules that every journal keeps.
 
 pub mod conformance;
+pub mod crash;
 pub mod golden;
 pub mod journal;
 pub mod load;
 pub mod loopback;
 pub mod operator;
 pub mod postgres;
+pub mod renewal;
 pub mod server;
 pub mod troupe;

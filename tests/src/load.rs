@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use troupe_journal::Journal;
 use troupe_workflow::ExecutionId;
 
-pub use self::life::{Scene, kill_points, sweep};
+pub use self::life::{LEASE_MS, Scene, is_full_sweep, kill_points, sweep};
 use crate::loopback::{Loopback, Reply, Route};
 use crate::server::{Client, EXECUTIONS, Request, Response, WORKFLOWS, of};
 use crate::troupe::{Workplace, guest};

@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -75,6 +76,8 @@ struct State {
     /// How many requests have come: whoever waits looks again.
     arrived: watch::Sender<usize>,
     at_once: Mutex<AtOnce>,
+    /// Connections that were accepted and have not ended.
+    open: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +107,7 @@ impl Loopback {
             requests: Mutex::default(),
             arrived: watch::Sender::new(0),
             at_once: Mutex::default(),
+            open: watch::Sender::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&state))).abort_handle();
         Self {
@@ -181,6 +185,32 @@ impl Loopback {
         );
     }
 
+    /// Requests that are being answered at this moment, those that never will be included.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        locked(&self.state.at_once).now
+    }
+
+    /// Waits until every connection that was made before this call has ended and all that was sent on it is recorded:
+    /// whoever made them has to be gone.
+    ///
+    /// # Panics
+    /// After half a minute: somebody is still there.
+    pub async fn settled(&self) {
+        // Connections are accepted in the order in which they were made: when this one is, all others are.
+        let accepted = async {
+            let address = self.base_url.trim_start_matches("http://");
+            let mut marker = TcpStream::connect(address).await.expect("a connection");
+            marker.shutdown().await.expect("the end of what is sent");
+            drop(marker.read_to_end(&mut Vec::new()).await);
+            let mut open = self.state.open.subscribe();
+            let none = open.wait_for(|open| *open == 0).await;
+            drop(none.expect("the state has its sender"));
+        };
+        let settled = tokio::time::timeout(WAIT_MAX, accepted).await;
+        assert!(settled.is_ok(), "somebody is still connected");
+    }
+
     /// The most requests that were being answered at the same time.
     #[must_use]
     pub fn most_at_once(&self) -> usize {
@@ -200,7 +230,8 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted {
-                    connections.spawn(serve(stream, Arc::clone(&state)));
+                    let open = Open::new(&state);
+                    connections.spawn(serve(stream, Arc::clone(&state), open));
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -209,7 +240,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 }
 
 /// Answers the requests of one connection until either side ends it.
-async fn serve(mut stream: TcpStream, state: Arc<State>) {
+async fn serve(mut stream: TcpStream, state: Arc<State>, _open: Open) {
     while let Ok(Some(request)) = wire::read_request(&mut stream).await {
         let reply = state.take(&request);
         let _answering = state.begin(&request);
@@ -288,6 +319,22 @@ impl State {
         locked(&self.requests).push(request.clone());
         self.arrived.send_modify(|count| *count += 1);
         Answering(Arc::clone(self))
+    }
+}
+
+/// One connection, until it ends.
+struct Open(Arc<State>);
+
+impl Open {
+    fn new(state: &Arc<State>) -> Self {
+        state.open.send_modify(|count| *count += 1);
+        Self(Arc::clone(state))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.send_modify(|count| *count -= 1);
     }
 }
 

@@ -1,282 +1,92 @@
-//! What `kill -9` leaves behind: each example is stopped on both sides of every append, and taken up again. It must end
-//! as if nothing had happened, with nothing done twice that was finished.
+//! What `kill -9` leaves behind: each example is stopped on both sides of every append, of every request and of every
+//! attempt, and taken up again. By default at a sample of these places, at all of them with `TROUPE_SWEEP=full`.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use e2e::loopback::{Loopback, Reply, Route};
-use e2e::troupe::{Call, Workplace, example, text};
+use e2e::crash::{
+    CONTENT_MODERATION, Command, EXAMPLES, End, Example, RESEARCH_ASSISTANT, RESEARCH_TEAM,
+    SUMMARIES, Scene, Sweep, Undisturbed,
+};
+use e2e::loopback::{Reply, Route};
+use e2e::troupe::example;
 use serde_json::{Value, json};
-
-/// What the loopback's Claude says: statements for the checker to look up.
-const SUMMARY: &str = "Street trees cool the air around them by shade and by the water they give off. \
-    Cool roofs reflect sunlight and stay much cooler than dark ones [1]. \
-    Heat action plans tell a city who does what when a heat wave is forecast.";
-
-/// No example has so many appends; protects the tests from a run without end.
-const APPENDS_MAX: u32 = 500;
-/// Calls of `troupe recover` until an execution must have ended.
-const RECOVERIES_MAX: u32 = 3;
-
-/// One place to crash in, with its own services.
-struct Scene {
-    loopback: Loopback,
-    place: Workplace,
-    example: &'static str,
-}
-
-impl Scene {
-    async fn new(example: &'static str) -> Self {
-        let loopback = Loopback::start().await;
-        loopback.always(Route::Anthropic, Reply::text(SUMMARY));
-        let mut place = Workplace::new();
-        let documents = text(self::example("documents"));
-        place.connect(
-            &loopback,
-            &format!("[sources.document]\nkind = \"documents\"\npath = '{documents}'\n"),
-        );
-        Self {
-            loopback,
-            place,
-            example,
-        }
-    }
-
-    fn run(&self) -> Call {
-        let file = text(example(self.example).join("workflow.json"));
-        self.place.troupe([
-            "run",
-            &file,
-            "-i",
-            "topic=How do cities adapt to hotter summers?",
-            "--json",
-        ])
-    }
-
-    /// Requests to models, answered or not.
-    fn model_calls(&self) -> usize {
-        [Route::OpenAi, Route::Anthropic]
-            .iter()
-            .map(|route| self.loopback.requests_to(*route).len())
-            .sum()
-    }
-}
-
-/// How an execution ended.
-#[derive(Debug, PartialEq)]
-struct End {
-    status: Value,
-    outputs: Value,
-    steps: BTreeMap<String, (Value, Value)>,
-}
-
-impl End {
-    fn of(shown: &Value) -> Self {
-        let steps = shown["steps"].as_array().into_iter().flatten();
-        Self {
-            status: shown["status"].clone(),
-            outputs: shown["outputs"].clone(),
-            steps: steps
-                .map(|step| {
-                    (
-                        step["id"].to_string(),
-                        (step["status"].clone(), step["output"].clone()),
-                    )
-                })
-                .collect(),
-        }
-    }
-}
-
-/// A run that nothing disturbed.
-struct Undisturbed {
-    end: End,
-    model_calls: usize,
-    usd: f64,
-}
-
-async fn undisturbed(example: &'static str) -> Undisturbed {
-    let scene = Scene::new(example).await;
-    let ended = scene.run().end().await.expect_code(0);
-    let shown = ended.json();
-    let usd = shown["cost"]["usd"].as_f64().expect("a number");
-    assert!(usd > 0.0, "the models are asked, and paid");
-    Undisturbed {
-        end: End::of(&shown),
-        model_calls: scene.model_calls(),
-        usd,
-    }
-}
 
 fn count(events: &[Value], kind: &str) -> usize {
     events.iter().filter(|event| event["type"] == kind).count()
 }
 
-/// Model calls that had begun, and whose end is not recorded.
-fn under_way(events: &[Value]) -> usize {
-    let started = events
-        .iter()
-        .filter(|event| event["type"] == "call_started" && event["kind"] == "model");
-    started
-        .filter(|call| {
-            let is_its_end = |event: &&Value| {
-                event["type"] == "call_ended"
-                    && ["path", "call"].iter().all(|key| event[key] == call[key])
-            };
-            !events.iter().any(|event| is_its_end(&event))
+/// Sweeps kinds of places in `troupe run`: each with every how many passes it is stopped at, and how many there are at
+/// least.
+async fn crash_everywhere(example: Example, places: [(&'static str, u32, u32); 3]) {
+    let expected = Undisturbed::new(example).await;
+    for (place, nth, least) in places {
+        let sweep = Sweep {
+            example,
+            command: Command::Run,
+            place,
+            nth,
+            least,
+        };
+        sweep.run(&expected).await;
+    }
+}
+
+#[tokio::test]
+async fn the_research_team_survives_a_kill_anywhere() {
+    let places = [("write", 3, 20), ("effect", 3, 6), ("attempt", 2, 6)];
+    crash_everywhere(RESEARCH_TEAM, places).await;
+}
+
+#[tokio::test]
+async fn the_research_assistant_survives_a_kill_anywhere() {
+    let places = [("write", 1, 8), ("effect", 1, 3), ("attempt", 1, 3)];
+    crash_everywhere(RESEARCH_ASSISTANT, places).await;
+}
+
+#[tokio::test]
+async fn content_moderation_survives_a_kill_anywhere() {
+    let places = [("write", 1, 4), ("effect", 1, 1), ("attempt", 1, 1)];
+    crash_everywhere(CONTENT_MODERATION, places).await;
+    let expected = Undisturbed::new(CONTENT_MODERATION).await;
+    // After the answer: the answer itself, taking it up, the last step, giving it back.
+    for (place, least) in [("write", 3), ("attempt", 1)] {
+        let sweep = Sweep {
+            example: CONTENT_MODERATION,
+            command: Command::Approve,
+            place,
+            nth: 1,
+            least,
+        };
+        sweep.run(&expected).await;
+    }
+}
+
+#[tokio::test]
+async fn the_summaries_survive_a_kill_anywhere() {
+    let places = [("write", 5, 40), ("effect", 4, 8), ("attempt", 5, 10)];
+    crash_everywhere(SUMMARIES, places).await;
+}
+
+#[test]
+fn no_example_is_left_out() {
+    let folders = std::fs::read_dir(example("")).expect("the examples");
+    let with_workflow: BTreeSet<String> = folders
+        .map(|folder| folder.expect("a folder").path())
+        .filter(|folder| {
+            ["json", "yaml"]
+                .iter()
+                .any(|kind| folder.join(format!("workflow.{kind}")).is_file())
         })
-        .count()
-}
-
-/// Kills a run at one point and takes it up again. False: it has no such point, and was not killed.
-async fn crash_at(append: u32, side: &str, example: &'static str, expected: &Undisturbed) -> bool {
-    let scene = Scene::new(example).await;
-    let point = format!("write:{append}:{side}");
-    let killed = scene
-        .run()
-        .variable("TROUPE_FAIL_POINT", &point)
-        .end()
-        .await;
-    if !killed.was_killed() {
-        assert_eq!(killed.status.code(), Some(0), "{point}: {killed}");
-        return false;
-    }
-    let left = scene.place.list().await;
-    if append == 1 && side == "before" {
-        assert_eq!(
-            (left.len(), scene.loopback.requests().len()),
-            (0, 0),
-            "{point}: nothing was promised or done"
-        );
-        let ended = scene.place.troupe(["recover"]).end().await.expect_code(0);
-        assert!(
-            ended.stderr.contains("there is nothing to recover"),
-            "{point}: {ended}"
-        );
-        return true;
-    }
-    let [row] = left.try_into().expect("one execution");
-    let id = row["id"].as_str().expect("an id").to_owned();
-    let before = scene.place.events(&id).await;
-    recover(&scene, &id, &point).await;
-    let after = scene.place.events(&id).await;
-    check_history(&before, &after, &point);
-    let shown = scene.place.show(&id).await;
-    assert_eq!(End::of(&shown), expected.end, "{point}");
-    let (calls, lost) = (scene.model_calls(), under_way(&before));
-    assert!(
-        (expected.model_calls..=expected.model_calls + lost).contains(&calls),
-        "{point}: {calls} model calls, {} were expected and {lost} under way",
-        expected.model_calls
-    );
-    let usd = shown["cost"]["usd"].as_f64().expect("a number");
-    match lost {
-        0 => assert!(
-            (usd - expected.usd).abs() < 1e-9,
-            "{point}: it cost ${usd} instead of ${}",
-            expected.usd
-        ),
-        // What was under way is charged at its worst case.
-        _ => assert!(
-            usd > expected.usd,
-            "{point}: it cost ${usd}, the lost calls are not in it"
-        ),
-    }
-    true
-}
-
-/// Recovers until the execution has ended.
-async fn recover(scene: &Scene, id: &str, point: &str) {
-    for _ in 0..RECOVERIES_MAX {
-        let listed = scene.place.list().await;
-        if listed
-            .iter()
-            .any(|row| row["id"] == id && row["status"] == "completed")
-        {
-            return;
-        }
-        let ended = scene.place.troupe(["recover"]).end().await;
-        assert_eq!(ended.status.code(), Some(0), "{point}: {ended}");
-    }
-    let listed = scene.place.list().await;
-    assert_eq!(listed[0]["status"], "completed", "{point}");
-}
-
-/// What was recorded stays, and no step that had finished is begun again or finished twice.
-fn check_history(before: &[Value], after: &[Value], point: &str) {
-    assert!(after.starts_with(before), "{point}: the past was changed");
-    let paths = |events: &[Value], kind: &str| -> Vec<Value> {
-        let found = events.iter().filter(|event| event["type"] == kind);
-        found.map(|event| event["path"].clone()).collect()
-    };
-    let new = &after[before.len()..];
-    for path in paths(before, "step_completed") {
-        assert!(
-            !paths(new, "step_started").contains(&path),
-            "{point}: {path} was begun again"
-        );
-    }
-    let completed = paths(after, "step_completed");
-    for path in &completed {
-        let times = completed.iter().filter(|other| *other == path).count();
-        assert_eq!(times, 1, "{point}: {path} was finished {times} times");
-    }
-    assert_eq!(
-        (
-            count(after, "execution_created"),
-            count(after, "execution_completed")
-        ),
-        (1, 1),
-        "{point}"
-    );
-    // Each step that was under way is said to have been interrupted, once.
-    let mut open = paths(before, "step_started");
-    for ended in ["step_completed", "step_failed"] {
-        for path in paths(before, ended) {
-            if let Some(index) = open.iter().position(|other| *other == path) {
-                open.remove(index);
-            }
-        }
-    }
-    let mut interrupted = paths(after, "step_interrupted");
-    open.sort_by_key(Value::to_string);
-    interrupted.sort_by_key(Value::to_string);
-    assert_eq!(interrupted, open, "{point}");
-}
-
-async fn crash_everywhere(example: &'static str, appends_least: u32) {
-    let expected = undisturbed(example).await;
-    for append in 1..APPENDS_MAX {
-        let (before, after) = tokio::join!(
-            crash_at(append, "before", example, &expected),
-            crash_at(append, "after", example, &expected)
-        );
-        assert_eq!(before, after, "append {append} has two sides");
-        if !before {
-            assert!(
-                append > appends_least,
-                "only {} appends were met",
-                append - 1
-            );
-            return;
-        }
-    }
-    panic!("the example has more than {APPENDS_MAX} appends");
-}
-
-#[tokio::test]
-async fn the_research_team_survives_a_kill_at_every_append() {
-    crash_everywhere("research-team", 20).await;
-}
-
-#[tokio::test]
-async fn the_research_assistant_survives_a_kill_at_every_append() {
-    crash_everywhere("research-assistant", 8).await;
+        .filter_map(|folder| Some(folder.file_name()?.to_str()?.to_owned()))
+        .collect();
+    let swept: BTreeSet<String> = EXAMPLES.map(|one| one.name.to_owned()).into();
+    assert_eq!(with_workflow, swept);
 }
 
 #[tokio::test]
 async fn a_recovery_that_is_killed_is_recovered() {
-    let expected = undisturbed("research-team").await;
-    let scene = Scene::new("research-team").await;
+    let expected = Undisturbed::new(RESEARCH_TEAM).await;
+    let scene = Scene::new(RESEARCH_TEAM).await;
     let killed = scene
         .run()
         .variable("TROUPE_FAIL_POINT", "write:2:after")
@@ -311,7 +121,7 @@ async fn a_recovery_that_is_killed_is_recovered() {
 
 #[tokio::test]
 async fn a_living_process_keeps_its_execution_and_a_dead_one_loses_it() {
-    let scene = Scene::new("research-assistant").await;
+    let scene = Scene::new(RESEARCH_ASSISTANT).await;
     scene.loopback.script(Route::OpenAi, [Reply::hang()]);
     let running = scene.run().start();
     scene.loopback.wait_for(1).await;
@@ -357,7 +167,7 @@ async fn a_living_process_keeps_its_execution_and_a_dead_one_loses_it() {
 
 #[tokio::test]
 async fn two_recoveries_at_once_do_the_work_once() {
-    let scene = Scene::new("research-assistant").await;
+    let scene = Scene::new(RESEARCH_ASSISTANT).await;
     let killed = scene
         .run()
         .variable("TROUPE_FAIL_POINT", "write:3:after")
@@ -377,13 +187,13 @@ async fn two_recoveries_at_once_do_the_work_once() {
     let events = scene.place.events(row["id"].as_str().expect("an id")).await;
     assert_eq!(count(&events, "step_completed"), 3);
     assert_eq!(count(&events, "execution_completed"), 1);
-    let calls = scene.model_calls();
+    let calls = scene.requests().models;
     assert!((2..=3).contains(&calls), "{calls} model calls");
 }
 
 #[tokio::test]
 async fn an_execution_that_ended_is_left_alone() {
-    let scene = Scene::new("research-assistant").await;
+    let scene = Scene::new(RESEARCH_ASSISTANT).await;
     let ended = scene.run().end().await.expect_code(0);
     let id = ended.id();
     let events = scene.place.events(&id).await;
@@ -405,5 +215,5 @@ async fn an_execution_that_ended_is_left_alone() {
         unknown.stderr.contains("there is no execution"),
         "{unknown}"
     );
-    assert_eq!(json!(scene.model_calls()), json!(2));
+    assert_eq!(json!(scene.requests().models), json!(2));
 }

@@ -1,6 +1,7 @@
 //! What no crash, no lost answer and no full disk may do to `troupe serve` on SQLite: lose something, or do it twice.
 
 use e2e::load::{Scene, kill_points, sweep};
+use e2e::renewal;
 use e2e::server::Server;
 
 #[tokio::test]
@@ -14,6 +15,7 @@ async fn nothing_disturbs_the_load() {
 async fn killed_anywhere_it_ends_the_same() {
     let mut points = kill_points("append", 3, 90);
     points.extend(kill_points("effect", 2, 22));
+    points.extend(kill_points("attempt", 3, 20));
     points.extend(kill_points("create", 1, 2));
     points.extend(kill_points("claim", 1, 4));
     points.extend(kill_points("release", 1, 4));
@@ -62,4 +64,18 @@ async fn a_sign_of_life_whose_answer_is_lost_is_given_again() {
     assert!(scene.user.work(&server.client()).await);
     server.kill().await;
     scene.check(1).await;
+}
+
+#[tokio::test]
+async fn at_any_sign_of_life_it_ends_the_same() {
+    let mut points = kill_points("renew", 1, 2);
+    points.extend((1..=2).map(|number| format!("renew:{number}:lost")));
+    let met = sweep(points, || None).await;
+    let killed = kill_points("renew", 1, 2);
+    assert_eq!(met.len(), killed.len(), "{met:?} of {killed:?} were met");
+}
+
+#[tokio::test]
+async fn at_a_sign_of_life_with_a_request_under_way_nothing_is_lost() {
+    renewal::everywhere(|| None).await;
 }

@@ -20,8 +20,9 @@ pub enum FailSide {
 }
 
 /// The n-th pass of a kind of place in this process, counted from 1, written `append:N:before`, `append:N:after` or
-/// `append:N:lost`. The kinds: every writing call of the journal by its name, `write` for any of them, and `effect`,
-/// a request to the outside.
+/// `append:N:lost`. The kinds: every writing call of the journal by its name, `write` for any of them; `renew`, a sign of
+/// life, which comes by the clock and counts for no `write`; `effect`, a request to the outside; `attempt`, one attempt
+/// of a step, whose start is on disk before it and whose end is not after it, and whose end is never lost.
 #[derive(Debug)]
 pub struct FailPoint {
     place: String,
@@ -67,23 +68,30 @@ pub struct Pass {
     is_this: bool,
 }
 
-/// The passes of one piece of writing: of any, and of its kind.
-pub(crate) struct Gate<'a>(Option<(&'a FailPoint, [Pass; 2])>);
+/// The passes of one piece of writing: of its kind, and of any where it counts for them.
+pub(crate) struct Gate<'a>(Option<(&'a FailPoint, Pass, Option<Pass>)>);
 
 impl<'a> Gate<'a> {
     pub(crate) fn enter(fail_point: Option<&'a FailPoint>, name: &str) -> Self {
-        Self(fail_point.map(|point| (point, [point.enter("write"), point.enter(name)])))
+        Self(fail_point.map(|point| {
+            let any = point.enter("write");
+            (point, point.enter(name), Some(any))
+        }))
+    }
+
+    /// For what comes by the clock: counted among the writes it would make their numbers mean nothing.
+    pub(crate) fn enter_alone(fail_point: Option<&'a FailPoint>, name: &str) -> Self {
+        Self(fail_point.map(|point| (point, point.enter(name), None)))
     }
 
     /// What the caller is told of what was done.
     pub(crate) fn leave<T>(&self, done: Result<T, AppendError>) -> Result<T, AppendError> {
-        let Some((point, passes)) = self.0 else {
+        let Some((point, named, any)) = self.0 else {
             return done;
         };
-        if passes
-            .map(|pass| point.leave(pass))
-            .contains(&Delivery::Lost)
-        {
+        let passes = [Some(named), any].into_iter().flatten();
+        let deliveries: Vec<Delivery> = passes.map(|pass| point.leave(pass)).collect();
+        if deliveries.contains(&Delivery::Lost) {
             return Err(AppendError::Unknown {
                 source: "the answer was lost".into(),
             });

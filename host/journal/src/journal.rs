@@ -59,6 +59,13 @@ pub trait Journal: Send + Sync {
     /// `now`, the time by this machine's clock. To be called at least every [`Journal::beat_every`].
     fn beat(&self, now: Timestamp) -> Writing<'_, Beat>;
 
+    /// Ends this process's registration, when it has given back all it could: what it owns for all that is free for the
+    /// others at their next sign of life, and not only after its lease. Where it fails the lease ends it. Does nothing
+    /// where a process's end is seen at once anyway.
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// How often a process says that it lives.
     fn beat_every(&self) -> Duration {
         BEAT_EVERY

@@ -98,15 +98,6 @@ impl PostgresJournal {
         })
     }
 
-    /// Ends this process's registration: what it owns is free for the others at once, not only after its lease.
-    pub async fn leave(&self) {
-        let remove = self.database.read(&self.node, |node, connection| {
-            Box::pin(async { Ok(node::remove(connection, node).await?) })
-        });
-        // Where it fails the lease ends it.
-        let _ = remove.await;
-    }
-
     fn read<'a, A: Send + Sync + 'a, T: Send + 'a>(
         &'a self,
         about: A,
@@ -130,7 +121,8 @@ impl PostgresJournal {
         let renewed = self.database.read(&self.node, |node, connection| {
             Box::pin(async { Ok(node::live(connection, node).await?) })
         });
-        let renewed = renewed.await.map_err(unread)?;
+        let gate = Gate::enter_alone(self.fail_point.as_deref(), "renew");
+        let renewed = gate.leave(renewed.await.map_err(unread))?;
         renewed.ok_or_else(|| AppendError::Database {
             retry: Retry::Never,
             source: taken(&self.node.id).into(),
@@ -226,6 +218,17 @@ impl Journal for PostgresJournal {
 
     fn beat_every(&self) -> Duration {
         self.node.beat_every()
+    }
+
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let remove = self.database.read(&self.node, |node, connection| {
+                Box::pin(async { Ok(node::remove(connection, node).await?) })
+            });
+            if let Err(error) = remove.await {
+                tracing::debug!(%error, "this process's registration stays until its lease is over");
+            }
+        })
     }
 
     fn delete(&self, id: ExecutionId) -> Writing<'_, bool> {

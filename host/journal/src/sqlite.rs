@@ -26,7 +26,7 @@ use crate::execution::{
     Append, Archive, Beat, Claim, Claimed, Epoch, ExecutionRow, Listing, NewExecution, Release,
     Stored,
 };
-use crate::fail_point::FailPoint;
+use crate::fail_point::{FailPoint, Gate};
 use crate::journal::{AllRecords, Journal, Reading, Writing};
 use crate::prepared::Prepared;
 use crate::record::{Document, Record, RecordListing, RecordWrite};
@@ -44,6 +44,7 @@ pub struct SqliteJournal {
     reader: Arc<Mutex<Connection>>,
     nodes: PathBuf,
     node: Node,
+    fail_point: Option<Arc<FailPoint>>,
     /// What SQLite calls the state of the file, as it was when it was last looked at.
     seen: Mutex<i64>,
 }
@@ -77,10 +78,11 @@ impl SqliteJournal {
         let nodes = nodes_in(folder);
         let node = Node::register(&nodes, node).map_err(io)?;
         Ok(Self {
-            writer: Writer::start(connection, fail_point).map_err(io)?,
+            writer: Writer::start(connection, fail_point.clone()).map_err(io)?,
             reader: Arc::new(Mutex::new(reader)),
             nodes,
             node,
+            fail_point,
             seen: Mutex::new(0),
         })
     }
@@ -175,13 +177,13 @@ impl Journal for SqliteJournal {
 
     fn beat(&self, now: Timestamp) -> Writing<'_, Beat> {
         Box::pin(async move {
-            let owners = self
-                .read(read::owners)
-                .await
-                .map_err(|error| AppendError::Database {
-                    retry: Retry::Later,
-                    source: error.into(),
-                })?;
+            // The sign itself is the lock that this process holds on its file: there is nothing to write.
+            let gate = Gate::enter_alone(self.fail_point.as_deref(), "renew");
+            let owners = self.read(read::owners).await;
+            let owners = gate.leave(owners.map_err(|error| AppendError::Database {
+                retry: Retry::Later,
+                source: error.into(),
+            }))?;
             let dead: Vec<_> = owners
                 .into_iter()
                 .filter(|owner| !self.is_alive(owner))

@@ -33,12 +33,22 @@ impl Performer for Agents {
             driver,
             start,
         } = attempt;
-        Box::pin(run(Attempt {
+        let attempt = run(Attempt {
             services: Arc::clone(&self.services),
             execution,
             driver,
             start,
-        }))
+        });
+        match self.services.fail_point.clone() {
+            None => Box::pin(attempt),
+            // Tests have the process end when only the start is on record, or when all is done and its end is not.
+            Some(fail_point) => Box::pin(async move {
+                let pass = fail_point.enter("attempt");
+                let end = attempt.await;
+                let _ = fail_point.leave(pass);
+                end
+            }),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use troupe_journal::{FirstOwner, Journal};
 use troupe_workflow::Definition;
 
 use crate::config::{Places, RetentionSection, ServerConfig};
-use crate::node::{Node, NodeParts};
+use crate::node::{Node, NodeParts, Taps};
 use crate::run::{NewRun, RunSettings};
 use crate::services::ServicesBySettings;
 use crate::{clock, open};
@@ -63,10 +63,15 @@ pub(crate) async fn run(
     say(&format!("{} executions that wait …", options.many));
     let waiting = scale::waiting(&bench, options.many).await?;
     say(&format!(
-        "a restart with {} executions in flight …",
+        "a restart with {} executions that nobody works on …",
         options.many
     ));
     let restart = scale::restart(&bench, options.many).await?;
+    say(&format!(
+        "a restart with {} executions in the middle of a step …",
+        options.many
+    ));
+    let interrupted = scale::restart_in_steps(&bench, options.many).await?;
     say(&format!("histories up to {} steps …", options.history));
     let history = scale::history(&bench, options.history).await?;
     say("a node with nothing to do …");
@@ -77,6 +82,7 @@ pub(crate) async fn run(
         "fan_out_50": fan_out,
         "waiting": waiting,
         "restart": restart,
+        "restart_in_steps": interrupted,
         "history": history,
         "idle": idle,
     }))
@@ -104,6 +110,20 @@ impl Bench {
 
     /// Starts a node with so many places.
     fn start(&self, journal: Arc<dyn Journal>, concurrency: usize) -> Running {
+        self.start_to(watch::taps, journal, concurrency)
+    }
+
+    /// Starts a node whose steps begin and never end.
+    fn start_stuck(&self, journal: Arc<dyn Journal>, concurrency: usize) -> Running {
+        self.start_to(watch::stuck, journal, concurrency)
+    }
+
+    fn start_to(
+        &self,
+        taps: fn(&Arc<Watch>) -> Taps,
+        journal: Arc<dyn Journal>,
+        concurrency: usize,
+    ) -> Running {
         let watch = Arc::new(Watch::default());
         let services = ServicesBySettings::new(
             Arc::clone(&journal),
@@ -118,7 +138,7 @@ impl Bench {
             queue_max: u32::MAX,
             grace: Duration::from_secs(30),
             retention: RetentionSection::default(),
-            taps: Some(watch::taps(&watch)),
+            taps: Some(taps(&watch)),
         });
         let working = crate::tasks::spawn("node", Arc::clone(&node).run());
         Running {
@@ -162,6 +182,29 @@ impl Running {
     async fn stop(self) -> anyhow::Result<()> {
         self.node.drain();
         self.working.await.context("the node")?;
+        Ok(())
+    }
+
+    /// Ends it as a crash does: what it owns is not given back, and its steps are in the middle.
+    async fn crash(self) -> anyhow::Result<()> {
+        /// Longer than anything takes that is under way in the journal.
+        const LONGEST: Duration = Duration::from_secs(60);
+        let Self {
+            node,
+            journal,
+            watch,
+            working,
+        } = self;
+        working.abort();
+        let _ = working.await;
+        let left = Arc::downgrade(&journal);
+        drop((node, journal, watch));
+        // It is dead to others when nothing of it holds its journal any more.
+        let begun = now();
+        while left.strong_count() > 0 {
+            anyhow::ensure!(begun.elapsed() < LONGEST, "the node does not end");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         Ok(())
     }
 }

@@ -101,6 +101,8 @@ pub struct Driver {
     parked: Vec<(StartCall, oneshot::Sender<Result<Granted, Refused>>)>,
     /// Says: look into the journal, others may have written there.
     wake: Arc<Notify>,
+    /// Says: another process may own the execution by now, this one does not.
+    lost: Arc<Notify>,
     patience: Patience,
     /// True: nothing new is started, and it returns when nothing runs any more.
     drain: watch::Receiver<bool>,
@@ -141,6 +143,7 @@ impl Driver {
             sender,
             parked: Vec::new(),
             wake: Arc::new(Notify::new()),
+            lost: Arc::new(Notify::new()),
             patience: Patience::ForTimers,
             // The sender may go: what it said last stays.
             drain: watch::channel(false).1,
@@ -167,6 +170,14 @@ impl Driver {
     #[must_use]
     pub fn with_waker(mut self, wake: Arc<Notify>) -> Self {
         self.wake = wake;
+        self
+    }
+
+    /// Has it end, with all that runs, when `lost` says that this process does not own the execution any longer: others
+    /// do by then what it does, and nothing of it could be recorded.
+    #[must_use]
+    pub fn with_loss(mut self, lost: Arc<Notify>) -> Self {
+        self.lost = lost;
         self
     }
 
@@ -252,6 +263,10 @@ impl Driver {
                 self.advance(Vec::new()).await
             }
             () = wake => self.advance(Vec::new()).await,
+            // What it ended itself is nobody's, and was not lost.
+            () = self.lost.notified(), if !self.execution.status().is_terminal() => {
+                Err(AppendError::Fenced.into())
+            }
             // Looked at in `is_idle`.
             Ok(()) = self.drain.changed() => Ok(()),
         }

@@ -2,7 +2,9 @@
 //!
 //! An execution that waits is nowhere but in the journal. A wake-up carries nothing: whoever is woken looks there.
 
-use std::collections::BTreeMap;
+mod at_work;
+
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use crate::services::ServicesBySettings;
 use crate::stored::Definitions;
 use crate::tasks;
 use crate::upkeep::{self, Found};
+use at_work::{AtWork, Employed};
 
 /// Executions that are taken before there is a place for them, so that a place is never empty while a claim is under
 /// way. Small: what one process has taken, no other can work on.
@@ -131,7 +134,7 @@ impl Node {
             return;
         };
         let beating = tasks::spawn("beat", Arc::clone(&self).beat());
-        let _beating = tasks::AbortOnDrop(beating);
+        let mut beating = tasks::AbortOnDrop(beating);
         let keeping = tasks::spawn("retention", Arc::clone(&self).keep_house());
         let _keeping = tasks::AbortOnDrop(keeping);
         let mut workers = JoinSet::new();
@@ -187,6 +190,10 @@ impl Node {
         }
         drop(changed);
         self.finish(workers).await;
+        // A sign of life after it would enter this process again.
+        beating.0.abort();
+        let _ = (&mut beating.0).await;
+        self.journal.leave().await;
     }
 
     /// Starts nothing new from now on.
@@ -201,13 +208,13 @@ impl Node {
 
     /// Executions that are at work here.
     pub(crate) fn at_work(&self) -> usize {
-        self.at_work_map().wakers.len()
+        self.at_work_map().len()
     }
 
     /// Somebody wrote to an execution, or made one.
     pub(crate) fn look_at(&self, id: ExecutionId) {
-        match self.at_work_map().wakers.get(&id).map(|(_, wake)| wake) {
-            Some(wake) => wake.notify_one(),
+        match self.at_work_map().get(id) {
+            Some(employed) => employed.wake.notify_one(),
             None => self.look.notify_one(),
         }
     }
@@ -303,8 +310,8 @@ impl Node {
     /// Takes what is due and wakes those that others wrote to. Answers when to look again.
     async fn take_due(self: &Arc<Self>, workers: &mut JoinSet<()>) -> Result<Due, anyhow::Error> {
         for (id, _) in self.journal.written_by_others().await? {
-            if let Some(wake) = self.at_work_map().wakers.get(&id).map(|(_, wake)| wake) {
-                wake.notify_one();
+            if let Some(employed) = self.at_work_map().get(id) {
+                employed.wake.notify_one();
             }
         }
         let now = clock::now();
@@ -350,7 +357,14 @@ impl Node {
         adopted: Option<Adopted>,
     ) {
         let wake = Arc::new(Notify::new());
-        self.at_work_map().insert(id, digest, Arc::clone(&wake));
+        let lost = Arc::new(Notify::new());
+        let employed = Employed {
+            digest,
+            epoch,
+            wake: Arc::clone(&wake),
+            lost: Arc::clone(&lost),
+        };
+        self.at_work_map().insert(id, employed);
         let node = Arc::clone(self);
         let entry = Place {
             node: Arc::clone(self),
@@ -364,7 +378,7 @@ impl Node {
                 Some(adopted) => (Some((adopted.owned, adopted.settings)), Ok(adopted.place)),
                 None => (None, places.acquire_owned().await),
             };
-            if let Err(error) = node.work((id, epoch), known, wake).await {
+            if let Err(error) = node.work((id, epoch), known, (wake, lost)).await {
                 node.leave((id, epoch), &error).await;
             }
         });
@@ -375,7 +389,7 @@ impl Node {
         &self,
         (id, epoch): (ExecutionId, Epoch),
         known: Option<(Owned, RunSettings)>,
-        wake: Arc<Notify>,
+        (wake, lost): (Arc<Notify>, Arc<Notify>),
     ) -> anyhow::Result<()> {
         let (mut owned, settings) = match known {
             Some(known) => known,
@@ -401,7 +415,8 @@ impl Node {
                 let driver = Driver::new(owned, works.clone(), None)
                     .with_patience(Patience::For(SHORT_WAIT))
                     .with_drain(self.drain.subscribe())
-                    .with_waker(Arc::clone(&wake));
+                    .with_waker(Arc::clone(&wake))
+                    .with_loss(Arc::clone(&lost));
                 let execution = driver.drive().await?;
                 // What has ended is nobody's any more.
                 if execution.status().is_terminal() {
@@ -446,7 +461,7 @@ impl Node {
                 tracing::info!(execution.id = %id, "another process works on it now");
                 return;
             }
-            // What cannot be written now is found in this process's hands later, see `give_back_forgotten`.
+            // What cannot be written now is found in this process's hands later, see `take_stock`.
             Trouble::Passing => {
                 tracing::warn!(execution.id = %id, error = format!("{error:#}"), "an execution is left for a while");
                 return;
@@ -475,7 +490,7 @@ impl Node {
         }
     }
 
-    /// Gives signs of life, and gives back what nobody here works on.
+    /// Gives signs of life, drops what is no longer this process's own, and gives back what nobody here works on.
     async fn beat(self: Arc<Self>) {
         let mut forgotten = Vec::new();
         loop {
@@ -494,7 +509,7 @@ impl Node {
                     tracing::warn!(%error, "the journal does not take this process's sign of life");
                 }
             }
-            if let Err(error) = self.give_back_forgotten(&mut forgotten).await {
+            if let Err(error) = self.take_stock(&mut forgotten).await {
                 tracing::warn!(
                     error = format!("{error:#}"),
                     "the journal cannot be looked at"
@@ -521,18 +536,23 @@ impl Node {
         }
     }
 
-    /// An execution that this process owns and does not work on, at two looks in a row, is given back: the answer of
-    /// a claim was lost, or that of a release, or the journal could not be written when its driver left it.
-    async fn give_back_forgotten(
-        &self,
-        before: &mut Vec<(ExecutionId, Epoch)>,
-    ) -> anyhow::Result<()> {
-        let owned = self.journal.owned().await?;
+    /// Holds what this process owns against what it works on.
+    ///
+    /// What it works on and does not own was taken away while it gave no sign of life, and the work on it ends at once; or it has just ended. An
+    /// execution that it owns and does not work on, at two looks in a row, is given back: the answer of a claim was
+    /// lost, or that of a release, or the journal could not be written when its driver left it.
+    async fn take_stock(&self, before: &mut Vec<(ExecutionId, Epoch)>) -> anyhow::Result<()> {
+        // First what is at work: what is taken from now on is owned and not among it, never the other way round.
+        let at_work = self.at_work_map().all();
+        let owned: BTreeSet<_> = self.journal.owned().await?.into_iter().collect();
+        for (id, epoch) in at_work.difference(&owned) {
+            self.at_work_map().lose(*id, *epoch);
+        }
         let forgotten: Vec<_> = {
             let at_work = self.at_work_map();
             owned
                 .into_iter()
-                .filter(|(id, _)| !at_work.wakers.contains_key(id))
+                .filter(|(id, _)| at_work.get(*id).is_none())
                 .collect()
         };
         for (id, epoch) in forgotten.iter().filter(|one| before.contains(one)) {
@@ -575,56 +595,6 @@ enum Due {
     Nothing(Duration),
     /// More is due, or may be: to be looked at again when there is room, and after so long.
     More(Duration),
-}
-
-/// The executions that are driven here.
-#[derive(Default)]
-struct AtWork {
-    /// Their workflows, and what wakes their drivers.
-    wakers: BTreeMap<ExecutionId, (WorkflowDigest, Arc<Notify>)>,
-    /// How many there are of each workflow.
-    counts: BTreeMap<WorkflowDigest, usize>,
-}
-
-impl AtWork {
-    fn insert(&mut self, id: ExecutionId, digest: WorkflowDigest, wake: Arc<Notify>) {
-        self.remove(id);
-        *self.counts.entry(digest.clone()).or_default() += 1;
-        self.wakers.insert(id, (digest, wake));
-    }
-
-    fn remove(&mut self, id: ExecutionId) {
-        let Some((digest, _)) = self.wakers.remove(&id) else {
-            return;
-        };
-        if let Some(count) = self.counts.get_mut(&digest) {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&digest);
-            }
-        }
-    }
-
-    /// What this process lost, and took again, is at work until the later of the two ends.
-    fn leave(&mut self, id: ExecutionId, wake: &Arc<Notify>) {
-        let is_it = self
-            .wakers
-            .get(&id)
-            .is_some_and(|(_, last)| Arc::ptr_eq(last, wake));
-        if is_it {
-            self.remove(id);
-        }
-    }
-
-    fn count(&self, digest: &WorkflowDigest) -> usize {
-        self.counts.get(digest).copied().unwrap_or(0)
-    }
-
-    /// The workflows of which so many are at work.
-    fn full(&self, most: usize) -> Vec<WorkflowDigest> {
-        let full = self.counts.iter().filter(|(_, count)| **count >= most);
-        full.map(|(digest, _)| digest.clone()).collect()
-    }
 }
 
 /// An execution is at work as long as this lives.

@@ -88,14 +88,19 @@ pub(crate) async fn drive(
         clock: Arc::new(SystemClock),
         performer: Arc::new(Agents { services }),
     };
-    let beating = tasks::spawn("beat", beat(Arc::clone(&journal)));
+    let lost = Arc::new(Notify::new());
+    let beating = tasks::spawn(
+        "beat",
+        beat(Arc::clone(&journal), (id, epoch), Arc::clone(&lost)),
+    );
     let _beating = tasks::AbortOnDrop(beating);
     let mut owned = owned;
     loop {
         // Another process may have brought it to its end between a look at it and taking it over.
         if !owned.execution.status().is_terminal() {
-            let driver =
-                Driver::new(owned, works.clone(), observer.clone()).with_patience(patience);
+            let driver = Driver::new(owned, works.clone(), observer.clone())
+                .with_patience(patience)
+                .with_loss(Arc::clone(&lost));
             let watcher = watch(Arc::clone(&journal), id, driver.waker());
             let _watcher = tasks::AbortOnDrop(tasks::spawn("watch", watcher));
             let driven = driver.drive().await;
@@ -182,15 +187,22 @@ pub(crate) async fn hand_over(
     journal.release(release).await.map(|_is_released| ())
 }
 
-/// Gives signs of life for as long as it is not dropped.
-async fn beat(journal: Arc<dyn Journal>) {
+/// Gives signs of life for as long as it is not dropped, and says when this process, taken for dead, owns the execution
+/// no longer. Who has ended it or given it back does not listen any more.
+async fn beat(journal: Arc<dyn Journal>, owned: (ExecutionId, Epoch), lost: Arc<Notify>) {
     loop {
-        // One that is lost is followed by the next; an owner that is taken for dead is fenced.
+        // One that is lost is followed by the next.
         match journal.beat(clock::machine_time()).await {
             Ok(beat) => clock::set_offset(beat.clock_offset_ms),
             Err(error) => {
                 tracing::warn!(%error, "the journal does not take this process's sign of life");
             }
+        }
+        // A journal that cannot be read now may be readable later.
+        if let Ok(all) = journal.owned().await
+            && !all.contains(&owned)
+        {
+            lost.notify_one();
         }
         tokio::time::sleep(journal.beat_every()).await;
     }

@@ -17,7 +17,7 @@ const AT_ONCE: usize = 3;
 /// The signal that ends a process without a word.
 const SIGKILL: i32 = 9;
 /// How long a process on PostgreSQL counts as alive here; others wait that long for what it leaves.
-const LEASE_MS: u32 = 1_500;
+pub const LEASE_MS: u32 = 1_500;
 
 /// A place, a database, services, and a user with a load.
 #[derive(Debug)]
@@ -137,13 +137,18 @@ pub async fn sweep(points: Vec<String>, database: impl Fn() -> Option<String>) -
     met.into_iter().flatten().collect()
 }
 
+/// Whether `TROUPE_SWEEP` says `full`: a sweep leaves out no point then.
+#[must_use]
+pub fn is_full_sweep() -> bool {
+    std::env::var_os("TROUPE_SWEEP").is_some_and(|value| value == "full")
+}
+
 /// The points of one kind of place: every `nth` of the first `most`, on alternating sides; all on both sides where
 /// `TROUPE_SWEEP` says `full`.
 #[must_use]
 pub fn kill_points(place: &str, nth: usize, most: usize) -> Vec<String> {
-    let is_full = std::env::var_os("TROUPE_SWEEP").is_some_and(|value| value == "full");
     let sides = ["before", "after"];
-    if is_full {
+    if is_full_sweep() {
         let all =
             (1..=most).flat_map(|number| sides.map(|side| format!("{place}:{number}:{side}")));
         return all.collect();

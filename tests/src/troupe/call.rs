@@ -132,6 +132,16 @@ impl Running {
         self.end().await
     }
 
+    /// Sends it a signal by its name: `STOP` stalls it, `CONT` lets it go on.
+    ///
+    /// # Panics
+    /// Where it is no longer there.
+    pub async fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("a process that runs").to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().await;
+        assert!(sent.is_ok_and(|status| status.success()), "SIG{name}");
+    }
+
     /// Waits for its end.
     ///
     /// # Panics

@@ -53,6 +53,7 @@ impl SqliteJournal {
             reader: Arc::new(Mutex::new(connection)),
             nodes: nodes_in(&folder),
             node: Node::unregistered("nobody"),
+            fail_point: None,
             seen: Mutex::new(0),
         })
     }

@@ -59,7 +59,7 @@ pub(super) async fn waiting(bench: &Bench, count: usize) -> anyhow::Result<Value
     }))
 }
 
-/// So many executions whose process has gone, each in the middle of its first step: how long until all have moved on.
+/// So many executions that nobody has begun to work on: how long until all have moved on.
 pub(super) async fn restart(bench: &Bench, count: usize) -> anyhow::Result<Value> {
     let definition = {
         // Made by a process that is gone, as far as the journal can tell: it gave them back.
@@ -87,6 +87,46 @@ pub(super) async fn restart(bench: &Bench, count: usize) -> anyhow::Result<Value
     Ok(json!({
         "executions": count,
         "all_taken_up_after_ms": moved.map(millis),
+        "all_ended_after_ms": millis(ended),
+    }))
+}
+
+/// So many executions whose process has gone, each in the middle of its first step: how long until all have moved on.
+pub(super) async fn restart_in_steps(bench: &Bench, count: usize) -> anyhow::Result<Value> {
+    {
+        let running = bench.start_stuck(bench.journal().await?, count);
+        let steps = json!([
+            { "id": "a", "agent": "tool", "action": "go", "input": "x" },
+            { "id": "b", "agent": "tool", "action": "go", "input": "{{ a }}" },
+        ]);
+        let definition = bench.definition(&running, steps).await?;
+        make(&*running.journal, &definition, count).await?;
+        running.node.look();
+        while running.watch.begun() < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        running.crash().await?;
+    }
+    let begun = now();
+    let running = bench.start(bench.journal().await?, 64);
+    let (mut first, mut last) = (None, None);
+    while running.watch.left() < count {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let steps = running.watch.begun();
+        if steps > 0 {
+            first.get_or_insert_with(|| begun.elapsed());
+        }
+        // Each has two steps, of which the second begins when the first has ended.
+        if steps >= 2 * count {
+            last.get_or_insert_with(|| begun.elapsed());
+        }
+    }
+    let ended = begun.elapsed();
+    running.stop().await?;
+    Ok(json!({
+        "executions": count,
+        "first_taken_up_after_ms": first.map(millis),
+        "all_moved_on_after_ms": millis(last.unwrap_or(ended)),
         "all_ended_after_ms": millis(ended),
     }))
 }

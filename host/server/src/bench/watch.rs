@@ -53,6 +53,11 @@ impl Watch {
         std::mem::take(&mut self.state().begun)
     }
 
+    /// How many steps have begun so far.
+    pub(super) fn begun(&self) -> usize {
+        self.state().begun.len()
+    }
+
     /// Executions that have left so far.
     pub(super) fn left(&self) -> usize {
         self.state().left
@@ -88,6 +93,25 @@ pub(super) fn taps(watch: &Arc<Watch>) -> Taps {
             })
         }),
         left: Arc::new(move |id| leaves.leaves(id)),
+    }
+}
+
+/// The taps of a node that is watched, and whose steps never end.
+pub(super) fn stuck(watch: &Arc<Watch>) -> Taps {
+    let begins = Arc::clone(watch);
+    Taps {
+        performer: Arc::new(move |_inner| Arc::new(Stuck(Arc::clone(&begins)))),
+        ..taps(watch)
+    }
+}
+
+/// Begins steps, and leaves them there.
+struct Stuck(Arc<Watch>);
+
+impl Performer for Stuck {
+    fn perform(&self, attempt: Attempt) -> BoxFuture<'static, AttemptEnd> {
+        self.0.begins(attempt.execution);
+        Box::pin(std::future::pending())
     }
 }
 
