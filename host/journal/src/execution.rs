@@ -76,6 +76,20 @@ pub enum Writer {
     Outside,
 }
 
+/// What is recorded of what somebody brings who does not own the execution.
+#[derive(Debug, Clone)]
+pub struct Brought {
+    pub events: Vec<Event>,
+    /// How far the execution has come with them.
+    pub status: ExecutionStatus,
+    /// Written in the same transaction.
+    pub records: Vec<RecordWrite>,
+}
+
+/// Says what is to be recorded after the events that are given to it; none: nothing. It is asked again where a
+/// transaction is done again.
+pub type Decide = dyn Fn(Vec<Event>) -> Option<Brought> + Send + Sync;
+
 /// Which executions are to be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 pub use error::{AppendError, DatabaseError, OpenError, ReadError, Retry};
 pub use execution::{
-    Append, Archive, Beat, Claim, Claimed, Epoch, ExecutionRow, FirstOwner, Listing, NewExecution,
-    Order, Release, Stored, WorkflowVersion, Writer,
+    Append, Archive, Beat, Brought, Claim, Claimed, Decide, Epoch, ExecutionRow, FirstOwner,
+    Listing, NewExecution, Order, Release, Stored, WorkflowVersion, Writer,
 };
 pub use fail_point::{Delivery, FailPoint, FailSide, Pass};
 pub use journal::{Journal, Reading, Writing};

@@ -24,8 +24,8 @@ use troupe_workflow::{Event, ExecutionId, Snapshot, Timestamp, WorkflowDigest};
 use crate::encode::encode;
 use crate::error::{AppendError, OpenError, ReadError, Retry};
 use crate::execution::{
-    Append, Archive, Beat, Claim, Claimed, Epoch, ExecutionRow, Listing, NewExecution, Release,
-    Stored,
+    Append, Archive, Beat, Claim, Claimed, Decide, Epoch, ExecutionRow, Listing, NewExecution,
+    Release, Stored,
 };
 use crate::fail_point::{FailPoint, Gate};
 use crate::journal::{Journal, Reading, Writing};
@@ -111,7 +111,7 @@ impl PostgresJournal {
         let renewed = self.database.read(&self.node, |node, connection| {
             Box::pin(async { Ok(node::live(connection, node).await?) })
         });
-        let renewed = renewed.await.map_err(unread)?;
+        let renewed = renewed.await.map_err(AppendError::unread)?;
         renewed.ok_or_else(|| AppendError::Database {
             retry: Retry::Never,
             source: taken(&self.node.id).into(),
@@ -121,19 +121,6 @@ impl PostgresJournal {
 
 fn taken(node: &str) -> String {
     format!("another process is called {node}")
-}
-
-/// What a question that had to be asked for a write says of the write: nothing was written.
-fn unread(error: ReadError) -> AppendError {
-    let retry = if error.is_retryable() {
-        Retry::Later
-    } else {
-        Retry::Never
-    };
-    AppendError::Database {
-        retry,
-        source: error.into(),
-    }
 }
 
 impl Journal for PostgresJournal {
@@ -154,6 +141,16 @@ impl Journal for PostgresJournal {
 
     fn append<'a>(&'a self, append: Append<'a>) -> Writing<'a, u64> {
         Box::pin(async move { self.writers.append(Prepared::new(append)?).await })
+    }
+
+    fn bring(&self, id: ExecutionId, known: u64, decide: Arc<Decide>) -> Writing<'_, Option<u64>> {
+        Box::pin(async move {
+            let about = (id, known, decide);
+            self.transact("append", &about, |(id, known, decide), connection| {
+                Box::pin(append::bring(connection, *id, *known, &**decide))
+            })
+            .await
+        })
     }
 
     fn claim(&self, claim: Claim) -> Writing<'_, Vec<Claimed>> {
@@ -195,7 +192,7 @@ impl Journal for PostgresJournal {
             let has_dead = self
                 .database
                 .read(&(), |(), connection| Box::pin(node::has_dead(connection)));
-            if has_dead.await.map_err(unread)? {
+            if has_dead.await.map_err(AppendError::unread)? {
                 let freeing = self.transact("beat", &now, |now, connection| {
                     Box::pin(node::free(connection, *now))
                 });
