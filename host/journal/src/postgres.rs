@@ -185,6 +185,8 @@ impl Journal for PostgresJournal {
     fn beat(&self, now: Timestamp) -> Writing<'_, Beat> {
         Box::pin(async move {
             let servers = self.renew().await?;
+            // At once, though this machine's clock be ahead.
+            let due = now.min(servers);
             let mut beat = Beat {
                 freed: 0,
                 clock_offset_ms: servers.as_millis().saturating_sub(now.as_millis()),
@@ -193,8 +195,8 @@ impl Journal for PostgresJournal {
                 .database
                 .read(&(), |(), connection| Box::pin(node::has_dead(connection)));
             if has_dead.await.map_err(AppendError::unread)? {
-                let freeing = self.transact("beat", &now, |now, connection| {
-                    Box::pin(node::free(connection, *now))
+                let freeing = self.transact("beat", &due, |due, connection| {
+                    Box::pin(node::free(connection, *due))
                 });
                 beat.freed = freeing.await?;
             }
