@@ -5,8 +5,7 @@ use troupe_workflow::Timestamp;
 
 use crate::api;
 use crate::node::Node;
-use crate::operations::OperationError;
-use crate::schedules::{self, Room};
+use crate::schedules;
 
 /// Records that are removed when they fall due: until then they are only looked up.
 const FORGOTTEN: [&str; 1] = [api::IDEMPOTENCY];
@@ -30,11 +29,7 @@ pub(crate) async fn run_due(node: &Node, now: Timestamp) -> anyhow::Result<Found
     let due = schedules::due(&*node.journal, now).await?;
     if !due.is_empty() {
         found = Found::Something;
-        let room = match node.check_room().await {
-            Ok(()) => Room::Free,
-            Err(OperationError::Busy(_)) => Room::Full,
-            Err(error) => return Err(error.into()),
-        };
+        let room = node.room(now).await?;
         for record in &due {
             schedules::fire(&*node.journal, record, (now, room)).await?;
         }
