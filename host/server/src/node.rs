@@ -289,14 +289,14 @@ impl Node {
 
     /// Writes and reads a little, to see whether the journal takes it.
     pub(crate) async fn probe(&self) -> anyhow::Result<()> {
-        let kind = "probe";
+        let kind = upkeep::PROBE;
         let id = self.journal.node().to_owned();
         let known = self.journal.record(kind, id.clone()).await?;
         let write = RecordWrite {
             kind,
             id,
             expected: known.map_or(0, |record| record.version),
-            due_at: None,
+            due_at: Some(clock::now().plus(upkeep::PROBE_KEPT_FOR)),
             body: Some("{}".to_owned()),
         };
         match self.journal.write(Vec::new(), vec![write]).await {

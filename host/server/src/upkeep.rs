@@ -1,5 +1,7 @@
 //! What falls due beside executions: schedules start, and what is to be forgotten is removed.
 
+use std::time::Duration;
+
 use troupe_journal::{AppendError, Journal, RecordListing, RecordWrite};
 use troupe_workflow::Timestamp;
 
@@ -8,7 +10,11 @@ use crate::node::Node;
 use crate::schedules;
 
 /// Records that are removed when they fall due: until then they are only looked up.
-const FORGOTTEN: [&str; 1] = [api::IDEMPOTENCY];
+const FORGOTTEN: [&str; 2] = [api::IDEMPOTENCY, PROBE];
+/// The kind of the record that a process writes to see whether it can.
+pub(crate) const PROBE: &str = "probe";
+/// How long that of a process stays that writes none any more: each has its own, and is never seen again.
+pub(crate) const PROBE_KEPT_FOR: Duration = Duration::from_hours(24);
 /// Records that one transaction removes; bounds it.
 const FORGOTTEN_AT_ONCE: u32 = 500;
 
