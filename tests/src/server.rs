@@ -16,6 +16,7 @@
 
 mod client;
 mod orchestrate;
+pub mod scene;
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -51,6 +51,31 @@ async fn what_a_process_owns_is_freed_when_its_lease_is_over() {
     assert!(taken.epoch > epoch);
 }
 
+/// Whoever claims goes by the database's clock: what was freed must not wait until that says what a wrong one said.
+#[tokio::test]
+async fn what_is_freed_by_a_machine_whose_clock_is_ahead_is_due_at_once() {
+    let url = Postgres::shared().database();
+    let short = Duration::from_millis(100);
+    let (dead, other) = (open(&url, "dead", short).await, open(&url, "b", LONG).await);
+    dead.create(new(1)).await.unwrap();
+    let ahead = at(i64::MAX / 2);
+    let mut offset = 0;
+    let freeing = async {
+        loop {
+            let beat = other.beat(ahead).await.unwrap();
+            if beat.freed > 0 {
+                offset = beat.clock_offset_ms;
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, freeing).await.unwrap();
+    let servers = at(ahead.as_millis() + offset);
+    let due = other.find(id(1)).await.unwrap().due_at;
+    assert!(due.is_some_and(|due| due <= servers), "{due:?}, {servers}");
+}
+
 #[tokio::test]
 async fn signs_of_life_extend_a_lease() {
     let url = Postgres::shared().database();

@@ -8,9 +8,9 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use troupe_journal::{
-    AllRecords, Append, AppendError, Archive, Beat, Claim, Claimed, Document, Epoch, ExecutionRow,
-    FirstOwner, Journal, Listing, MemoryJournal, NewExecution, ReadError, Reading, Record,
-    RecordListing, RecordWrite, Release, Retry, Stored, Writing,
+    AllRecords, Append, AppendError, Archive, Beat, Claim, Claimed, Decide, Document, Epoch,
+    ExecutionRow, FirstOwner, Journal, Listing, MemoryJournal, NewExecution, ReadError, Reading,
+    Record, RecordListing, RecordWrite, Release, Retry, Stored, Writing,
 };
 use troupe_server::clock::{Clock as _, SystemClock};
 use troupe_server::driver::{
@@ -42,6 +42,10 @@ impl Journal for Forgetful {
             })
         }
         .boxed()
+    }
+
+    fn bring(&self, id: ExecutionId, known: u64, decide: Arc<Decide>) -> Writing<'_, Option<u64>> {
+        self.inner.bring(id, known, decide)
     }
 
     fn events(&self, id: ExecutionId, after: u64, limit: u32) -> Reading<'_, Vec<Event>> {

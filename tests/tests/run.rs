@@ -51,7 +51,7 @@ async fn wrong_inputs_are_refused_before_anything_is_spent() {
         (
             question(),
             vec![],
-            "the input `question` is missing; give it with -i question=…",
+            "the input `question` is missing; add `question` to the inputs, on the command line with -i question=…",
         ),
         (
             question(),
@@ -61,7 +61,7 @@ async fn wrong_inputs_are_refused_before_anything_is_spent() {
         (
             declared.clone(),
             vec![],
-            "the input `question` is missing; give it with -i question=…",
+            "the input `question` is missing; add `question` to the inputs, on the command line with -i question=…",
         ),
         (
             declared.clone(),

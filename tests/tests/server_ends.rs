@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use e2e::loopback::{Gate, Loopback, Reply, Route};
-use e2e::server::{Server, until};
+use e2e::server::{Request, Server, until};
 use e2e::troupe::{Workplace, step};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -41,13 +41,20 @@ async fn what_runs_ends_within_the_grace_and_nothing_new_begins() {
     server.ask_to_end().await;
     let client = server.client();
     let closed = until(async || {
-        client
-            .send(e2e::server::Request::get("/readyz"))
-            .await
-            .map_or(Some(()), |answer| (answer.status == 503).then_some(()))
+        let ready = client.send(Request::get("/readyz")).await;
+        (ready.ok()?.status == 503).then_some(())
     });
-    assert!(closed.await.is_some(), "it takes no more work");
+    assert!(closed.await.is_some(), "it says that it takes no more work");
     assert!(!server.has_ended(), "a step still runs");
+    let running = server.execution(&id).await;
+    assert_eq!(running["status"], "running", "{running:#}");
+    let body = json!({ "workflow": questions(), "inputs": {} });
+    let refused = server.post("/v1/orchestrate/run", &body).await;
+    assert_eq!(
+        (refused.status, refused.code()),
+        (503, Some("busy")),
+        "{refused}"
+    );
     gate.open();
     assert!(server.ended().await.success(), "{}", server.said());
     assert_eq!(

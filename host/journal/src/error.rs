@@ -138,6 +138,24 @@ impl From<DamagedRecord> for ReadError {
     }
 }
 
+impl AppendError {
+    /// What a question that had to be asked for a write says of the write: nothing was written.
+    pub(crate) fn unread(error: ReadError) -> Self {
+        match error {
+            ReadError::NotFound(id) => Self::NotFound(id),
+            ReadError::Closed => Self::Closed,
+            error => Self::Database {
+                retry: if error.is_retryable() {
+                    Retry::Later
+                } else {
+                    Retry::Never
+                },
+                source: error.into(),
+            },
+        }
+    }
+}
+
 /// The journal could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -76,6 +76,20 @@ pub enum Writer {
     Outside,
 }
 
+/// What is recorded of what somebody brings who does not own the execution.
+#[derive(Debug, Clone)]
+pub struct Brought {
+    pub events: Vec<Event>,
+    /// How far the execution has come with them.
+    pub status: ExecutionStatus,
+    /// Written in the same transaction.
+    pub records: Vec<RecordWrite>,
+}
+
+/// Says what is to be recorded after the events that are given to it; none: nothing. It is asked again where a
+/// transaction is done again.
+pub type Decide = dyn Fn(Vec<Event>) -> Option<Brought> + Send + Sync;
+
 /// Which executions are to be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -154,6 +168,26 @@ pub struct Listing {
     pub order: Order,
     /// At most so many.
     pub limit: u32,
+}
+
+impl Listing {
+    /// Ids that bound what was created in the wanted time, from below and above, with room for clocks that were set
+    /// between the making of an id and the creation: without them a list of long ago reads all that was created since.
+    pub(crate) fn id_bounds(&self) -> (Option<ExecutionId>, Option<ExecutionId>) {
+        const CLOCK_SET_MS_MAX: i64 = 60 * 60 * 1_000;
+        /// An id has 48 bits of time; more would begin anew.
+        const TIME_MAX: u64 = (1 << 48) - 1;
+        let id = |millis: i64| {
+            let millis = u64::try_from(millis).unwrap_or(0).min(TIME_MAX);
+            ExecutionId::from_parts(millis, 0)
+        };
+        let from = self.created_after.map(Timestamp::as_millis);
+        let until = self.created_before.map(Timestamp::as_millis);
+        (
+            from.map(|from| id(from.saturating_sub(CLOCK_SET_MS_MAX))),
+            until.map(|until| id(until.saturating_add(CLOCK_SET_MS_MAX))),
+        )
+    }
 }
 
 /// The order of a list, by time of creation.

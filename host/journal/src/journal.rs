@@ -1,5 +1,6 @@
 //! What a journal does, whatever keeps it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -8,8 +9,8 @@ use troupe_workflow::{Event, ExecutionId, Snapshot, Timestamp, WorkflowDigest};
 use crate::BEAT_EVERY;
 use crate::error::{AppendError, DamagedRecord, ReadError};
 use crate::execution::{
-    Append, Archive, Beat, Claim, Claimed, Epoch, ExecutionRow, Listing, NewExecution, Release,
-    Stored,
+    Append, Archive, Beat, Claim, Claimed, Decide, Epoch, ExecutionRow, Listing, NewExecution,
+    Release, Stored,
 };
 use crate::record::{Document, Record, RecordListing, RecordWrite};
 
@@ -42,6 +43,14 @@ pub trait Journal: Send + Sync {
     /// A conflict or a lost ownership; nothing is recorded then.
     fn append<'a>(&'a self, append: Append<'a>) -> Writing<'a, u64>;
 
+    /// Records what somebody brings who does not own the execution: `decide` is given the events after `known`, and
+    /// nobody records others before what it wants is recorded. So whoever has something to bring does not lose against
+    /// an owner that records all the time. Answers the new version; none: `decide` wanted nothing.
+    ///
+    /// # Errors
+    /// An execution that is not there, a record that is there already, or trouble with the database.
+    fn bring(&self, id: ExecutionId, known: u64, decide: Arc<Decide>) -> Writing<'_, Option<u64>>;
+
     /// Takes executions that nobody owns and that are due, those that have been due longest first.
     fn claim(&self, claim: Claim) -> Writing<'_, Vec<Claimed>>;
 
@@ -55,8 +64,8 @@ pub trait Journal: Send + Sync {
     /// somebody did, and the caller owns it still; what was written is the caller's to act on.
     fn release(&self, release: Release) -> Writing<'_, bool>;
 
-    /// Says that this process lives, and takes executions away from those that do not any more: they are due at
-    /// `now`, the time by this machine's clock. To be called at least every [`Journal::beat_every`].
+    /// Says that this process lives, and takes executions away from those that do not any more: they are due
+    /// at `now`, the time by this machine's clock, or at the database's time where its clock is behind that. To be called at least every [`Journal::beat_every`].
     fn beat(&self, now: Timestamp) -> Writing<'_, Beat>;
 
     /// Ends this process's registration, when it has given back all it could: what it owns for all that is free for the

@@ -21,8 +21,8 @@ use std::time::Duration;
 
 pub use error::{AppendError, DamagedRecord, DatabaseError, OpenError, ReadError, Retry};
 pub use execution::{
-    Append, Archive, Beat, Claim, Claimed, Epoch, ExecutionRow, FirstOwner, Listing, NewExecution,
-    Order, Release, Stored, WorkflowVersion, Writer,
+    Append, Archive, Beat, Brought, Claim, Claimed, Decide, Epoch, ExecutionRow, FirstOwner,
+    Listing, NewExecution, Order, Release, Stored, WorkflowVersion, Writer,
 };
 pub use fail_point::{Delivery, FailPoint, FailSide, Pass};
 pub use journal::{AllRecords, Journal, Reading, Writing};

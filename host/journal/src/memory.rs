@@ -9,8 +9,8 @@ use troupe_workflow::{Event, ExecutionId, ExecutionStatus, Snapshot, Timestamp, 
 
 use crate::error::{AppendError, ReadError};
 use crate::execution::{
-    Append, Archive, Beat, Claim, Claimed, Epoch, ExecutionRow, FirstOwner, Listing, NewExecution,
-    Order, Release, Stored, Writer,
+    Append, Archive, Beat, Claim, Claimed, Decide, Epoch, ExecutionRow, FirstOwner, Listing,
+    NewExecution, Order, Release, Stored, Writer,
 };
 use crate::journal::{AllRecords, Journal, Reading, Writing};
 use crate::record::{Document, Record, RecordListing, RecordWrite};
@@ -262,6 +262,26 @@ impl Journal for MemoryJournal {
 
     fn append<'a>(&'a self, append: Append<'a>) -> Writing<'a, u64> {
         self.change(move |state| state.append(append))
+    }
+
+    fn bring(&self, id: ExecutionId, known: u64, decide: Arc<Decide>) -> Writing<'_, Option<u64>> {
+        self.change(move |state| {
+            let kept = state.get(id).map_err(AppendError::unread)?;
+            let expected = kept.row.version;
+            let Some(brought) = decide(after_position(&kept.events, known, u32::MAX)) else {
+                return Ok(None);
+            };
+            let append = Append {
+                execution: id,
+                expected,
+                writer: Writer::Outside,
+                events: &brought.events,
+                status: brought.status,
+                snapshot: None,
+                records: brought.records,
+            };
+            state.append(append).map(Some)
+        })
     }
 
     fn claim(&self, claim: Claim) -> Writing<'_, Vec<Claimed>> {

@@ -25,8 +25,8 @@ use troupe_workflow::{Event, ExecutionId, Snapshot, Timestamp, WorkflowDigest};
 use crate::encode::encode;
 use crate::error::{AppendError, OpenError, ReadError, Retry};
 use crate::execution::{
-    Append, Archive, Beat, Claim, Claimed, Epoch, ExecutionRow, Listing, NewExecution, Release,
-    Stored,
+    Append, Archive, Beat, Claim, Claimed, Decide, Epoch, ExecutionRow, Listing, NewExecution,
+    Release, Stored,
 };
 use crate::fail_point::{FailPoint, Gate};
 use crate::journal::{AllRecords, Journal, Reading, Writing};
@@ -122,7 +122,7 @@ impl PostgresJournal {
             Box::pin(async { Ok(node::live(connection, node).await?) })
         });
         let gate = Gate::enter_alone(self.fail_point.as_deref(), "renew");
-        let renewed = gate.leave(renewed.await.map_err(unread))?;
+        let renewed = gate.leave(renewed.await.map_err(AppendError::unread))?;
         renewed.ok_or_else(|| AppendError::Database {
             retry: Retry::Never,
             source: taken(&self.node.id).into(),
@@ -132,19 +132,6 @@ impl PostgresJournal {
 
 fn taken(node: &str) -> String {
     format!("another process is called {node}")
-}
-
-/// What a question that had to be asked for a write says of the write: nothing was written.
-fn unread(error: ReadError) -> AppendError {
-    let retry = if error.is_retryable() {
-        Retry::Later
-    } else {
-        Retry::Never
-    };
-    AppendError::Database {
-        retry,
-        source: error.into(),
-    }
 }
 
 impl Journal for PostgresJournal {
@@ -165,6 +152,16 @@ impl Journal for PostgresJournal {
 
     fn append<'a>(&'a self, append: Append<'a>) -> Writing<'a, u64> {
         Box::pin(async move { self.writers.append(Prepared::new(append)?).await })
+    }
+
+    fn bring(&self, id: ExecutionId, known: u64, decide: Arc<Decide>) -> Writing<'_, Option<u64>> {
+        Box::pin(async move {
+            let about = (id, known, decide);
+            self.transact("append", &about, |(id, known, decide), connection| {
+                Box::pin(append::bring(connection, *id, *known, &**decide))
+            })
+            .await
+        })
     }
 
     fn claim(&self, claim: Claim) -> Writing<'_, Vec<Claimed>> {
@@ -199,6 +196,8 @@ impl Journal for PostgresJournal {
     fn beat(&self, now: Timestamp) -> Writing<'_, Beat> {
         Box::pin(async move {
             let servers = self.renew().await?;
+            // At once, though this machine's clock be ahead.
+            let due = now.min(servers);
             let mut beat = Beat {
                 freed: 0,
                 clock_offset_ms: servers.as_millis().saturating_sub(now.as_millis()),
@@ -206,9 +205,9 @@ impl Journal for PostgresJournal {
             let has_dead = self
                 .database
                 .read(&(), |(), connection| Box::pin(node::has_dead(connection)));
-            if has_dead.await.map_err(unread)? {
-                let freeing = self.transact("beat", &now, |now, connection| {
-                    Box::pin(node::free(connection, *now))
+            if has_dead.await.map_err(AppendError::unread)? {
+                let freeing = self.transact("beat", &due, |due, connection| {
+                    Box::pin(node::free(connection, *due))
                 });
                 beat.freed = freeing.await?;
             }

@@ -3,7 +3,7 @@
 use troupe_workflow::{ExecutionId, ExecutionStatus, Snapshot, Timestamp};
 
 use crate::encode::{Blob, EventRow, encode};
-use crate::execution::{Append, Writer};
+use crate::execution::{Append, Brought, Writer};
 use crate::record::RecordWrite;
 
 /// Events with what belongs to them, ready to be written.
@@ -34,6 +34,23 @@ impl Prepared {
             at: last.map_or(Timestamp::default(), |event| event.at),
             snapshot: append.snapshot,
             records: append.records,
+        })
+    }
+
+    /// What somebody from outside brings, after `expected` events.
+    pub(crate) fn brought(
+        execution: ExecutionId,
+        expected: u64,
+        brought: Brought,
+    ) -> Result<Self, serde_json::Error> {
+        Self::new(Append {
+            execution,
+            expected,
+            writer: Writer::Outside,
+            events: &brought.events,
+            status: brought.status,
+            snapshot: None,
+            records: brought.records,
         })
     }
 

@@ -23,8 +23,8 @@ use troupe_workflow::{Event, ExecutionId, Snapshot, Timestamp, WorkflowDigest};
 use crate::encode::encode;
 use crate::error::{AppendError, OpenError, ReadError, Retry};
 use crate::execution::{
-    Append, Archive, Beat, Claim, Claimed, Epoch, ExecutionRow, Listing, NewExecution, Release,
-    Stored,
+    Append, Archive, Beat, Claim, Claimed, Decide, Epoch, ExecutionRow, Listing, NewExecution,
+    Release, Stored,
 };
 use crate::fail_point::{FailPoint, Gate};
 use crate::journal::{AllRecords, Journal, Reading, Writing};
@@ -136,6 +136,19 @@ impl Journal for SqliteJournal {
             let prepared = Prepared::new(append)?;
             let work = move |transaction: &Transaction<'_>| write::append(transaction, &prepared);
             self.write("append", work).await
+        })
+    }
+
+    fn bring(&self, id: ExecutionId, known: u64, decide: Arc<Decide>) -> Writing<'_, Option<u64>> {
+        self.write("append", move |transaction| {
+            let events =
+                read::events(transaction, id, known, u32::MAX).map_err(AppendError::unread)?;
+            let version = known.saturating_add(u64::try_from(events.len()).unwrap_or(u64::MAX));
+            let Some(brought) = decide(events) else {
+                return Ok(None);
+            };
+            let prepared = Prepared::brought(id, version, brought)?;
+            write::append(transaction, &prepared).map(Some)
         })
     }
 

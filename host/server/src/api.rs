@@ -107,6 +107,9 @@ async fn readyz(State(app): State<App>) -> Response {
             axum::Json(json!({ "status": "ready", "executions_at_work": app.node.at_work() }))
                 .into_response()
         }
-        Err(error) => refused(format!("{error:#}")),
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "the journal cannot be probed");
+            refused("the journal cannot be read and written at the moment".to_owned())
+        }
     }
 }

@@ -20,6 +20,7 @@ mod node;
 mod open;
 mod operations;
 mod rates;
+mod records;
 mod replay;
 mod retention;
 mod run;

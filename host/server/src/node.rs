@@ -22,6 +22,7 @@ use crate::driver::{DriveError, Driver, Origin, Owned, Patience, Performer, Work
 use crate::operations::OperationError;
 use crate::retention;
 use crate::run::{self, GivenBack, NewRun, RunSettings, give_back};
+use crate::schedules::Room;
 use crate::services::ServicesBySettings;
 use crate::stored::Definitions;
 use crate::tasks;
@@ -86,8 +87,8 @@ pub(crate) struct Node {
     concurrency: usize,
     of_one_workflow: usize,
     queue_max: u32,
-    /// When the queue was last measured, and whether there was room.
-    room: Mutex<Option<(Timestamp, bool)>>,
+    /// When the queue was last measured, by a clock that nobody sets, and whether there was room.
+    room: Mutex<Option<(tokio::time::Instant, Room)>>,
     grace: Duration,
     retention: RetentionSection,
     /// Those that are driven here, with what wakes their drivers.
@@ -264,36 +265,47 @@ impl Node {
     /// # Errors
     /// [`OperationError::Full`] where it may not.
     pub(crate) async fn check_room(&self) -> Result<(), OperationError> {
-        let busy = |why: &str| Err(OperationError::Full(why.to_owned()));
+        let full = |why: &str| Err(OperationError::Full(why.to_owned()));
         if self.is_draining() {
-            return busy("this server is about to end");
+            return full("this server is about to end");
         }
-        let now = clock::now();
+        match self.room(clock::now()).await? {
+            Room::Free => Ok(()),
+            Room::Full => full("more executions wait than `[server] queue_max` allows"),
+        }
+    }
+
+    /// Whether fewer executions wait than may wait.
+    ///
+    /// # Errors
+    /// A journal that cannot be read at the moment.
+    pub(crate) async fn room(&self, now: Timestamp) -> Result<Room, ReadError> {
+        let measured_at = tokio::time::Instant::now();
         let known = *self.room.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_room = match known {
-            Some((at, has_room)) if now.since(at) < ROOM_KNOWN_FOR => has_room,
-            Some(_) | None => {
-                let has_room = self.journal.queued(now, self.queue_max).await? < self.queue_max;
-                *self.room.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, has_room));
-                has_room
-            }
-        };
-        if has_room {
-            return Ok(());
+        if let Some((at, room)) = known
+            && measured_at.duration_since(at) < ROOM_KNOWN_FOR
+        {
+            return Ok(room);
         }
-        busy("more executions wait than `[server] queue_max` allows")
+        let room = if self.journal.queued(now, self.queue_max).await? < self.queue_max {
+            Room::Free
+        } else {
+            Room::Full
+        };
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner) = Some((measured_at, room));
+        Ok(room)
     }
 
     /// Writes and reads a little, to see whether the journal takes it.
     pub(crate) async fn probe(&self) -> anyhow::Result<()> {
-        let kind = "probe";
+        let kind = upkeep::PROBE;
         let id = self.journal.node().to_owned();
         let known = self.journal.record(kind, id.clone()).await?;
         let write = RecordWrite {
             kind,
             id,
             expected: known.map_or(0, |record| record.version),
-            due_at: None,
+            due_at: Some(clock::now().plus(upkeep::PROBE_KEPT_FOR)),
             body: Some("{}".to_owned()),
         };
         match self.journal.write(Vec::new(), vec![write]).await {

@@ -97,7 +97,8 @@ impl Desk<'_> {
         said: &Said,
         records: Vec<RecordWrite>,
     ) -> Result<Execution, OperationError> {
-        self.bring(id, records, |execution| {
+        let said = said.clone();
+        self.bring(id, records, move |execution| {
             let event = execution
                 .answer(said.step.as_deref(), said.answer.clone(), clock::now())
                 .map_err(|error| match error {
@@ -115,7 +116,7 @@ impl Desk<'_> {
         id: ExecutionId,
         records: Vec<RecordWrite>,
     ) -> Result<Execution, OperationError> {
-        self.bring(id, records, |execution| {
+        self.bring(id, records, move |execution| {
             let status = execution.status();
             if status.is_terminal() {
                 let word = status.as_str();
@@ -133,9 +134,10 @@ impl Desk<'_> {
         raised: &RaisedBudgets,
         records: Vec<RecordWrite>,
     ) -> Result<Execution, OperationError> {
-        self.bring(id, records, |execution| {
+        let raised = *raised;
+        self.bring(id, records, move |execution| {
             execution
-                .resume(raised)
+                .resume(&raised)
                 .map_err(|message| OperationError::Conflict(format!("{id}: {message}")))
         })
         .await
@@ -148,9 +150,10 @@ impl Desk<'_> {
         (by, reason): (Option<&str>, Option<&str>),
         records: Vec<RecordWrite>,
     ) -> Result<Execution, OperationError> {
-        self.bring(id, records, |execution| {
+        let (by, reason) = (by.map(str::to_owned), reason.map(str::to_owned));
+        self.bring(id, records, move |execution| {
             let event = execution
-                .pause(by, reason)
+                .pause(by.as_deref(), reason.as_deref())
                 .map_err(|error| refused(id, &error))?;
             Ok(vec![event])
         })
@@ -164,9 +167,11 @@ impl Desk<'_> {
         (by, raised): (Option<&str>, &RaisedBudgets),
         records: Vec<RecordWrite>,
     ) -> Result<Execution, OperationError> {
-        self.bring(id, records, |execution| {
-            let mut events = vec![execution.retry(by).map_err(|error| refused(id, &error))?];
-            if *raised != RaisedBudgets::default() {
+        let (by, raised) = (by.map(str::to_owned), *raised);
+        self.bring(id, records, move |execution| {
+            let retried = execution.retry(by.as_deref());
+            let mut events = vec![retried.map_err(|error| refused(id, &error))?];
+            if raised != RaisedBudgets::default() {
                 let at = clock::now();
                 let mut again = execution.clone();
                 for kind in events.clone() {
@@ -174,7 +179,7 @@ impl Desk<'_> {
                         .apply(&Event { at, kind })
                         .map_err(anyhow::Error::from)?;
                 }
-                let more = again.resume(raised);
+                let more = again.resume(&raised);
                 events.extend(
                     more.map_err(|message| OperationError::Conflict(format!("{id}: {message}")))?,
                 );
@@ -205,7 +210,7 @@ impl Desk<'_> {
         &self,
         id: ExecutionId,
         records: Vec<RecordWrite>,
-        make: impl Fn(&Execution) -> Result<Vec<EventKind>, OperationError>,
+        make: impl Fn(&Execution) -> Result<Vec<EventKind>, OperationError> + Send + Sync + 'static,
     ) -> Result<Execution, OperationError> {
         run::bring((self.journal, self.definitions), (id, records), make).await
     }

@@ -1,15 +1,15 @@
 //! Creates executions, takes up those that were left, and drives them.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use troupe_journal::{
-    Append, AppendError, Document, Epoch, FirstOwner, Journal, NewExecution, RecordWrite, Release,
-    WorkflowVersion, Writer,
+    AppendError, Brought, Document, Epoch, FirstOwner, Journal, NewExecution, RecordWrite, Release,
+    WorkflowVersion,
 };
 use troupe_workflow::{
     Definition, Event, EventKind, Execution, ExecutionId, ForkedFrom, Kept, Timestamp,
@@ -229,20 +229,90 @@ async fn watch(journal: Arc<dyn Journal>, id: ExecutionId, wake: Arc<Notify>) {
 pub(crate) async fn bring<E>(
     (journal, definitions): (&dyn Journal, &Definitions),
     (id, records): (ExecutionId, Vec<RecordWrite>),
-    make: impl Fn(&Execution) -> Result<Vec<EventKind>, E>,
+    make: impl Fn(&Execution) -> Result<Vec<EventKind>, E> + Send + Sync + 'static,
 ) -> Result<Execution, E>
 where
-    E: From<anyhow::Error>,
+    E: From<anyhow::Error> + Send + 'static,
 {
-    /// Others may write at the same time; each try begins with what they wrote.
-    const TRIES: u32 = 100;
+    /// Answers of the journal that may be lost, one after the other.
+    const TRIES: u32 = 10;
+    let make = Arc::new(make);
     let mut doubtful: Option<(u64, Vec<Event>)> = None;
     for _ in 0..TRIES {
-        let mut execution = definitions.load(journal, id).await?.execution;
+        let execution = definitions.load(journal, id).await?.execution;
         if let Some((expected, events)) = &doubtful
             && is_recorded(journal, id, (*expected, events)).await?
         {
             return Ok(execution);
+        }
+        let lost = doubtful.take();
+        let known = execution.version();
+        let made: Arc<Mutex<Option<Result<Made, E>>>> = Arc::default();
+        let decide = {
+            let (make, made, records) = (Arc::clone(&make), Arc::clone(&made), records.clone());
+            move |others: Vec<Event>| {
+                // What was on its way when its answer was lost may have arrived just now.
+                let has_arrived = lost.as_ref().is_some_and(|(expected, events)| {
+                    let before = expected.checked_sub(known).map(usize::try_from);
+                    let since = before.and_then(|before| others.get(before.ok()?..));
+                    since.is_some_and(|since| since.starts_with(events))
+                });
+                let nothing = |_: &Execution| Ok(Vec::new());
+                let result = if has_arrived {
+                    Made::after(execution.clone(), &others, &nothing)
+                } else {
+                    Made::after(execution.clone(), &others, &*make)
+                };
+                let brought = result.as_ref().ok().filter(|_| !has_arrived);
+                let brought = brought.map(|made| Brought {
+                    events: made.events.clone(),
+                    status: made.execution.status(),
+                    records: records.clone(),
+                });
+                *made.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+                brought
+            }
+        };
+        let recorded = journal.bring(id, known, Arc::new(decide)).await;
+        let made = made.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (recorded, made) {
+            (Ok(_), Some(made)) => return made.map(|made| made.execution),
+            // Whether it was written is looked at before it is tried again.
+            (Err(AppendError::Unknown { source }), made) => {
+                tracing::warn!(execution.id = %id, source, "an answer of the journal was lost; trying again");
+                if let Some(Ok(made)) = made {
+                    doubtful = Some((made.expected, made.events));
+                }
+            }
+            (Err(error), _) => return Err(anyhow::Error::from(error).into()),
+            (Ok(_), None) => break,
+        }
+    }
+    let source = format!("whether {id} was written stays unknown");
+    Err(anyhow::Error::from(AppendError::Unknown {
+        source: source.into(),
+    })
+    .into())
+}
+
+/// What somebody brings, made from an execution as it is.
+struct Made {
+    /// How many events it had before.
+    expected: u64,
+    events: Vec<Event>,
+    /// As it is with them.
+    execution: Execution,
+}
+
+impl Made {
+    /// `others` are events that `execution` has not seen.
+    fn after<E: From<anyhow::Error>>(
+        mut execution: Execution,
+        others: &[Event],
+        make: &impl Fn(&Execution) -> Result<Vec<EventKind>, E>,
+    ) -> Result<Self, E> {
+        for event in others {
+            execution.apply(event).map_err(anyhow::Error::from)?;
         }
         let expected = execution.version();
         let mut events = Vec::new();
@@ -252,27 +322,12 @@ where
             execution.apply(&event).map_err(anyhow::Error::from)?;
             events.push(event);
         }
-        let append = Append {
-            execution: id,
+        Ok(Self {
             expected,
-            writer: Writer::Outside,
-            status: execution.status(),
-            events: &events,
-            snapshot: None,
-            records: records.clone(),
-        };
-        match journal.append(append).await {
-            Ok(_) => return Ok(execution),
-            Err(AppendError::Conflict { .. }) => {}
-            // Whether it was written is looked at before it is tried again.
-            Err(AppendError::Unknown { source }) => {
-                tracing::warn!(execution.id = %id, source, "an answer of the journal was lost; trying again");
-                doubtful = Some((expected, events));
-            }
-            Err(error) => return Err(anyhow::Error::from(error).into()),
-        }
+            events,
+            execution,
+        })
     }
-    Err(anyhow::anyhow!("{id} changes all the time; try again").into())
 }
 
 /// Whether these events are what follows the first `expected` ones of an execution.

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use troupe_journal::{AppendError, Journal, Record, RecordListing, RecordWrite};
+use troupe_journal::{AppendError, Journal, Record, RecordWrite};
 use troupe_workflow::{ExecutionId, Faults, Schedule, Timestamp};
 
 use crate::operations::OperationError;
+use crate::records::{Stored, find};
 pub(crate) use check::{check, with_given};
 pub(crate) use fire::{Room, due, fire};
 
@@ -64,6 +65,19 @@ struct LastError {
     message: String,
 }
 
+impl Stored for StoredSchedule {
+    const KIND: &'static str = KIND;
+
+    fn read(record: &Record) -> Result<Self, OperationError> {
+        let stored: Self = serde_json::from_str(&record.body).map_err(anyhow::Error::from)?;
+        Ok(Self {
+            id: record.id.clone(),
+            version: record.version,
+            ..stored
+        })
+    }
+}
+
 impl StoredSchedule {
     /// A schedule that begins now.
     pub(crate) fn new(id: String, schedule: Schedule, now: Timestamp) -> Self {
@@ -80,15 +94,6 @@ impl StoredSchedule {
             created_at: now,
             updated_at: now,
         }
-    }
-
-    fn read(record: &Record) -> Result<Self, OperationError> {
-        let stored: Self = serde_json::from_str(&record.body).map_err(anyhow::Error::from)?;
-        Ok(Self {
-            id: record.id.clone(),
-            version: record.version,
-            ..stored
-        })
     }
 
     /// What is to be written so that it is kept as it is now.
@@ -177,41 +182,14 @@ pub(crate) async fn create(
     match journal.write(Vec::new(), records).await {
         Ok(()) => Ok(()),
         // Nobody else has this id.
-        Err(AppendError::Unknown { source }) => match find(journal, &stored.id).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(AppendError::Unknown { source }.into()),
-        },
+        Err(AppendError::Unknown { source }) => {
+            match find::<StoredSchedule>(journal, &stored.id).await {
+                Ok(_) => Ok(()),
+                Err(_) => Err(AppendError::Unknown { source }.into()),
+            }
+        }
         Err(error) => Err(error.into()),
     }
-}
-
-pub(crate) async fn find(
-    journal: &dyn Journal,
-    id: &str,
-) -> Result<StoredSchedule, OperationError> {
-    match journal.record(KIND, id.to_owned()).await? {
-        Some(record) => StoredSchedule::read(&record),
-        None => Err(OperationError::NotFound {
-            what: "schedule",
-            id: id.chars().take(80).collect(),
-        }),
-    }
-}
-
-/// A page of them, by id: the oldest first.
-pub(crate) async fn list(
-    journal: &dyn Journal,
-    after: Option<String>,
-    limit: u32,
-) -> Result<Vec<StoredSchedule>, OperationError> {
-    let listing = RecordListing {
-        kind: KIND,
-        due: None,
-        after,
-        limit,
-    };
-    let records = journal.records(listing).await?;
-    records.iter().map(StoredSchedule::read).collect()
 }
 
 /// Changes parts of a schedule: the fields of `patch` replace its own, `null` means the default.
@@ -222,7 +200,7 @@ pub(crate) async fn patch(
     now: impl Fn() -> Timestamp,
 ) -> Result<StoredSchedule, OperationError> {
     for _ in 0..TRIES {
-        let mut stored = find(journal, id).await?;
+        let mut stored: StoredSchedule = find(journal, id).await?;
         let schedule = patched(&stored.schedule, patch)?;
         let old = &stored.schedule;
         // What has not changed is not checked: a schedule whose workflow is gone can still be paused.
@@ -268,7 +246,7 @@ pub(crate) async fn delete(journal: &dyn Journal, id: &str) -> Result<(), Operat
             if is_perhaps_done {
                 return Ok(());
             }
-            return find(journal, id).await.map(|_| ());
+            return find::<StoredSchedule>(journal, id).await.map(|_| ());
         };
         // One that cannot be read can be removed all the same.
         let write = RecordWrite {

@@ -18,31 +18,58 @@ pub(crate) struct Loaded {
 /// Definitions that were compiled, by the digests of their documents: many executions are runs of the same.
 #[derive(Default)]
 pub(crate) struct Definitions {
-    compiled: Mutex<BTreeMap<WorkflowDigest, Arc<Definition>>>,
+    compiled: Mutex<Compiled>,
+}
+
+#[derive(Default)]
+struct Compiled {
+    by_digest: BTreeMap<WorkflowDigest, Arc<Definition>>,
+    /// The length of their documents.
+    bytes: usize,
 }
 
 /// Definitions that are kept; then all are forgotten, which costs compiling them once more.
 const DEFINITIONS_MAX: usize = 1_000;
+/// Bytes of their documents: who sends documents decides how long they are, and a compiled one takes several times as
+/// much.
+const DOCUMENT_BYTES_MAX: usize = 32 << 20;
+
+impl Compiled {
+    fn insert(&mut self, definition: &Arc<Definition>) {
+        let bytes = definition.document().to_string().len();
+        let is_full = self.by_digest.len() >= DEFINITIONS_MAX
+            || self.bytes.saturating_add(bytes) > DOCUMENT_BYTES_MAX;
+        if is_full {
+            *self = Self::default();
+        }
+        let digest = definition.digest().clone();
+        if self
+            .by_digest
+            .insert(digest, Arc::clone(definition))
+            .is_none()
+        {
+            self.bytes = self.bytes.saturating_add(bytes);
+        }
+    }
+}
 
 impl Definitions {
     /// The definition of a stored document.
     fn get(&self, stored: &Stored) -> anyhow::Result<Arc<Definition>> {
         let digest = &stored.row.digest;
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(definition) = compiled.get(digest) {
+        let compiled = || self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(definition) = compiled().by_digest.get(digest) {
             return Ok(Arc::clone(definition));
         }
+        // Others do not wait for it: a long document takes a while.
         let definition = Definition::compile(&stored.document).map_err(|faults| {
             anyhow::anyhow!(
                 "the workflow of {} can no longer be read by this version:\n{faults}",
                 stored.row.id
             )
         })?;
-        if compiled.len() >= DEFINITIONS_MAX {
-            compiled.clear();
-        }
         let definition = Arc::new(definition);
-        compiled.insert(digest.clone(), Arc::clone(&definition));
+        compiled().insert(&definition);
         Ok(definition)
     }
 
@@ -104,5 +131,29 @@ pub(crate) async fn events_after(
             return Ok(all);
         }
         all.extend(page);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_long_documents_is_bounded() {
+        let mut compiled = Compiled::default();
+        for number in 0..40 {
+            let text = "x".repeat(2 << 20);
+            let document = json!({
+                "name": format!("w{number}"), "agents": [], "steps": [{ "id": "a", "set": text }],
+            });
+            let definition = Arc::new(Definition::compile(&document).unwrap());
+            compiled.insert(&definition);
+            compiled.insert(&definition);
+            assert!(compiled.by_digest.contains_key(definition.digest()));
+            assert!(compiled.bytes <= DOCUMENT_BYTES_MAX);
+            assert!(compiled.by_digest.len() <= DOCUMENT_BYTES_MAX / (2 << 20));
+        }
     }
 }

@@ -1,15 +1,20 @@
 //! What falls due beside executions: schedules start, and what is to be forgotten is removed.
 
+use std::time::Duration;
+
 use troupe_journal::{AppendError, Journal, RecordListing, RecordWrite};
 use troupe_workflow::Timestamp;
 
 use crate::api;
 use crate::node::Node;
-use crate::operations::OperationError;
-use crate::schedules::{self, Room};
+use crate::schedules;
 
 /// Records that are removed when they fall due: until then they are only looked up.
-const FORGOTTEN: [&str; 1] = [api::IDEMPOTENCY];
+const FORGOTTEN: [&str; 2] = [api::IDEMPOTENCY, PROBE];
+/// The kind of the record that a process writes to see whether it can.
+pub(crate) const PROBE: &str = "probe";
+/// How long that of a process stays that writes none any more: each has its own, and is never seen again.
+pub(crate) const PROBE_KEPT_FOR: Duration = Duration::from_hours(24);
 /// Records that one transaction removes; bounds it.
 const FORGOTTEN_AT_ONCE: u32 = 500;
 
@@ -30,11 +35,7 @@ pub(crate) async fn run_due(node: &Node, now: Timestamp) -> anyhow::Result<Found
     let due = schedules::due(&*node.journal, now).await?;
     if !due.is_empty() {
         found = Found::Something;
-        let room = match node.check_room().await {
-            Ok(()) => Room::Free,
-            Err(OperationError::Busy(_)) => Room::Full,
-            Err(error) => return Err(error.into()),
-        };
+        let room = node.room(now).await?;
         for record in &due {
             schedules::fire(&*node.journal, record, (now, room)).await?;
         }

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use troupe_journal::{
-    AppendError, Document, Journal, Record, RecordListing, RecordWrite, WorkflowVersion,
-};
+use troupe_journal::{AppendError, Document, Journal, Record, RecordWrite, WorkflowVersion};
 use troupe_workflow::{Definition, Faults, Timestamp, WorkflowDigest};
 
 use crate::clock;
 use crate::operations::OperationError;
+use crate::records::{Stored, find};
 
 /// The kind of their records.
 pub(crate) const KIND: &str = "workflow";
@@ -29,7 +28,9 @@ pub(crate) struct StoredWorkflow {
     pub(crate) versions: Vec<WorkflowDigest>,
 }
 
-impl StoredWorkflow {
+impl Stored for StoredWorkflow {
+    const KIND: &'static str = KIND;
+
     fn read(record: &Record) -> Result<Self, OperationError> {
         let stored: Self = serde_json::from_str(&record.body).map_err(anyhow::Error::from)?;
         Ok(Self {
@@ -37,7 +38,9 @@ impl StoredWorkflow {
             ..stored
         })
     }
+}
 
+impl StoredWorkflow {
     /// The newest version.
     pub(crate) fn version(&self) -> u32 {
         u32::try_from(self.versions.len()).unwrap_or(u32::MAX)
@@ -74,41 +77,14 @@ pub(crate) async fn create(
     match journal.write(vec![document], records).await {
         Ok(()) => Ok(stored),
         // Nobody else has this id.
-        Err(AppendError::Unknown { source }) => match find(journal, &stored.id).await {
-            Ok(stored) => Ok(stored),
-            Err(_) => Err(AppendError::Unknown { source }.into()),
-        },
+        Err(AppendError::Unknown { source }) => {
+            match find::<StoredWorkflow>(journal, &stored.id).await {
+                Ok(stored) => Ok(stored),
+                Err(_) => Err(AppendError::Unknown { source }.into()),
+            }
+        }
         Err(error) => Err(error.into()),
     }
-}
-
-pub(crate) async fn find(
-    journal: &dyn Journal,
-    id: &str,
-) -> Result<StoredWorkflow, OperationError> {
-    match journal.record(KIND, id.to_owned()).await? {
-        Some(record) => StoredWorkflow::read(&record),
-        None => Err(OperationError::NotFound {
-            what: "workflow",
-            id: id.chars().take(80).collect(),
-        }),
-    }
-}
-
-/// A page of them, by id: the oldest first.
-pub(crate) async fn list(
-    journal: &dyn Journal,
-    after: Option<String>,
-    limit: u32,
-) -> Result<Vec<StoredWorkflow>, OperationError> {
-    let listing = RecordListing {
-        kind: KIND,
-        due: None,
-        after,
-        limit,
-    };
-    let records = journal.records(listing).await?;
-    records.iter().map(StoredWorkflow::read).collect()
 }
 
 /// The definition of a version; none: of the newest.

@@ -63,6 +63,9 @@ pub(crate) enum Rank {
 
 /// Protects the host from a document of documents.
 const WORKFLOWS_MAX: usize = 100;
+/// The place of everything in a workflow begins with its name in `workflows`: protects the host from keeping a long
+/// one thousands of times. The path of a file fits.
+const WORKFLOW_NAME_BYTES_MAX: usize = 1_024;
 
 impl Document {
     /// Reads a document; what is wrong with it is added to `faults`. None where nothing could be made of it.
@@ -155,6 +158,11 @@ fn read_workflows(
     }
     map.iter()
         .filter_map(|(name, value)| {
+            if name.len() > WORKFLOW_NAME_BYTES_MAX {
+                let message = format!("the name of a workflow in `workflows` has at most {WORKFLOW_NAME_BYTES_MAX} bytes");
+                faults.add(&place, message);
+                return None;
+            }
             let place = format!("{place}/{}", escape(name));
             Some((
                 name.clone(),

@@ -31,7 +31,14 @@ impl fmt::Display for Fault {
     }
 }
 
-/// All faults of a document, in its order.
+/// Faults that are noted; of a document with more, the others are left out. Protects whoever checks a document from
+/// one that is nothing but faults: each costs more than the byte that makes it.
+const FAULTS_MAX: usize = 200;
+/// Bytes of a fault's place, and of its message; the rest is cut off. Both may hold names from the document, which are
+/// as long as their author likes.
+const TEXT_BYTES_MAX: usize = 2_000;
+
+/// The faults of a document, in its order; at most 200 of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Faults(Vec<Fault>);
@@ -39,7 +46,7 @@ pub struct Faults(Vec<Fault>);
 impl Faults {
     /// Notes a fault at a place.
     pub fn add(&mut self, pointer: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Fault {
+        self.push(Fault {
             pointer: pointer.into(),
             column: None,
             message: message.into(),
@@ -48,7 +55,7 @@ impl Faults {
 
     /// Notes a fault at a column of a template.
     pub fn add_at(&mut self, pointer: &str, column: usize, message: impl Into<String>) {
-        self.0.push(Fault {
+        self.push(Fault {
             pointer: pointer.to_owned(),
             column: Some(column),
             message: message.into(),
@@ -57,7 +64,19 @@ impl Faults {
 
     /// Notes a fault that was found elsewhere.
     pub fn push(&mut self, fault: Fault) {
-        self.0.push(fault);
+        if self.is_full() {
+            return;
+        }
+        self.0.push(Fault {
+            pointer: cut(fault.pointer),
+            message: cut(fault.message),
+            ..fault
+        });
+    }
+
+    /// Whether there are so many that no more are noted.
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= FAULTS_MAX
     }
 
     /// Puts them into the order in which their places stand in the document.
@@ -87,11 +106,24 @@ impl fmt::Display for Faults {
             }
             write!(f, "{fault}")?;
         }
+        if self.is_full() {
+            write!(f, "\nfaults beyond the first {FAULTS_MAX} are not listed")?;
+        }
         Ok(())
     }
 }
 
 impl std::error::Error for Faults {}
+
+/// A text without what is beyond its limit.
+fn cut(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        text.push('…');
+        text.shrink_to_fit();
+    }
+    text
+}
 
 /// Where a pointer leads, as the positions of its parts among their siblings.
 fn position(document: &Value, pointer: &str) -> Vec<usize> {
@@ -157,5 +189,40 @@ pub(crate) fn listed(names: &[&str]) -> String {
         [] => "none".to_owned(),
         [one] => one.clone(),
         [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::definition::Definition;
+
+    /// What a fault keeps of a document must not grow with it: a body of some megabytes would become gigabytes.
+    #[test]
+    fn a_document_of_faults_has_a_short_list_of_short_ones() {
+        let unknown: serde_json::Map<String, Value> =
+            (0..100_000).map(|n| (format!("k{n}"), json!(1))).collect();
+        let nameless: Vec<Value> = (0..900).map(|_| json!({ "x": 1 })).collect();
+        let sub = json!({ "name": "y", "agents": [], "steps": nameless });
+        for document in [
+            Value::Object(unknown),
+            json!({ "name": "x", "agents": [], "steps": nameless, "workflows": { "sub": sub } }),
+        ] {
+            let faults = Definition::compile(&document).expect_err("faults");
+            assert!(faults.is_full());
+            assert_eq!(faults.len(), FAULTS_MAX);
+            assert!(faults.to_string().len() < FAULTS_MAX * 2 * (TEXT_BYTES_MAX + 100));
+        }
+        let long = "n".repeat(1_000_000);
+        let document = json!({ "name": "x", "agents": [], "steps": [{ "id": "a", "set": 1 }],
+            "workflows": { &long: { "name": "y", "agents": [], "steps": [{ "x": 1 }] } } });
+        let faults = Definition::compile(&document).expect_err("a name that is too long");
+        assert_eq!(faults.to_string().lines().count(), 1, "{faults}");
+        let mut faults = Faults::default();
+        faults.add("é".repeat(3_000), "m");
+        let first = faults.iter().next().expect("one");
+        assert!(first.pointer.len() <= TEXT_BYTES_MAX + '…'.len_utf8());
     }
 }

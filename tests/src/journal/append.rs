@@ -1,8 +1,11 @@
 //! Rules of recording events.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
 use futures::future::join_all;
-use troupe_journal::{Append, AppendError};
-use troupe_workflow::{ExecutionStatus, Snapshot};
+use troupe_journal::{Append, AppendError, Brought, Decide, RecordWrite};
+use troupe_workflow::{Event, ExecutionStatus, Snapshot};
 
 use super::samples::{
     at, body, by_owner, claim, claimed_ids, ending, free, from_outside, id, large, new, put,
@@ -20,6 +23,8 @@ pub(super) fn rules() -> Vec<Rule> {
         rule(what_ended_has_no_owner),
         rule(what_others_write_makes_it_due_until_the_owner_writes),
         rule(what_others_end_is_not_due),
+        rule(whoever_brings_something_does_not_lose_against_a_busy_owner),
+        rule(what_is_brought_is_recorded_with_its_records_or_not_at_all),
         rule(records_are_written_with_the_events_or_not_at_all),
         rule(a_refused_append_does_not_spoil_those_beside_it),
         rule(of_many_that_append_at_once_one_does),
@@ -157,6 +162,86 @@ async fn what_others_end_is_not_due(lab: Lab) {
         .unwrap();
     let row = node.find(id(1)).await.unwrap();
     assert_eq!((row.owner, row.due_at), (None, None));
+}
+
+/// Says that one event is to be recorded, whatever there is.
+fn brings(records: Vec<RecordWrite>) -> Arc<Decide> {
+    Arc::new(move |_| {
+        Some(Brought {
+            events: vec![skipped(7)],
+            status: ExecutionStatus::Running,
+            records: records.clone(),
+        })
+    })
+}
+
+async fn whoever_brings_something_does_not_lose_against_a_busy_owner(lab: Lab) {
+    let (owner, person) = (lab.open("owner").await, lab.open("person").await);
+    let epoch = owner.create(new(1)).await.unwrap();
+    let stop = AtomicBool::new(false);
+    let recording = async {
+        let mut version = 1;
+        while !stop.load(Ordering::Relaxed) {
+            let events = [skipped(2)];
+            match owner.append(by_owner(1, version, epoch, &events)).await {
+                Ok(now) => version = now,
+                Err(AppendError::Conflict { actual, .. }) => version = actual,
+                Err(error) => panic!("{error}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let bringing = async {
+        for _ in 0..20 {
+            let known = person.find(id(1)).await.unwrap().version;
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let decide = {
+                let (seen, brings) = (Arc::clone(&seen), brings(Vec::new()));
+                Arc::new(move |events: Vec<Event>| {
+                    seen.lock().unwrap().clone_from(&events);
+                    brings(events)
+                })
+            };
+            let version = person.bring(id(1), known, decide).await.unwrap().unwrap();
+            // It was told of all that lies between.
+            let between = person.events(id(1), known, u32::MAX).await.unwrap();
+            let seen = seen.lock().unwrap().clone();
+            assert_eq!(version, known + u64::try_from(seen.len()).unwrap() + 1);
+            assert_eq!(between[..seen.len()], seen);
+            assert_eq!(between[seen.len()], skipped(7));
+        }
+        stop.store(true, Ordering::Relaxed);
+    };
+    futures::join!(recording, bringing);
+    let events = owner.all_events(id(1)).await.unwrap();
+    let brought = events.iter().filter(|event| **event == skipped(7));
+    assert_eq!(brought.count(), 20);
+    let row = owner.find(id(1)).await.unwrap();
+    assert_eq!(row.version, u64::try_from(events.len()).unwrap());
+    assert_eq!(row.owner.as_deref(), Some("owner"));
+}
+
+async fn what_is_brought_is_recorded_with_its_records_or_not_at_all(lab: Lab) {
+    let node = lab.open("a").await;
+    node.create(free(1)).await.unwrap();
+    let nothing = node.bring(id(1), 1, Arc::new(|_| None)).await;
+    assert_eq!(nothing.unwrap(), None);
+    let brought = node.bring(id(1), 1, brings(vec![put("one", 0, "1")])).await;
+    assert_eq!(brought.unwrap(), Some(2));
+    assert_eq!(body(&node, "one").await.as_deref(), Some("1"));
+    let row = node.find(id(1)).await.unwrap();
+    assert_eq!(row.due_at, Some(at(7)));
+    let refused = node.bring(id(1), 2, brings(vec![put("one", 0, "2")])).await;
+    assert!(
+        matches!(&refused, Err(AppendError::Record { id, .. }) if id == "one"),
+        "{refused:?}"
+    );
+    assert_eq!(node.find(id(1)).await.unwrap(), row);
+    let missing = node.bring(id(9), 0, brings(Vec::new())).await;
+    assert!(
+        matches!(missing, Err(AppendError::NotFound(_))),
+        "{missing:?}"
+    );
 }
 
 async fn records_are_written_with_the_events_or_not_at_all(lab: Lab) {

@@ -3,17 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Executor, PgConnection};
-use troupe_workflow::Timestamp;
+use troupe_workflow::{ExecutionId, Snapshot, Timestamp};
 
 use super::fault::Fault;
-use super::record;
 use super::write::{EventColumns, hint};
+use super::{read, record};
 use crate::checksum;
 use crate::encode::Blob;
 use crate::error::AppendError;
-use crate::execution::Writer;
+use crate::execution::{Decide, Writer};
 use crate::prepared::Prepared;
-use troupe_workflow::Snapshot;
 
 /// What became of an append.
 pub(super) type Outcome = Result<u64, AppendError>;
@@ -42,6 +41,33 @@ pub(super) async fn append_all(
         hint(connection).await?;
     }
     Ok(outcomes.into_values().collect())
+}
+
+/// Records what somebody from outside brings, with the execution's row held from before its events are read.
+pub(super) async fn bring(
+    connection: &mut PgConnection,
+    id: ExecutionId,
+    known: u64,
+    decide: &Decide,
+) -> Result<Option<u64>, Fault<AppendError>> {
+    sqlx::query("SELECT 1 FROM executions WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(id.to_string())
+        .fetch_optional(&mut *connection)
+        .await?
+        .ok_or(Fault::Refused(AppendError::NotFound(id)))?;
+    // A statement of its own: it sees what was committed while this waited for the row.
+    let events = read::events(connection, id, (known, u32::MAX))
+        .await
+        .map_err(|fault| fault.refusing(AppendError::unread))?;
+    let version = known.saturating_add(u64::try_from(events.len()).unwrap_or(u64::MAX));
+    let Some(brought) = decide(events) else {
+        return Ok(None);
+    };
+    let encode = |error| Fault::Refused(AppendError::Encode(error));
+    let prepared = Prepared::brought(id, version, brought).map_err(encode)?;
+    let outcome = append_all(connection, &[&prepared]).await?.pop();
+    let version = outcome.unwrap_or(Err(AppendError::Closed));
+    version.map(Some).map_err(Fault::Refused)
 }
 
 /// An append whose records can refuse it when its events are written already: it is undone alone.

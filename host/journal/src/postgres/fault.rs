@@ -46,6 +46,17 @@ impl<E> Fault<E> {
         }
     }
 
+    /// The same, where a question was asked for something else that is refused in other words.
+    pub(super) fn refusing<F>(self, refused: impl FnOnce(E) -> F) -> Fault<F> {
+        match self {
+            Self::Refused(error) => Fault::Refused(refused(error)),
+            Self::Database(error) => Fault::Database(error),
+            Self::Again(reason) => Fault::Again(reason),
+            Self::Silence(after) => Fault::Silence(after),
+            Self::Unknown(source) => Fault::Unknown(source),
+        }
+    }
+
     fn into_database(self, refused: impl FnOnce(E) -> DatabaseError) -> (Retry, DatabaseError) {
         match self {
             Self::Database(error) => (retry_of(&error), said(error)),

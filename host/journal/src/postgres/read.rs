@@ -137,6 +137,12 @@ async fn page(
         sql.push(" AND e.created_at < ")
             .push_bind(before.as_millis());
     }
+    let (from, until) = listing.id_bounds();
+    for (condition, bound) in [(" AND e.id >= ", from), (" AND e.id <= ", until)] {
+        if let Some(id) = bound {
+            sql.push(condition).push_bind(id.to_string());
+        }
+    }
     if let Some(before) = listing.updated_before {
         sql.push(" AND e.updated_at < ")
             .push_bind(before.as_millis());
@@ -157,7 +163,9 @@ async fn page(
         sql.push(after).push_bind(id.to_string());
     }
     sql.push(order).push_bind(i64::from(limit));
-    sql.build().fetch_all(connection).await
+    // Which index is right depends on what is asked for: a plan that is kept for all questions reads every execution
+    // to find the few that have failed.
+    sql.build().persistent(false).fetch_all(connection).await
 }
 
 /// What is needed to go on with an execution.

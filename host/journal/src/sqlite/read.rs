@@ -164,6 +164,12 @@ fn listing_sql(listing: &Listing, limit: u32) -> (String, Vec<Box<dyn ToSql>>) {
     if let Some(before) = listing.created_before {
         add("e.created_at <", Box::new(before.as_millis()));
     }
+    let (from, until) = listing.id_bounds();
+    for (condition, bound) in [("e.id >=", from), ("e.id <=", until)] {
+        if let Some(id) = bound {
+            add(condition, Box::new(id.to_string()));
+        }
+    }
     if let Some(before) = listing.updated_before {
         add("e.updated_at <", Box::new(before.as_millis()));
     }

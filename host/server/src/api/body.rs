@@ -3,6 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use troupe_workflow::ExecutionId;
 
@@ -33,6 +34,20 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     }
 }
 
+/// The id that the path names, as it was given.
+pub(super) struct OfId(pub(super) String);
+
+impl FromRequestParts<App> for OfId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Path(id) = Path::from_request_parts(parts, app)
+            .await
+            .map_err(|error| ApiError::malformed(error.body_text()))?;
+        Ok(Self(id))
+    }
+}
+
 /// The execution that the path names.
 pub(super) struct OfExecution(pub(super) ExecutionId);
 
@@ -40,9 +55,7 @@ impl FromRequestParts<App> for OfExecution {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let Path(id) = Path::<String>::from_request_parts(parts, app)
-            .await
-            .map_err(|error| ApiError::malformed(error.body_text()))?;
+        let OfId(id) = OfId::from_request_parts(parts, app).await?;
         let id = id
             .parse()
             .map_err(|error: troupe_workflow::IdError| ApiError::not_found(error.to_string()))?;
@@ -61,5 +74,31 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
             .await
             .map_err(|error| ApiError::malformed(error.body_text()))?;
         Ok(Self(params))
+    }
+}
+
+/// Which page of a list is wanted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listing {
+    #[serde(default)]
+    pub(super) limit: Option<u32>,
+    #[serde(default)]
+    pub(super) cursor: Option<String>,
+}
+
+/// How many entries a page has.
+pub(super) fn limit_of(limit: Option<u32>) -> Result<u32, ApiError> {
+    /// Entries of a page that does not say how many it wants.
+    const LIMIT: u32 = 20;
+    /// Entries of any page: bounds what one answer holds.
+    const LIMIT_MAX: u32 = 100;
+    match limit {
+        None => Ok(LIMIT),
+        Some(limit @ 1..=LIMIT_MAX) => Ok(limit),
+        Some(_) => Err(ApiError::invalid(
+            "limit",
+            format!("a page has 1 to {LIMIT_MAX} entries"),
+        )),
     }
 }

@@ -1,6 +1,6 @@
 //! `/v1/orchestrate/executions`, and what begins them.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
@@ -13,18 +13,13 @@ use troupe_workflow::{
 };
 
 use super::App;
-use super::body::{Body, OfExecution, Params};
+use super::body::{Body, OfExecution, OfId, Params, limit_of};
 use super::error::ApiError;
 use super::idempotency::{self, Key};
 use super::{view, workflows};
 use crate::clock;
 use crate::operations::{OperationError, Said};
 use crate::run::{NewRun, RunSettings};
-
-/// Entries of a page that does not say how many it wants.
-const LIMIT: u32 = 20;
-/// Entries of any page.
-const LIMIT_MAX: u32 = 100;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -123,7 +118,7 @@ pub(super) struct ListParams {
 
 pub(super) async fn run_workflow(
     State(app): State<App>,
-    Path(id): Path<String>,
+    OfId(id): OfId,
     headers: HeaderMap,
     body: Body<RunWorkflow>,
 ) -> Result<Response, ApiError> {
@@ -132,15 +127,17 @@ pub(super) async fn run_workflow(
         return Ok(answer);
     }
     let journal = &*app.node.journal;
-    let stored = crate::workflows::find(journal, &id).await?;
+    let stored = crate::records::find(journal, &id).await?;
     let version = body.value.version;
     let (definition, version) = crate::workflows::definition(journal, &stored, version).await?;
     let definition = crate::workflows::with_config(definition, body.value.config.as_ref())?;
+    let settings = RunSettings::default();
+    workflows::check(&app, &definition, &settings).await?;
     let run = ToRun {
         definition,
         workflow: Some(version),
         inputs: body.value.inputs,
-        settings: RunSettings::default(),
+        settings,
         forked_from: None,
         kept: Vec::new(),
     };
@@ -322,18 +319,6 @@ fn listing_of(params: ListParams, limit: u32) -> Result<Listing, ApiError> {
     })
 }
 
-/// How many entries a page has.
-pub(super) fn limit_of(limit: Option<u32>) -> Result<u32, ApiError> {
-    match limit {
-        None => Ok(LIMIT),
-        Some(limit @ 1..=LIMIT_MAX) => Ok(limit),
-        Some(_) => Err(ApiError::invalid(
-            "limit",
-            format!("a page has 1 to {LIMIT_MAX} entries"),
-        )),
-    }
-}
-
 pub(super) async fn cancel(
     State(app): State<App>,
     OfExecution(id): OfExecution,
@@ -443,7 +428,7 @@ pub(super) async fn fork(
         (None, workflow) => (Arc::clone(forked.execution.definition()), workflow.clone()),
         (Some(version), Some(workflow)) => {
             let journal = &*app.node.journal;
-            let stored = crate::workflows::find(journal, &workflow.id).await?;
+            let stored = crate::records::find(journal, &workflow.id).await?;
             let (definition, version) =
                 crate::workflows::definition(journal, &stored, Some(version)).await?;
             (definition, Some(version))
@@ -455,6 +440,7 @@ pub(super) async fn fork(
     };
     let settings = serde_json::from_str(&forked.row.settings)
         .map_err(|error| OperationError::Host(error.into()))?;
+    workflows::check(&app, &definition, &settings).await?;
     let run = ToRun {
         definition,
         workflow,

@@ -1,29 +1,20 @@
 //! `/v1/schedules`.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use serde::Deserialize;
 use serde_json::Value;
 use troupe_workflow::Schedule;
 
 use super::App;
-use super::body::{Body, Params};
+use super::body::{Body, Listing, OfId, Params, limit_of};
 use super::error::ApiError;
 use super::idempotency::Key;
 use super::view;
 use crate::clock;
 use crate::operations::OperationError;
+use crate::records;
 use crate::schedules::{self, StoredSchedule};
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Listing {
-    #[serde(default)]
-    limit: Option<u32>,
-    #[serde(default)]
-    cursor: Option<String>,
-}
 
 pub(super) async fn create(
     State(app): State<App>,
@@ -61,7 +52,7 @@ async fn earlier(app: &App, key: Option<&Key>) -> Result<Option<String>, ApiErro
 
 async fn created(app: &App, id: &str) -> Result<Response, ApiError> {
     app.node.look();
-    let stored = schedules::find(&*app.node.journal, id).await?;
+    let stored: StoredSchedule = records::find(&*app.node.journal, id).await?;
     Ok((StatusCode::CREATED, axum::Json(stored.to_json())).into_response())
 }
 
@@ -69,23 +60,21 @@ pub(super) async fn list(
     State(app): State<App>,
     Params(params): Params<Listing>,
 ) -> Result<Response, ApiError> {
-    let limit = super::executions::limit_of(params.limit)?;
-    let found = schedules::list(&*app.node.journal, params.cursor, limit + 1).await?;
+    let limit = limit_of(params.limit)?;
+    let found: Vec<StoredSchedule> =
+        records::list(&*app.node.journal, params.cursor, limit + 1).await?;
     let data = found.iter().map(StoredSchedule::to_json).collect();
     Ok(axum::Json(view::page(data, limit)).into_response())
 }
 
-pub(super) async fn get(
-    State(app): State<App>,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
-    let stored = schedules::find(&*app.node.journal, &id).await?;
+pub(super) async fn get(State(app): State<App>, OfId(id): OfId) -> Result<Response, ApiError> {
+    let stored: StoredSchedule = records::find(&*app.node.journal, &id).await?;
     Ok(axum::Json(stored.to_json()).into_response())
 }
 
 pub(super) async fn patch(
     State(app): State<App>,
-    Path(id): Path<String>,
+    OfId(id): OfId,
     body: Body<Value>,
 ) -> Result<Response, ApiError> {
     let stored = schedules::patch(&*app.node.journal, &id, &body.value, clock::now).await?;
@@ -93,10 +82,7 @@ pub(super) async fn patch(
     Ok(axum::Json(stored.to_json()).into_response())
 }
 
-pub(super) async fn delete(
-    State(app): State<App>,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
+pub(super) async fn delete(State(app): State<App>, OfId(id): OfId) -> Result<Response, ApiError> {
     schedules::delete(&*app.node.journal, &id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -1,6 +1,6 @@
 //! `/v1/orchestrate/workflows`.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
@@ -8,23 +8,15 @@ use serde_json::{Value, json};
 use troupe_workflow::Definition;
 
 use super::App;
-use super::body::{Body, Params};
+use super::body::{Body, Listing, OfId, Params, limit_of};
 use super::error::ApiError;
 use super::idempotency::Key;
 use super::view;
 use crate::clock;
 use crate::operations::OperationError;
+use crate::records;
 use crate::run::RunSettings;
-use crate::workflows;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Listing {
-    #[serde(default)]
-    limit: Option<u32>,
-    #[serde(default)]
-    cursor: Option<String>,
-}
+use crate::workflows::{self, StoredWorkflow};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,7 +54,7 @@ pub(super) async fn create(
 }
 
 async fn created(app: &App, id: &str) -> Result<Response, ApiError> {
-    let stored = workflows::find(&*app.node.journal, id).await?;
+    let stored = records::find(&*app.node.journal, id).await?;
     let (definition, version) = workflows::definition(&*app.node.journal, &stored, Some(1)).await?;
     let view = view::workflow(&stored, version.version, &definition);
     Ok((StatusCode::CREATED, axum::Json(view)).into_response())
@@ -85,25 +77,30 @@ pub(super) async fn validate(
 /// Reads a document, and checks what it needs of this server.
 pub(super) async fn compile(app: &App, document: &Value) -> Result<Definition, ApiError> {
     let definition = Definition::compile(document).map_err(OperationError::Faults)?;
-    let services = app
-        .node
-        .services
-        .get(&RunSettings::default())
-        .map_err(OperationError::Host)?;
-    services
-        .check(&definition)
-        .await
-        .map_err(OperationError::Faults)?;
+    check(app, &definition, &RunSettings::default()).await?;
     Ok(definition)
+}
+
+/// Checks what a definition needs of this server: what is begun without it would wait for a change of the
+/// configuration, and nobody would be told.
+pub(super) async fn check(
+    app: &App,
+    definition: &Definition,
+    settings: &RunSettings,
+) -> Result<(), ApiError> {
+    let services = app.node.services.get(settings);
+    let services = services.map_err(OperationError::Host)?;
+    let checked = services.check(definition).await;
+    checked.map_err(|faults| OperationError::Faults(faults).into())
 }
 
 pub(super) async fn get(
     State(app): State<App>,
-    Path(id): Path<String>,
+    OfId(id): OfId,
     Params(params): Params<OfVersion>,
 ) -> Result<Response, ApiError> {
     let journal = &*app.node.journal;
-    let stored = workflows::find(journal, &id).await?;
+    let stored = records::find(journal, &id).await?;
     let (definition, version) = workflows::definition(journal, &stored, params.version).await?;
     Ok(axum::Json(view::workflow(&stored, version.version, &definition)).into_response())
 }
@@ -112,8 +109,9 @@ pub(super) async fn list(
     State(app): State<App>,
     Params(params): Params<Listing>,
 ) -> Result<Response, ApiError> {
-    let limit = super::executions::limit_of(params.limit)?;
-    let found = workflows::list(&*app.node.journal, params.cursor, limit + 1).await?;
+    let limit = limit_of(params.limit)?;
+    let found: Vec<StoredWorkflow> =
+        records::list(&*app.node.journal, params.cursor, limit + 1).await?;
     let data = found.iter().map(view::workflow_row).collect();
     Ok(axum::Json(view::page(data, limit)).into_response())
 }

@@ -13,6 +13,7 @@ use super::{CliError, Common, End, output, recover};
 use crate::clock;
 use crate::config::user_name;
 use crate::operations::OwnDesk;
+use crate::records;
 use crate::run::{NewRun, create};
 use crate::workflows;
 
@@ -92,7 +93,7 @@ pub(super) async fn fork(common: &Common, args: ForkArgs) -> Result<End, CliErro
     let (definition, workflow): (Arc<Definition>, _) = match (args.version, &forked.row.workflow) {
         (None, workflow) => (Arc::clone(forked.execution.definition()), workflow.clone()),
         (Some(version), Some(workflow)) => {
-            let stored = workflows::find(&*journal, &workflow.id).await?;
+            let stored = records::find(&*journal, &workflow.id).await?;
             let (definition, version) =
                 workflows::definition(&*journal, &stored, Some(version)).await?;
             (definition, Some(version))

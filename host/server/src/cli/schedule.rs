@@ -12,6 +12,7 @@ use super::run::parse_inputs;
 use super::{CliError, Common, End, output, workflow};
 use crate::clock;
 use crate::operations::OperationError;
+use crate::records;
 use crate::schedules::{self, StoredSchedule};
 use crate::workflows;
 
@@ -86,7 +87,7 @@ pub(super) async fn run(common: &Common, command: ScheduleCommand) -> Result<End
         ScheduleCommand::Create(args) => create(common, args).await?,
         ScheduleCommand::List { json } => {
             let journal = common.journal().await?;
-            for stored in schedules::list(&*journal, None, LIST_MAX).await? {
+            for stored in records::list::<StoredSchedule>(&*journal, None, LIST_MAX).await? {
                 let view = stored.to_json();
                 let line = if json { view.to_string() } else { line(&view) };
                 output::line(&line);
@@ -94,7 +95,7 @@ pub(super) async fn run(common: &Common, command: ScheduleCommand) -> Result<End
         }
         ScheduleCommand::Show(args) => {
             let journal = common.journal().await?;
-            let stored = schedules::find(&*journal, &args.schedule).await?;
+            let stored: StoredSchedule = records::find(&*journal, &args.schedule).await?;
             show(&stored, args.json.into());
         }
         ScheduleCommand::Pause(args) => {

@@ -8,6 +8,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use troupe_journal::{AppendError, Journal};
 
 use super::{CliError, Common, End, output};
@@ -53,26 +54,33 @@ pub(super) async fn run(common: &Common, args: &ServeArgs) -> Result<End, CliErr
         taps: None,
         retention,
     });
-    let mut working = tasks::spawn("node", Arc::clone(&node).run());
+    let working = tasks::spawn("node", Arc::clone(&node).run());
+    let mut working = std::pin::pin!(working);
     output::line(&format!("listening on http://{listens_at}"));
     output::note("without keys: whoever can use this machine's loopback can use this server");
-    let ending = {
-        let node = Arc::clone(&node);
-        async move {
-            ended().await;
-            node.drain();
-        }
-    };
-    let serving = axum::serve(listener, api::router(node, listens_at))
-        .with_graceful_shutdown(ending)
+    let (close, closed) = oneshot::channel::<()>();
+    let serving = axum::serve(listener, api::router(Arc::clone(&node), listens_at))
+        .with_graceful_shutdown(async { drop(closed.await) })
         .into_future();
     let mut serving = std::pin::pin!(serving);
+    // Who asks is answered until the work has ended: that it takes no more, and how executions fare.
+    let work = async {
+        tokio::select! {
+            () = ended() => {
+                node.drain();
+                working.as_mut().await
+            }
+            worked = &mut working => worked,
+        }
+    };
     let worked = tokio::select! {
         served = &mut serving => {
             served.context("the server ended")?;
+            node.drain();
             working.await
         }
-        worked = &mut working => {
+        worked = work => {
+            drop(close);
             // Who is merely connected, or sends half a request, does not hold it up.
             let _ = tokio::time::timeout(LINGER, serving).await;
             worked

@@ -11,6 +11,7 @@ use troupe_workflow::{Definition, Faults};
 use super::{CliError, Common, End, document, output};
 use crate::clock;
 use crate::open;
+use crate::records;
 use crate::run::RunSettings;
 use crate::services::Services;
 use crate::workflows;
@@ -58,7 +59,9 @@ pub(super) async fn run(common: &Common, command: WorkflowCommand) -> Result<End
         }
         WorkflowCommand::List { json } => {
             let journal = common.journal().await?;
-            for stored in workflows::list(&*journal, None, LIST_MAX).await? {
+            for stored in
+                records::list::<workflows::StoredWorkflow>(&*journal, None, LIST_MAX).await?
+            {
                 let version = stored.version();
                 if json {
                     let view = json!({ "id": stored.id, "name": stored.name, "version": version });
@@ -73,7 +76,7 @@ pub(super) async fn run(common: &Common, command: WorkflowCommand) -> Result<End
         }
         WorkflowCommand::Show { workflow, version } => {
             let journal = common.journal().await?;
-            let stored = workflows::find(&*journal, &workflow).await?;
+            let stored: workflows::StoredWorkflow = records::find(&*journal, &workflow).await?;
             let (definition, _) = workflows::definition(&*journal, &stored, version).await?;
             output::json(definition.document());
         }

@@ -6,7 +6,7 @@ use troupe_journal::{Journal, WorkflowVersion};
 use troupe_workflow::{Definition, Fault, Faults, Schedule};
 
 use crate::operations::OperationError;
-use crate::workflows;
+use crate::{records, workflows};
 
 /// Checks that the schedule's workflow is there and can be started with its inputs and overrides.
 ///
@@ -47,7 +47,7 @@ async fn newest(
     journal: &dyn Journal,
     schedule: &Schedule,
 ) -> Result<(Arc<Definition>, WorkflowVersion), OperationError> {
-    let workflow = workflows::find(journal, &schedule.workflow_id).await?;
+    let workflow = records::find(journal, &schedule.workflow_id).await?;
     workflows::definition(journal, &workflow, None).await
 }
 

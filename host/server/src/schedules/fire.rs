@@ -16,6 +16,7 @@ use super::check::runnable;
 use super::{KIND, LastError, Started, StoredSchedule};
 use crate::clock;
 use crate::operations::OperationError;
+use crate::records::Stored as _;
 use crate::run::{self, NewRun, Planned, RunSettings};
 
 /// Schedules that one look acts on: bounds what it holds, and how long executions wait for it.

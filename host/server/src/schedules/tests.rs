@@ -7,6 +7,7 @@ use troupe_workflow::{Definition, Event, EventKind, ExecutionStatus};
 
 use super::*;
 use crate::clock;
+use crate::records;
 use crate::run::Planned;
 use crate::workflows;
 
@@ -113,7 +114,7 @@ async fn due_at(journal: &dyn Journal, id: &str) -> Option<Timestamp> {
 }
 
 async fn missed(journal: &dyn Journal, id: &str) -> u64 {
-    find(journal, id).await.unwrap().missed
+    find::<StoredSchedule>(journal, id).await.unwrap().missed
 }
 
 #[tokio::test]
@@ -136,7 +137,10 @@ async fn every_moment_starts_one_execution() {
     let stored = journal.load(rows[0].id).await.unwrap();
     assert_eq!(stored.document["config"], json!({ "max_retries": 1 }));
     assert_eq!(stored.row.workflow.unwrap().version, 1);
-    let view = find(&journal, &id).await.unwrap().to_json();
+    let view = find::<StoredSchedule>(&journal, &id)
+        .await
+        .unwrap()
+        .to_json();
     assert_eq!(view["next_at"], json!(at(40).to_string()));
     assert_eq!(
         view["last_execution"]["planned_at"],
@@ -203,7 +207,7 @@ async fn lost_answers_of_changes_are_found_again() {
         let changed = patch(&journal, &id, &json!({ "every_s": 5 }), || at(1)).await;
         assert_eq!(changed.unwrap().planned, Some(at(6)), "{place}");
         delete(&journal, &id).await.unwrap();
-        assert!(find(&journal, &id).await.is_err());
+        assert!(find::<StoredSchedule>(&journal, &id).await.is_err());
     }
 }
 
@@ -236,7 +240,10 @@ async fn with_queue_one_start_waits_for_the_end_of_the_last() {
         look(&journal, seconds).await;
     }
     assert_eq!(started(&journal).await, [10]);
-    let view = find(&journal, &id).await.unwrap().to_json();
+    let view = find::<StoredSchedule>(&journal, &id)
+        .await
+        .unwrap()
+        .to_json();
     assert_eq!(view["queued_at"], json!(at(20).to_string()));
     // Another moment passes: only one start is kept.
     look(&journal, 30).await;
@@ -246,7 +253,10 @@ async fn with_queue_one_start_waits_for_the_end_of_the_last() {
     assert!(soon <= at(32), "{soon}");
     look(&journal, 32).await;
     assert_eq!(started(&journal).await, [10, 20]);
-    assert_eq!(find(&journal, &id).await.unwrap().queued, None);
+    assert_eq!(
+        find::<StoredSchedule>(&journal, &id).await.unwrap().queued,
+        None
+    );
 }
 
 #[tokio::test]
@@ -342,7 +352,12 @@ async fn a_change_keeps_the_rest_and_a_changed_timing_begins_anew() {
     );
     // A clock that is behind starts no moment again.
     look(&journal, 300).await;
-    let last = find(&journal, &id).await.unwrap().last.unwrap().planned_at;
+    let last = find::<StoredSchedule>(&journal, &id)
+        .await
+        .unwrap()
+        .last
+        .unwrap()
+        .planned_at;
     let before = Timestamp::from_millis(last.as_millis() - 50);
     let change = json!({ "cron": "*/1 * * * *" });
     let changed = patch(&journal, &id, &change, || before).await.unwrap();
@@ -397,7 +412,11 @@ async fn one_that_is_removed_while_it_is_due_starts_nothing() {
 async fn a_workflow_that_cannot_be_run_is_noted_and_the_next_moment_is_tried() {
     let journal = MemoryJournal::new("a");
     let id = scheduled(&journal, json!({ "overlap": "allow" })).await;
-    let workflow = find(&journal, &id).await.unwrap().schedule.workflow_id;
+    let workflow = find::<StoredSchedule>(&journal, &id)
+        .await
+        .unwrap()
+        .schedule
+        .workflow_id;
     let record = journal
         .record("workflow", workflow.clone())
         .await
@@ -415,7 +434,10 @@ async fn a_workflow_that_cannot_be_run_is_noted_and_the_next_moment_is_tried() {
         .await
         .unwrap();
     look(&journal, 10).await;
-    let view = find(&journal, &id).await.unwrap().to_json();
+    let view = find::<StoredSchedule>(&journal, &id)
+        .await
+        .unwrap()
+        .to_json();
     let message = view["last_error"]["message"].as_str().unwrap();
     assert!(message.contains(&workflow), "{message}");
     assert_eq!(view["missed_count"], 1);
@@ -432,7 +454,13 @@ async fn a_workflow_that_cannot_be_run_is_noted_and_the_next_moment_is_tried() {
     journal.write(Vec::new(), vec![again]).await.unwrap();
     look(&journal, 20).await;
     assert_eq!(started(&journal).await, [20]);
-    assert_eq!(find(&journal, &id).await.unwrap().last_error, None);
+    assert_eq!(
+        find::<StoredSchedule>(&journal, &id)
+            .await
+            .unwrap()
+            .last_error,
+        None
+    );
 }
 
 #[tokio::test]
@@ -476,9 +504,14 @@ async fn schedules_are_listed_in_pages() {
     }
     ids.sort();
     let ids_of = |found: Vec<StoredSchedule>| found.into_iter().map(|one| one.id);
-    let first: Vec<_> = ids_of(list(&journal, None, 2).await.unwrap()).collect();
+    let first: Vec<_> = ids_of(records::list(&journal, None, 2).await.unwrap()).collect();
     assert_eq!(first, ids[..2]);
-    let rest: Vec<_> = ids_of(list(&journal, first.last().cloned(), 2).await.unwrap()).collect();
+    let rest: Vec<_> = ids_of(
+        records::list(&journal, first.last().cloned(), 2)
+            .await
+            .unwrap(),
+    )
+    .collect();
     assert_eq!(rest, ids[2..]);
 }
 

@@ -69,7 +69,6 @@ impl Inputs {
 
     pub(crate) fn check(&self, inputs: &Value) -> Result<(), Faults> {
         let mut faults = Faults::default();
-        let mut found: Vec<(String, String)> = Vec::new();
         let Some(given) = inputs.as_object() else {
             faults.add(
                 "",
@@ -84,7 +83,9 @@ impl Inputs {
             if !given.contains_key(name) {
                 faults.add(
                     "",
-                    format!("the input `{name}` is missing; give it with -i {name}=…"),
+                    format!(
+                        "the input `{name}` is missing; add `{name}` to the inputs, on the command line with -i {name}=…"
+                    ),
                 );
             }
         }
@@ -94,31 +95,36 @@ impl Inputs {
                 error.instance_path().as_str().is_empty()
                     && error.to_string().contains("is a required property")
             };
+            let is_any_said = !faults.is_empty();
             for error in schema
                 .iter_errors(inputs)
-                .filter(|error| faults.is_empty() || !is_said(error))
+                .filter(|error| !is_any_said || !is_said(error))
             {
-                found.push((error.instance_path().to_string(), error.to_string()));
+                // Each message may hold what was given.
+                if faults.is_full() {
+                    break;
+                }
+                faults.add(error.instance_path().to_string(), error.to_string());
             }
         } else {
             for name in given
                 .keys()
                 .filter(|name| !self.inferred.contains_key(*name))
             {
+                if faults.is_full() {
+                    break;
+                }
                 let known = suggestion(name, self.inferred.keys().map(String::as_str));
-                found.push((
+                faults.add(
                     format!("/{}", crate::document::escape(name)),
                     format!("the workflow reads no input `{name}`{known}"),
-                ));
+                );
             }
         }
         for (place, value) in given {
             if let Err(message) = check_depth(value) {
-                found.push((format!("/{}", crate::document::escape(place)), message));
+                faults.add(format!("/{}", crate::document::escape(place)), message);
             }
-        }
-        for (place, message) in found {
-            faults.add(place, message);
         }
         if faults.is_empty() {
             Ok(())

@@ -155,7 +155,7 @@ fn fields_that_are_read_become_a_schema() {
         .check_inputs(&json!({ "audience": 1, "topik": 2 }))
         .unwrap_err();
     expect![[r#"
-        /: the input `topic` is missing; give it with -i topic=…
+        /: the input `topic` is missing; add `topic` to the inputs, on the command line with -i topic=…
         /topik: the workflow reads no input `topik`; did you mean `topic`?"#]]
     .assert_eq(&missing.to_string());
     assert!(
@@ -212,7 +212,7 @@ fn inputs_are_known_by_every_way_of_reading_them() {
     let missing = declared.check_inputs(&json!({})).unwrap_err().to_string();
     assert_eq!(
         missing,
-        "/: the input `topic` is missing; give it with -i topic=…"
+        "/: the input `topic` is missing; add `topic` to the inputs, on the command line with -i topic=…"
     );
     assert!(declared.check_inputs(&json!({ "topic": 1 })).is_ok());
     let deep = (0..200).fold(json!(1), |value, _| json!([value]));

@@ -257,6 +257,10 @@ impl<'a> Fields<'a> {
     /// Notes the fields that nobody asked for.
     pub(crate) fn finish(self, faults: &mut Faults) {
         for name in self.object.keys() {
+            // An object may have more fields than anybody wants to read about.
+            if faults.is_full() {
+                return;
+            }
             if !self.known.iter().any(|known| known == name) {
                 let known = suggestion(name, self.known.iter().map(AsRef::as_ref));
                 faults.add(
