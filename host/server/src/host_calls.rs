@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures::future::join_all;
 use serde_json::Value;
 use troupe_sandbox::{
-    BudgetKind, CancelFlag, Denial, Error, HostCalls, HostFuture, LogLevel, LogLine, budget, human,
-    llm, search,
+    BudgetKind, CancelFlag, Denial, Error, HostCalls, HostFuture, LogLevel, LogLine, ToolAnswer,
+    budget, human, llm, search, tools,
 };
 use troupe_workflow::{CallKind, CallOutcome, Code, ExecutionId, Failure};
 
@@ -117,6 +117,22 @@ impl HostCalls for GuestHost {
     fn time(&self) -> Option<SystemTime> {
         let millis = u64::try_from(self.gateway.last_end()?.as_millis()).unwrap_or(0);
         Some(UNIX_EPOCH + Duration::from_millis(millis))
+    }
+
+    fn tools(&self, _granted: Vec<String>) -> HostFuture<'_, Result<Vec<tools::Tool>, Error>> {
+        Box::pin(std::future::ready(Err(no_tools())))
+    }
+
+    fn call_tools(
+        &self,
+        requests: Vec<tools::CallRequest>,
+        _fuel_max: u64,
+    ) -> HostFuture<'_, Vec<ToolAnswer>> {
+        let answers = requests.iter().map(|_request| ToolAnswer {
+            result: Err(no_tools()),
+            fuel: 0,
+        });
+        Box::pin(std::future::ready(answers.collect()))
     }
 
     fn context_inputs(&self) -> HostFuture<'_, String> {
@@ -299,6 +315,10 @@ impl GuestHost {
             .flatten()
             .map(troupe_workflow::MicroUsd::as_micro_usd)
     }
+}
+
+fn no_tools() -> Error {
+    Error::Unavailable("tools are not available in this version of Troupe".to_owned())
 }
 
 fn parse_json(text: &str, what: &str) -> Result<Value, Error> {
