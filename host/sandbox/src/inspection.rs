@@ -9,7 +9,7 @@ use std::sync::Arc;
 use wasmparser::component_types::{ComponentEntityType, ComponentFuncTypeId};
 use wasmparser::types::Types;
 use wasmparser::{
-    ComponentTypeRef, Parser, Payload, TypeBounds, ValidPayload, Validator, WasmFeatures,
+    Chunk, ComponentTypeRef, Parser, Payload, TypeBounds, ValidPayload, Validator, WasmFeatures,
 };
 
 use crate::component::ComponentDigest;
@@ -21,7 +21,8 @@ use self::signature::TypeReader;
 /// Imports and exports at the root of a component, each. Real ones have some dozens; the bound protects whoever
 /// prints or links them.
 const ITEMS_MAX: usize = 1_000;
-/// Functions of one component. What lies beyond is refused by name.
+/// Functions of one component. Those beyond are refused unread: instances share their types, so that a small
+/// component can name any number.
 const FUNCTIONS_MAX: usize = 500;
 /// Modules and components inside of a component. Each costs the validator a state of its own.
 const PARTS_MAX: usize = 1_000;
@@ -49,49 +50,8 @@ impl Inspection {
     /// # Errors
     /// What is malformed, or uses proposals that are switched off.
     pub(crate) fn read(wasm: &[u8]) -> wasmtime::Result<Self> {
-        let mut validator = Validator::new_with_features(features());
-        let (mut imports, mut exports) = (Vec::new(), Vec::new());
-        let (mut depth, mut parts) = (0_usize, 0_usize);
-        let mut types = None;
-        for payload in Parser::new(0).parse_all(wasm) {
-            let payload = payload.map_err(wasmtime::Error::new)?;
-            match &payload {
-                Payload::ComponentImportSection(section) if depth == 1 => {
-                    for import in section.clone() {
-                        let import = import.map_err(wasmtime::Error::new)?;
-                        // The name of a type, which nobody has to provide.
-                        if matches!(import.ty, ComponentTypeRef::Type(TypeBounds::Eq(_))) {
-                            continue;
-                        }
-                        push(&mut imports, import.name.name, "imports")?;
-                    }
-                }
-                Payload::ComponentExportSection(section) if depth == 1 => {
-                    for export in section.clone() {
-                        let export = export.map_err(wasmtime::Error::new)?;
-                        push(&mut exports, export.name.name, "exports")?;
-                    }
-                }
-                Payload::Version { .. } => {
-                    depth += 1;
-                    parts += 1;
-                    if parts > PARTS_MAX {
-                        return Err(wasmtime::format_err!(
-                            "it has more than {PARTS_MAX} modules and components in it"
-                        ));
-                    }
-                }
-                _ => {}
-            }
-            if let ValidPayload::End(ended) =
-                validator.payload(&payload).map_err(wasmtime::Error::new)?
-            {
-                depth = depth.saturating_sub(1);
-                types = Some(ended);
-            }
-        }
-        let types = types.ok_or_else(|| wasmtime::format_err!("it has no end"))?;
-        let (functions, refused) = functions(&types, &exports);
+        let (imports, exports) = names_of(wasm)?;
+        let (functions, refused) = functions(&types_of(wasm)?, &exports);
         Ok(Inspection {
             digest: ComponentDigest::of(wasm),
             bytes: u64::try_from(wasm.len()).unwrap_or(u64::MAX),
@@ -119,6 +79,72 @@ impl Inspection {
         };
         self.exports.iter().find(is_it).map(String::as_str)
     }
+}
+
+/// The names of imports and exports. What is nested is passed over unread.
+fn names_of(wasm: &[u8]) -> wasmtime::Result<(Vec<String>, Vec<String>)> {
+    let (mut imports, mut exports) = (Vec::new(), Vec::new());
+    let (mut parser, mut rest) = (Parser::new(0), wasm);
+    loop {
+        let chunk = parser.parse(rest, true).map_err(wasmtime::Error::new)?;
+        let Chunk::Parsed { consumed, payload } = chunk else {
+            return Err(cut_off());
+        };
+        rest = rest.get(consumed..).ok_or_else(cut_off)?;
+        match payload {
+            Payload::ComponentImportSection(section) => {
+                for import in section {
+                    let import = import.map_err(wasmtime::Error::new)?;
+                    // The name of a type, which nobody has to provide.
+                    if matches!(import.ty, ComponentTypeRef::Type(TypeBounds::Eq(_))) {
+                        continue;
+                    }
+                    push(&mut imports, import.name.name, "imports")?;
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section {
+                    let export = export.map_err(wasmtime::Error::new)?;
+                    push(&mut exports, export.name.name, "exports")?;
+                }
+            }
+            Payload::ModuleSection {
+                unchecked_range, ..
+            }
+            | Payload::ComponentSection {
+                unchecked_range, ..
+            } => rest = rest.get(unchecked_range.len()..).ok_or_else(cut_off)?,
+            Payload::End(_) => return Ok((imports, exports)),
+            _ => {}
+        }
+    }
+}
+
+/// The types of everything in a component, checked.
+fn types_of(wasm: &[u8]) -> wasmtime::Result<Types> {
+    let mut validator = Validator::new_with_features(features());
+    let mut parts = 0_usize;
+    let mut types = None;
+    for payload in Parser::new(0).parse_all(wasm) {
+        let payload = payload.map_err(wasmtime::Error::new)?;
+        if matches!(payload, Payload::Version { .. }) {
+            parts += 1;
+            if parts > PARTS_MAX {
+                return Err(wasmtime::format_err!(
+                    "it has more than {PARTS_MAX} modules and components in it"
+                ));
+            }
+        }
+        let checked = validator.payload(&payload).map_err(wasmtime::Error::new)?;
+        if let ValidPayload::End(ended) = checked {
+            types = Some(ended);
+        }
+    }
+    types.ok_or_else(cut_off)
+}
+
+fn cut_off() -> wasmtime::Error {
+    wasmtime::format_err!("it ends too early")
 }
 
 /// The function `describe`, as the interface `troupe:agent/description` has it.
@@ -159,27 +185,21 @@ fn push(names: &mut Vec<String>, name: &str, what: &str) -> wasmtime::Result<()>
 type Found<'a> = (Option<&'a str>, &'a str, ComponentFuncTypeId);
 
 fn functions(types: &Types, exports: &[String]) -> (Vec<Function>, Vec<RefusedFunction>) {
-    let mut found: Vec<Found<'_>> = Vec::new();
-    for export in exports {
-        match types.component_item_for_export(export).map(|item| item.ty) {
-            Some(ComponentEntityType::Func(id)) => found.push((None, export, id)),
-            Some(ComponentEntityType::Instance(id)) if !is_known(export) => {
-                for (name, item) in &types[id].exports {
-                    if let ComponentEntityType::Func(id) = item.ty {
-                        found.push((Some(export), name, id));
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
+    let all = exports.iter().flat_map(|export| found_in(types, export));
+    let mut found: Vec<Found<'_>> = all.take(FUNCTIONS_MAX + 1).collect();
+    let beyond = found
+        .get(FUNCTIONS_MAX)
+        .map(|(_, name, _)| RefusedFunction {
+            name: (*name).to_owned(),
+            reason: format!(
+                "it and those after it are more than the {FUNCTIONS_MAX} that a component may have"
+            ),
+        });
+    found.truncate(FUNCTIONS_MAX);
     let names = names(&found);
     let mut reader = TypeReader::new(types);
     let (mut functions, mut refused) = (Vec::new(), Vec::new());
     for ((interface, export, id), name) in found.into_iter().zip(names) {
-        if functions.len() + refused.len() >= FUNCTIONS_MAX {
-            break;
-        }
         match reader.function(id) {
             Ok((parameters, result)) => functions.push(Function {
                 name,
@@ -192,7 +212,23 @@ fn functions(types: &Types, exports: &[String]) -> (Vec<Function>, Vec<RefusedFu
             Err(reason) => refused.push(RefusedFunction { name, reason }),
         }
     }
+    refused.extend(beyond);
     (functions, refused)
+}
+
+/// The functions of an export: itself, or those of an interface.
+fn found_in<'a>(types: &'a Types, export: &'a str) -> Box<dyn Iterator<Item = Found<'a>> + 'a> {
+    match types.component_item_for_export(export).map(|item| item.ty) {
+        Some(ComponentEntityType::Func(id)) => Box::new(std::iter::once((None, export, id))),
+        Some(ComponentEntityType::Instance(id)) if !is_known(export) => {
+            let items = types[id].exports.iter();
+            Box::new(items.filter_map(move |(name, item)| match item.ty {
+                ComponentEntityType::Func(id) => Some((Some(export), name.as_str(), id)),
+                _ => None,
+            }))
+        }
+        _ => Box::new(std::iter::empty()),
+    }
 }
 
 /// Whether an exported interface is called in a way of its own.

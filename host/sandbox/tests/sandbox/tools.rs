@@ -1,9 +1,12 @@
 //! Functions of any component, called with JSON; what describes itself; and values that mean harm.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use troupe_sandbox::{ComponentKind, Limit, LoadError, Outcome, Report, TrapCode, UnknownFunction};
 
-use crate::support::{MEMORY, call, call_tool, guest, limited, returned, sandbox, tool_wasm};
+use crate::support::{
+    MEMORY, call, call_tool, guest, limited, returned, sandbox, target, tool_wasm,
+};
 
 async fn toolbox(function: &str, arguments: Value) -> Report {
     call_tool(&guest("toolbox").await, function, arguments, call()).await
@@ -374,4 +377,40 @@ async fn what_cannot_be_called_is_refused_before_it_is_compiled() {
         .await
         .expect_err("it is no use");
     assert!(matches!(error, LoadError::Invalid(_)), "{error}");
+}
+
+#[tokio::test]
+async fn functions_beyond_the_most_are_refused() {
+    let names = (0..600).map(|number| format!("(export \"f{number}\" (func $f))"));
+    let exports: String = names.collect();
+    let text = format!(
+        r#"(component (core module $m (func (export "f"))) (core instance $m (instantiate $m))
+            (func $f (canon lift (core func $m "f"))) {exports})"#
+    );
+    let wasm = wat::parse_str(text).expect("WebAssembly text");
+    let component = sandbox().load(wasm.into()).await.expect("a component");
+    assert_eq!(component.functions().len(), 500);
+    let error = component.function("f500").expect_err("it is one too many");
+    assert!(error.to_string().contains("more than the 500"), "{error}");
+}
+
+#[test]
+fn bytes_of_any_kind_are_read_without_harm() {
+    let whole = std::fs::read(target().join("guests/wasm32-wasip2/guest/examples/toolbox.wasm"))
+        .expect("the guest, from the set-up");
+    let end = whole.len();
+    let changes = proptest::collection::vec((0..end, proptest::num::u8::ANY), 1..4);
+    let config = ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    proptest!(config, |(changes in changes, kept in 8..=end)| {
+        let mut bytes = whole.clone();
+        for (place, byte) in changes {
+            bytes[place.max(8)] = byte;
+        }
+        // Whatever it says: it comes back.
+        let _ = sandbox().inspect(&bytes);
+        let _ = sandbox().inspect(&bytes[..kept]);
+    });
 }
