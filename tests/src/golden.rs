@@ -56,6 +56,8 @@ pub fn events() -> Vec<Event> {
     kinds.extend(of_blocks());
     kinds.extend(of_people());
     kinds.extend(of_executions());
+    // What came later stands at the end: the lines before it keep their times.
+    kinds.push(tool_called());
     let events = (1_764_000_000_000_i64..)
         .zip(kinds)
         .map(|(millis, kind)| Event {
@@ -142,6 +144,20 @@ fn of_steps() -> Vec<EventKind> {
         paused(None, 0),
         paused(Some(usage()), 3),
     ]
+}
+
+fn tool_called() -> EventKind {
+    EventKind::CallStarted {
+        path: path(),
+        attempt: 1,
+        call: 5,
+        kind: CallKind::Tool,
+        target: "toolbox.add".to_owned(),
+        request: "00ff".repeat(16),
+        reserved: MicroUsd::new(0),
+        reserved_tokens: 0,
+        position: Some(0),
+    }
 }
 
 fn of_calls() -> Vec<EventKind> {

@@ -21,20 +21,26 @@ use crate::cache::CompiledCache;
 use crate::cancel::CancelFlag;
 use crate::capability::log::LogState;
 use crate::capability::{Grants, HostBytes, HostCallCount};
-use crate::component::{Component, ComponentKind, Exports, Loader, load_in_background};
+use crate::component::{
+    Component, ComponentKind, Exports, Loader, check_imports, kind_of, load_in_background,
+};
 use crate::engine::{self, Allocation, Ticker};
 use crate::error::{LoadError, SandboxError, StartError};
-use crate::guest_memory::GuestMemory;
+use crate::guest_memory::{GuestMemory, Patience};
 use crate::host_calls::HostCalls;
+use crate::inspection::Inspection;
 use crate::limits::{Limit, Limits, MemoryLimiter};
 use crate::outcome::{Outcome, Report, Usage};
 use crate::running_time::RunningTime;
 use crate::state::{State, Stop};
+use crate::wasi::Start;
 use crate::wasi::clock::GuestClock;
 use crate::wasi::output::Output;
 use crate::{capability, wasi};
 
+mod command;
 mod ending;
+mod function;
 
 /// What a guest may hand to the host in one call, in bytes: arguments of a host call, or its result. The host
 /// allocates it before it can look at it. A larger [`Limits::output_bytes_max`] raises it.
@@ -131,13 +137,26 @@ pub struct Call {
 #[derive(Clone)]
 pub struct Sandbox {
     shared: Arc<Shared>,
+    level: Level,
 }
+
+/// Whose calls a sandbox makes. Those of tools have places of their own: an agent holds its place while it waits
+/// for its tool, and all places could be held by such.
+#[derive(Clone, Copy)]
+enum Level {
+    Agents,
+    Tools,
+}
+
+/// One place for tools to so many places for agents.
+const CALLS_FOR_ONE_TOOL: u32 = 4;
 
 struct Shared {
     loader: Arc<Loader>,
     ticker: Ticker,
     calls: Semaphore,
     memory: GuestMemory,
+    tool_calls: Semaphore,
     allocation: Allocation,
 }
 
@@ -147,7 +166,8 @@ impl Sandbox {
     /// # Errors
     /// The machine lacks what WebAssembly needs, or the folder is not ours alone.
     pub fn new(config: SandboxConfig) -> Result<Self, StartError> {
-        let (engine, allocation) = engine::start(config.calls_max)?;
+        let tool_calls_max = (config.calls_max / CALLS_FOR_ONE_TOOL).max(1);
+        let (engine, allocation) = engine::start(config.calls_max.saturating_add(tool_calls_max))?;
         let mut linker = Linker::new(&engine);
         wasi::link(&mut linker).map_err(StartError::Engine)?;
         capability::link(&mut linker).map_err(StartError::Engine)?;
@@ -161,15 +181,23 @@ impl Sandbox {
         let shared = Shared {
             loader: Arc::new(loader),
             ticker: Ticker::start(&engine)?,
-            calls: Semaphore::new(
-                usize::try_from(config.calls_max).unwrap_or(Semaphore::MAX_PERMITS),
-            ),
+            calls: places(config.calls_max),
+            tool_calls: places(tool_calls_max),
             memory: GuestMemory::new(config.guest_memory_bytes_max),
             allocation,
         };
         Ok(Sandbox {
             shared: Arc::new(shared),
+            level: Level::Agents,
         })
+    }
+
+    /// The same sandbox for calls that agents wait for: of tools, which may not wait for agents in turn.
+    pub fn for_tools(&self) -> Sandbox {
+        Sandbox {
+            shared: Arc::clone(&self.shared),
+            level: Level::Tools,
+        }
     }
 
     /// Where instances get their memory from.
@@ -182,7 +210,21 @@ impl Sandbox {
     /// # Errors
     /// It is not a component that this host can call; the error says why and what would help.
     pub async fn load(&self, wasm: Bytes) -> Result<Component, LoadError> {
-        load_in_background(Arc::clone(&self.shared.loader), wasm).await
+        let component = load_in_background(Arc::clone(&self.shared.loader), wasm).await?;
+        self.described(component).await
+    }
+
+    /// Reads what a component is, without compiling it, and what the host would refuse about it.
+    ///
+    /// # Errors
+    /// It is not a component at all.
+    pub fn inspect(
+        &self,
+        wasm: &[u8],
+    ) -> Result<(Inspection, Result<ComponentKind, LoadError>), LoadError> {
+        let inspection = self.shared.loader.inspect(wasm)?;
+        let kind = check_imports(&inspection).and_then(|()| kind_of(&inspection));
+        Ok((inspection, kind))
     }
 
     /// Calls an agent's `run` in a fresh instance. Dropping the future ends the call.
@@ -208,7 +250,7 @@ impl Sandbox {
             idempotency_key: invocation.idempotency_key,
             time_limit_ms: u64::try_from(call.limits.time_max.as_millis()).unwrap_or(u64::MAX),
         };
-        self.run(call, async |store| {
+        self.run(call, Start::default(), async |store| {
             let instance = agent
                 .instantiate_async(&mut *store)
                 .await
@@ -243,7 +285,7 @@ impl Sandbox {
             action: program.action,
             seed: u64::from_le_bytes(wasi::derive(&call.seed, "interpreter")),
         };
-        self.run(call, async |store| {
+        self.run(call, Start::default(), async |store| {
             let instance = interpreter
                 .instantiate_async(&mut *store)
                 .await
@@ -262,18 +304,19 @@ impl Sandbox {
     async fn run(
         &self,
         call: Call,
+        start: Start,
         guest: impl AsyncFnOnce(&mut Store<State>) -> Result<Result<String, Outcome>, ending::Failed>,
     ) -> Result<Report, SandboxError> {
         let (limits, cancel) = (call.limits, call.cancel.clone());
         let permit = tokio::select! {
             biased;
             () = cancel.cancelled() => return Ok(Report::cancelled_early()),
-            permit = self.shared.calls.acquire() => permit,
+            permit = self.places().acquire() => permit,
         };
         let _permit =
             permit.map_err(|closed| SandboxError::Engine(wasmtime::Error::new(closed)))?;
         let _ticking = self.shared.ticker.tick_during_call();
-        let mut store = self.store(call)?;
+        let mut store = self.store(call, start)?;
         let time = Arc::clone(&store.data().time);
         let ended = tokio::select! {
             biased;
@@ -308,7 +351,22 @@ impl Sandbox {
         })
     }
 
-    fn store(&self, call: Call) -> Result<Store<State>, SandboxError> {
+    fn places(&self) -> &Semaphore {
+        match self.level {
+            Level::Agents => &self.shared.calls,
+            Level::Tools => &self.shared.tool_calls,
+        }
+    }
+
+    /// An agent holds its memory while it waits for a tool: a tool that waited for memory might wait for ever.
+    fn patience(&self) -> Patience {
+        match self.level {
+            Level::Agents => Patience::Waits,
+            Level::Tools => Patience::None,
+        }
+    }
+
+    fn store(&self, call: Call, start: Start) -> Result<Store<State>, SandboxError> {
         let Call {
             agent,
             grants,
@@ -322,9 +380,9 @@ impl Sandbox {
         let clock = GuestClock::new(started_at);
         let output = Output::new(limits.output_bytes_max);
         let state = State {
-            wasi: wasi::context(&output, &clock, &seed),
+            wasi: wasi::context(start, (&output, &clock, &seed)),
             table: wasi::resource_table(),
-            memory: MemoryLimiter::new(&limits, &self.shared.memory),
+            memory: MemoryLimiter::new(&limits, self.shared.memory.enter(self.patience())),
             time,
             clock,
             timers: BTreeMap::new(),
@@ -362,6 +420,11 @@ impl Sandbox {
         });
         Ok(store)
     }
+}
+
+fn places(count: u32) -> Semaphore {
+    let count = usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS);
+    Semaphore::new(count.min(Semaphore::MAX_PERMITS))
 }
 
 /// Takes the fuel that is still owed and returns what is left; none where it does not suffice.

@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
-use wasmtime::component::Linker;
-use wasmtime::component::types::Component as ComponentType;
+use wasmtime::component::{InstancePre, Linker};
 
 use crate::bindings::agent::AgentPre;
 use crate::bindings::interpreter::SourceInterpreterPre;
 use crate::cache::{CompiledCache, hex};
+use crate::description::{self, Description};
 use crate::error::LoadError;
+use crate::function::{self, Function, UnknownFunction};
+use crate::inspection::Inspection;
 use crate::state::State;
 
 /// The first bytes of a WebAssembly binary.
@@ -104,6 +106,10 @@ pub enum ComponentKind {
     Agent,
     /// It exports `interpreter`: [`crate::Sandbox::execute`].
     Interpreter,
+    /// It is a program, and exports `wasi:cli/run`: [`crate::Sandbox::run_command`].
+    Command,
+    /// It exports functions of its own: [`crate::Sandbox::call_function`].
+    Tool,
 }
 
 impl fmt::Display for ComponentKind {
@@ -111,6 +117,8 @@ impl fmt::Display for ComponentKind {
         f.write_str(match self {
             ComponentKind::Agent => "an agent",
             ComponentKind::Interpreter => "an interpreter",
+            ComponentKind::Command => "a command-line program",
+            ComponentKind::Tool => "a tool",
         })
     }
 }
@@ -118,7 +126,9 @@ impl fmt::Display for ComponentKind {
 /// A component that was checked, compiled and linked. Clones share everything.
 #[derive(Clone)]
 pub struct Component {
-    digest: ComponentDigest,
+    inspection: Arc<Inspection>,
+    description: Option<Arc<Description>>,
+    pub(crate) instance: InstancePre<State>,
     pub(crate) exports: Exports,
 }
 
@@ -127,12 +137,55 @@ pub struct Component {
 pub(crate) enum Exports {
     Agent(AgentPre<State>),
     Interpreter(SourceInterpreterPre<State>),
+    /// The full name of the interface `wasi:cli/run`.
+    Command(String),
+    Tool,
 }
 
 impl Component {
     /// The digest of the bytes it was loaded from.
     pub fn digest(&self) -> &ComponentDigest {
-        &self.digest
+        &self.inspection.digest
+    }
+
+    /// What its bytes say of it; where it describes itself its functions say that.
+    pub fn inspection(&self) -> &Inspection {
+        &self.inspection
+    }
+
+    /// What it tells about itself, where it does.
+    pub fn description(&self) -> Option<&Description> {
+        self.description.as_deref()
+    }
+
+    /// The functions that can be called with JSON, whatever its kind.
+    pub fn functions(&self) -> &[Function] {
+        &self.inspection.functions
+    }
+
+    /// A function by its name, or by that of its interface and its own with a `#` or a point between.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be called: which there are, or why.
+    pub fn function(&self, name: &str) -> Result<&Function, UnknownFunction> {
+        function::find(&self.inspection.functions, &self.inspection.refused, name)
+    }
+
+    /// Adds what the component told about itself to its functions.
+    pub(crate) fn describe(&mut self, description: Description) {
+        let mut inspection = Inspection::clone(&self.inspection);
+        for function in &mut inspection.functions {
+            let mut actions = description.actions.iter();
+            let action = actions.find(|action| action.name == function.name);
+            function.described = action.cloned().map(Arc::new);
+        }
+        self.inspection = Arc::new(inspection);
+        self.description = Some(Arc::new(description));
+    }
+
+    /// The interface in which it describes itself, where it does.
+    pub(crate) fn description_interface(&self) -> Option<&str> {
+        self.inspection.export_of(description::INTERFACE, "0.1")
     }
 
     /// What it can be called as.
@@ -140,6 +193,8 @@ impl Component {
         match self.exports {
             Exports::Agent(_) => ComponentKind::Agent,
             Exports::Interpreter(_) => ComponentKind::Interpreter,
+            Exports::Command(_) => ComponentKind::Command,
+            Exports::Tool => ComponentKind::Tool,
         }
     }
 }
@@ -147,7 +202,7 @@ impl Component {
 impl fmt::Debug for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Component")
-            .field("digest", &self.digest)
+            .field("digest", self.digest())
             .field("kind", &self.kind())
             .finish()
     }
@@ -167,15 +222,20 @@ pub(crate) struct Loader {
 impl Loader {
     /// Checks, compiles and links a component. It blocks: a large component compiles for seconds.
     pub(crate) fn load(&self, wasm: &[u8]) -> Result<Component, LoadError> {
-        self.check_bytes(wasm)?;
-        let digest = ComponentDigest::of(wasm);
-        let component = match self.cache.load(&self.engine, &digest) {
+        let inspection = self.inspect(wasm)?;
+        check_imports(&inspection)?;
+        let kind = kind_of(&inspection)?;
+        let component = match self.cache.load(&self.engine, &inspection.digest) {
             Some(deserialized) => deserialized.map_err(LoadError::Invalid)?,
-            None => self.compile(wasm, &digest)?,
+            None => self.compile(wasm, &inspection.digest)?,
         };
-        self.check_imports(&component.component_type())?;
-        let exports = self.link(&component)?;
-        Ok(Component { digest, exports })
+        self.link(&component, inspection, kind)
+    }
+
+    /// Reads what a component is, without compiling it.
+    pub(crate) fn inspect(&self, wasm: &[u8]) -> Result<Inspection, LoadError> {
+        self.check_bytes(wasm)?;
+        Inspection::read(wasm).map_err(LoadError::Invalid)
     }
 
     fn check_bytes(&self, wasm: &[u8]) -> Result<(), LoadError> {
@@ -221,49 +281,64 @@ impl Loader {
             .map_err(LoadError::Invalid)
     }
 
-    /// Refuses what the host does not have, all at once, before wasmtime names only the first.
-    fn check_imports(&self, ty: &ComponentType) -> Result<(), LoadError> {
-        let imports: Vec<String> = ty
-            .imports(&self.engine)
-            .map(|(name, _)| name.to_owned())
-            .filter(|name| !is_offered(name))
-            .collect();
-        if imports.is_empty() {
-            Ok(())
-        } else {
-            Err(LoadError::UnknownImports { imports })
-        }
-    }
-
-    fn link(&self, component: &wasmtime::component::Component) -> Result<Exports, LoadError> {
-        let ty = component.component_type();
-        let exports: Vec<String> = ty
-            .exports(&self.engine)
-            .map(|(name, _)| name.to_owned())
-            .collect();
-        let has = |interface: &str| {
-            exports.iter().any(|name| {
-                name.strip_prefix(interface)
-                    .is_some_and(|rest| rest.starts_with("@0.1."))
-            })
-        };
-        let (agent, interpreter) = (has("troupe:agent/guest"), has("troupe:agent/interpreter"));
-        if !agent && !interpreter {
-            return Err(LoadError::NothingToCall { exports });
-        }
+    fn link(
+        &self,
+        component: &wasmtime::component::Component,
+        inspection: Inspection,
+        kind: ComponentKind,
+    ) -> Result<Component, LoadError> {
         let instance = self
             .linker
             .instantiate_pre(component)
             .map_err(LoadError::WrongTypes)?;
-        if agent {
-            AgentPre::new(instance)
+        let exports = match kind {
+            ComponentKind::Agent => AgentPre::new(instance.clone())
                 .map(Exports::Agent)
-                .map_err(LoadError::WrongTypes)
-        } else {
-            SourceInterpreterPre::new(instance)
+                .map_err(LoadError::WrongTypes)?,
+            ComponentKind::Interpreter => SourceInterpreterPre::new(instance.clone())
                 .map(Exports::Interpreter)
-                .map_err(LoadError::WrongTypes)
-        }
+                .map_err(LoadError::WrongTypes)?,
+            ComponentKind::Command => {
+                let run = inspection.export_of("wasi:cli/run", "0.2");
+                Exports::Command(run.unwrap_or_default().to_owned())
+            }
+            ComponentKind::Tool => Exports::Tool,
+        };
+        Ok(Component {
+            inspection: Arc::new(inspection),
+            description: None,
+            instance,
+            exports,
+        })
+    }
+}
+
+/// Refuses what the host does not have, all at once, before anything is compiled.
+pub(crate) fn check_imports(inspection: &Inspection) -> Result<(), LoadError> {
+    let names = inspection.imports.iter();
+    let imports: Vec<String> = names.filter(|name| !is_offered(name)).cloned().collect();
+    if imports.is_empty() {
+        Ok(())
+    } else {
+        Err(LoadError::UnknownImports { imports })
+    }
+}
+
+/// What a component is called as: our own worlds before others.
+pub(crate) fn kind_of(inspection: &Inspection) -> Result<ComponentKind, LoadError> {
+    if inspection.exports_interface("troupe:agent/guest", "0.1") {
+        Ok(ComponentKind::Agent)
+    } else if inspection.exports_interface("troupe:agent/interpreter", "0.1") {
+        Ok(ComponentKind::Interpreter)
+    } else if inspection.exports_interface("wasi:cli/run", "0.2") {
+        Ok(ComponentKind::Command)
+    } else if !inspection.functions.is_empty() {
+        Ok(ComponentKind::Tool)
+    } else {
+        Err(LoadError::NothingToCall {
+            exports: inspection.exports.clone(),
+            refused: inspection.refused.clone(),
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::component::ComponentKind;
+use crate::function::RefusedFunction;
 
 /// The sandbox could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +74,22 @@ pub enum LoadError {
     WrongTypes(#[source] wasmtime::Error),
     /// It exports nothing that could be called.
     #[error(
-        "the component exports neither `troupe:agent/guest@0.1.0` (an agent) nor `troupe:agent/interpreter@0.1.0` (an interpreter), but {}",
-        if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") }
+        "the component exports nothing that can be called: neither an agent (`troupe:agent/guest@0.1.0`), nor an \
+         interpreter, a program (`wasi:cli/run@0.2`) or a function, but {}{}",
+        if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") },
+        reasons(refused)
     )]
     NothingToCall {
         /// What it exports, by name.
         exports: Vec<String>,
+        /// The functions among that which cannot be called.
+        refused: Vec<RefusedFunction>,
+    },
+    /// It says that it describes itself, and does not.
+    #[error("the component's `describe` failed: {reason}")]
+    Description {
+        /// How.
+        reason: String,
     },
     /// The host failed while it compiled: not the component's fault.
     #[error("the component could not be compiled")]
@@ -135,4 +146,17 @@ impl SandboxError {
             | SandboxError::Engine(_) => false,
         }
     }
+}
+
+/// Why functions cannot be called, as the end of a sentence.
+fn reasons(refused: &[RefusedFunction]) -> String {
+    const NAMED_MAX: usize = 20;
+    let each = refused.iter().take(NAMED_MAX);
+    each.map(|function| {
+        format!(
+            "; `{}` cannot be called: {}",
+            function.name, function.reason
+        )
+    })
+    .collect()
 }

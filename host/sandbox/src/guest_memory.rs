@@ -33,6 +33,15 @@ struct Waiting {
     answer: oneshot::Sender<Result<(), Busy>>,
 }
 
+/// Whether a call may wait for memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It waits until there is some.
+    Waits,
+    /// It is sent away at once: another guest, which holds memory, waits for its end.
+    None,
+}
+
 /// All guests that hold memory waited for more, and this one was the youngest.
 #[derive(Debug)]
 pub(crate) struct Busy;
@@ -61,19 +70,15 @@ impl GuestMemory {
         }
     }
 
-    /// What all may have together, in bytes. No single call can have more.
-    pub(crate) fn bytes_max(&self) -> u64 {
-        self.bytes_max
-    }
-
     /// The share of a new call, of nothing as yet.
-    pub(crate) fn enter(&self) -> Share {
+    pub(crate) fn enter(&self, patience: Patience) -> Share {
         let mut pot = self.lock();
         let age = pot.next_age;
         pot.next_age += 1;
         Share {
             memory: self.clone(),
             age,
+            patience,
         }
     }
 
@@ -88,9 +93,15 @@ impl GuestMemory {
 pub(crate) struct Share {
     memory: GuestMemory,
     age: u64,
+    patience: Patience,
 }
 
 impl Share {
+    /// What all may have together, in bytes. No single call can have more.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.memory.bytes_max
+    }
+
     /// Takes so many bytes more, and waits for them where it must. Dropping the future takes nothing.
     pub(crate) async fn take(&self, bytes: u64) -> Result<(), Busy> {
         let answer = {
@@ -98,6 +109,9 @@ impl Share {
             if bytes <= pot.free && pot.nobody_older_waits(self.age) {
                 pot.give(self.age, bytes);
                 return Ok(());
+            }
+            if self.patience == Patience::None {
+                return Err(Busy);
             }
             let (answer, answered) = oneshot::channel();
             pot.waiting.insert(self.age, Waiting { bytes, answer });
@@ -189,8 +203,12 @@ mod tests {
     #[test]
     fn who_finds_no_room_waits_and_the_oldest_is_served_first() {
         let memory = GuestMemory::new(100);
-        let [old, middle, young] = [memory.enter(), memory.enter(), memory.enter()];
-        let small_one = memory.enter();
+        let [old, middle, young] = [
+            memory.enter(Patience::Waits),
+            memory.enter(Patience::Waits),
+            memory.enter(Patience::Waits),
+        ];
+        let small_one = memory.enter(Patience::Waits);
         assert!(matches!(old.take(50).now_or_never(), Some(Ok(()))));
         assert!(matches!(small_one.take(10).now_or_never(), Some(Ok(()))));
         let mut large = Box::pin(young.take(50));
@@ -207,7 +225,7 @@ mod tests {
     #[test]
     fn when_all_who_hold_wait_the_youngest_is_sent_away() {
         let memory = GuestMemory::new(100);
-        let [old, young] = [memory.enter(), memory.enter()];
+        let [old, young] = [memory.enter(Patience::Waits), memory.enter(Patience::Waits)];
         for share in [&old, &young] {
             assert!(matches!(share.take(50).now_or_never(), Some(Ok(()))));
         }
@@ -225,7 +243,11 @@ mod tests {
     #[test]
     fn who_stops_waiting_leaves_room_to_those_behind() {
         let memory = GuestMemory::new(100);
-        let [old, young, third] = [memory.enter(), memory.enter(), memory.enter()];
+        let [old, young, third] = [
+            memory.enter(Patience::Waits),
+            memory.enter(Patience::Waits),
+            memory.enter(Patience::Waits),
+        ];
         assert!(matches!(third.take(50).now_or_never(), Some(Ok(()))));
         let mut large = Box::pin(old.take(60));
         let mut small = Box::pin(young.take(20));
@@ -236,5 +258,14 @@ mod tests {
         drop(small);
         drop((old, young, third));
         assert_eq!(memory.lock().free, 100);
+    }
+
+    #[test]
+    fn who_may_not_wait_is_sent_away_at_once() {
+        let memory = GuestMemory::new(100);
+        let (agent, tool) = (memory.enter(Patience::Waits), memory.enter(Patience::None));
+        assert!(matches!(agent.take(60).now_or_never(), Some(Ok(()))));
+        assert!(matches!(tool.take(40).now_or_never(), Some(Ok(()))));
+        assert!(matches!(tool.take(1).now_or_never(), Some(Err(Busy))));
     }
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::SystemTime;
 
-use crate::{budget, human, llm, search};
+use crate::{budget, human, llm, search, tools};
 
 pub use crate::bindings::agent::troupe::agent::log::Level as LogLevel;
 pub use crate::bindings::agent::troupe::agent::types::{BudgetKind, Denial, Error};
@@ -22,6 +22,15 @@ pub struct LogLine {
     pub message: String,
     /// A JSON object, checked to be one.
     pub fields: Option<String>,
+}
+
+/// What a tool answered, and the fuel that its work cost, which its caller pays.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolAnswer {
+    /// The result, as JSON.
+    pub result: Result<String, Error>,
+    /// Units of fuel.
+    pub fuel: u64,
 }
 
 /// What a guest may ask of the world.
@@ -54,6 +63,17 @@ pub trait HostCalls: Send + Sync {
             queries.into_iter().map(|query| self.search(query)),
         ))
     }
+
+    /// The functions of these tools, which are granted.
+    fn tools(&self, granted: Vec<String>) -> HostFuture<'_, Result<Vec<tools::Tool>, Error>>;
+
+    /// Calls tools, all of which are granted, at once. The answers come in the order of the requests, one for each.
+    /// None may use more than `fuel_max`. A call that is repeated must be told the same, the fuel included.
+    fn call_tools(
+        &self,
+        requests: Vec<tools::CallRequest>,
+        fuel_max: u64,
+    ) -> HostFuture<'_, Vec<ToolAnswer>>;
 
     /// The inputs of the execution: a JSON object.
     fn context_inputs(&self) -> HostFuture<'_, String>;
@@ -104,6 +124,25 @@ impl HostCalls for DenyAll {
 
     fn search(&self, _query: search::Query) -> HostFuture<'_, Result<search::Answer, Error>> {
         DenyAll::denied("search")
+    }
+
+    fn tools(&self, _granted: Vec<String>) -> HostFuture<'_, Result<Vec<tools::Tool>, Error>> {
+        DenyAll::denied("tools")
+    }
+
+    fn call_tools(
+        &self,
+        requests: Vec<tools::CallRequest>,
+        _fuel_max: u64,
+    ) -> HostFuture<'_, Vec<ToolAnswer>> {
+        Box::pin(async move {
+            let mut answers = Vec::with_capacity(requests.len());
+            for _request in &requests {
+                let result = DenyAll::denied("tools").await;
+                answers.push(ToolAnswer { result, fuel: 0 });
+            }
+            answers
+        })
     }
 
     fn context_inputs(&self) -> HostFuture<'_, String> {

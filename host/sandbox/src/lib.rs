@@ -14,18 +14,22 @@ mod call;
 mod cancel;
 mod capability;
 mod component;
+mod description;
 mod engine;
 mod error;
+mod function;
 mod guest_memory;
 mod host_calls;
+mod inspection;
 mod json;
 mod limits;
 mod outcome;
 mod running_time;
 mod state;
+mod value;
 mod wasi;
 
-pub use bindings::agent::troupe::agent::{budget, human, llm, search};
+pub use bindings::agent::troupe::agent::{budget, human, llm, search, tools};
 pub use call::{Call, Invocation, Program, Sandbox, SandboxConfig};
 pub use cancel::CancelFlag;
 pub use capability::Grants;
@@ -36,10 +40,14 @@ pub use capability::memory::MemoryGrant;
 pub use capability::search::SearchGrant;
 pub use capability::tools::ToolsGrant;
 pub use component::{Component, ComponentDigest, ComponentKind, ParseDigestError};
+pub use description::{Action, Description};
 pub use engine::Allocation;
 pub use error::{LoadError, SandboxError, StartError};
+pub use function::{Arguments, Function, RefusedFunction, UnknownFunction};
 pub use host_calls::{
-    BudgetKind, Denial, DenyAll, Error, HostCalls, HostFuture, LogLevel, LogLine,
+    BudgetKind, Denial, DenyAll, Error, HostCalls, HostFuture, LogLevel, LogLine, ToolAnswer,
 };
+pub use inspection::Inspection;
 pub use limits::{Limit, Limits};
 pub use outcome::{Captured, Exception, Failure, Outcome, Report, Trap, TrapCode, Usage};
+pub use value::ReadError;

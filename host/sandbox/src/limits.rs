@@ -8,7 +8,7 @@ use std::time::Duration;
 use wasmtime::ResourceLimiterAsync;
 use wasmtime_wasi::async_trait;
 
-use crate::guest_memory::{GuestMemory, Share};
+use crate::guest_memory::Share;
 
 /// What one call of a guest may use. There is no default: the operator's file or [`Limits::STANDARD`] decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,13 +152,13 @@ pub(crate) enum Refused {
 }
 
 impl MemoryLimiter {
-    pub(crate) fn new(limits: &Limits, memory: &GuestMemory) -> Self {
+    pub(crate) fn new(limits: &Limits, share: Share) -> Self {
         MemoryLimiter {
-            bytes_max: limits.memory_bytes_max.min(memory.bytes_max()),
+            bytes_max: limits.memory_bytes_max.min(share.bytes_max()),
             bytes: 0,
             bytes_peak: 0,
             instances_max: limits.instances_max.min(INSTANCES_MAX),
-            share: memory.enter(),
+            share,
             refused: Refused::Never,
         }
     }
@@ -244,13 +244,14 @@ impl ResourceLimiterAsync for MemoryLimiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest_memory::{GuestMemory, Patience};
 
     fn limiter(bytes_max: u64, all: u64) -> MemoryLimiter {
         let limits = Limits {
             memory_bytes_max: bytes_max,
             ..Limits::STANDARD
         };
-        MemoryLimiter::new(&limits, &GuestMemory::new(all))
+        MemoryLimiter::new(&limits, GuestMemory::new(all).enter(Patience::Waits))
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ pub(crate) mod output;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chacha20::ChaCha12Rng;
 use chacha20::rand_core::SeedableRng;
 use sha2::{Digest, Sha256};
@@ -14,6 +15,7 @@ use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi::p2::DynPollable;
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
+use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi_io::bindings::wasi::io::poll;
 
 use crate::limits::Limit;
@@ -69,14 +71,24 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     Ok(())
 }
 
+/// What a program is started with. Guests of our own worlds are started with nothing.
+#[derive(Default)]
+pub(crate) struct Start {
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) stdin: Bytes,
+}
+
 /// The WASI state of one call.
 pub(crate) fn context(
-    output: &output::Output,
-    clock: &Arc<GuestClock>,
-    seed: &[u8; 32],
+    start: Start,
+    (output, clock, seed): (&output::Output, &Arc<GuestClock>, &[u8; 32]),
 ) -> WasiCtx {
     let mut builder = WasiCtx::builder();
     builder
+        .args(&start.arguments)
+        .envs(&start.environment)
+        .stdin(MemoryInputPipe::new(start.stdin))
         .stdout(output.stdout())
         .stderr(output.stderr())
         .wall_clock(Shown(Arc::clone(clock)))

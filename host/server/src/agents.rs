@@ -1,8 +1,9 @@
 //! One attempt of one step, by the kind of its agent.
 
-mod code;
+pub(crate) mod code;
 mod llm;
 mod search;
+mod tool;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +110,11 @@ async fn run_agent(attempt: &Attempt, usage: &mut StepUsage) -> Result<Ended, Fa
             Ended::Output(output) => checked(agent, output.value),
             Ended::Asked(question) => Ok(Ended::Asked(question)),
         },
-        AgentKind::Tool(_) | AgentKind::Human(_) => Err(Failure::new(
+        AgentKind::Tool(tool) => {
+            let output = tool::run(attempt, agent, tool, usage).await?;
+            checked(agent, output.value)
+        }
+        AgentKind::Human(_) => Err(Failure::new(
             Code::Internal,
             format!(
                 "`{}` agents are not available in this version of Troupe",

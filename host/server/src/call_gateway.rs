@@ -24,6 +24,9 @@ use crate::sources::{Question, Sources};
 /// What an answer is taken for by a provider's rate until it is there, where nothing limits it.
 const ANSWER_TOKENS_EXPECTED: u64 = 1_024;
 
+/// What is recorded of a tool's name, which a guest may have made up.
+const TOOL_NAME_CHARS_MAX: usize = 200;
+
 /// The way of one attempt to the outside.
 pub(crate) struct CallGateway {
     execution: ExecutionId,
@@ -281,6 +284,36 @@ impl CallGateway {
                     format!("an answer cannot be stored: {error}"),
                 )
             })?),
+            Err(failure) => CallOutcome::Failed(failure.clone()),
+        };
+        self.end(number, outcome, (Usage::default(), MicroUsd::ZERO))
+            .await?;
+        result
+    }
+
+    /// Has a component's tool called once, or gives what is on record.
+    pub(crate) async fn tool(
+        &self,
+        name: &str,
+        place: &Place,
+        asking: impl Future<Output = Result<Value, Failure>>,
+    ) -> Result<Value, Failure> {
+        if let Some(outcome) = place.last() {
+            return self.replayed(outcome);
+        }
+        let call = StartCall {
+            path: self.path.clone(),
+            attempt: self.attempt,
+            kind: CallKind::Tool,
+            target: name.chars().take(TOOL_NAME_CHARS_MAX).collect(),
+            request: place.request.clone(),
+            position: Some(place.position),
+            worst: None,
+        };
+        let number = self.start(call).await?.call;
+        let result = self.effect(asking).await;
+        let outcome = match &result {
+            Ok(answer) => CallOutcome::Answered(answer.clone()),
             Err(failure) => CallOutcome::Failed(failure.clone()),
         };
         self.end(number, outcome, (Usage::default(), MicroUsd::ZERO))

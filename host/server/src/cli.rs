@@ -1,5 +1,6 @@
 //! The command line: reads it, runs the command, turns the end into an exit code.
 
+mod agent;
 mod answer;
 mod backup;
 mod bench;
@@ -139,6 +140,9 @@ enum Command {
     /// Store workflows, and look at them
     #[command(subcommand)]
     Workflow(workflow::WorkflowCommand),
+    /// Look at agents and tools that are components
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
     /// Work with components
     #[command(subcommand)]
     Component(component::ComponentCommand),
@@ -253,6 +257,7 @@ async fn dispatch(cli: Cli) -> Result<End, CliError> {
         Command::Migrate(args) => backup::migrate(&common, args).await,
         Command::Schedule(command) => schedule::run(&common, command).await,
         Command::Workflow(command) => workflow::run(&common, command).await,
+        Command::Agent(command) => agent::run(&common, command).await,
         Command::Component(command) => component::run(&common, command).await,
     }
 }

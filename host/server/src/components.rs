@@ -7,8 +7,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Mutex;
-use troupe_sandbox::{Component, ComponentDigest, ComponentKind, Sandbox};
+use troupe_sandbox::{Component, ComponentDigest, ComponentKind, Inspection, LoadError, Sandbox};
 use troupe_workflow::Language;
+
+use crate::tools;
 
 /// Finds components and loads each once.
 pub(crate) struct Components {
@@ -52,18 +54,19 @@ impl Components {
                     .join(", ")
             );
         };
-        self.load(&path, ComponentKind::Interpreter).await
+        let is_interpreter = |kind| kind == ComponentKind::Interpreter;
+        self.load(&path, is_interpreter).await
     }
 
     /// An added component, by its digest.
-    pub(crate) async fn agent(&self, digest: &ComponentDigest) -> anyhow::Result<Component> {
+    pub(crate) async fn added(&self, digest: &ComponentDigest) -> anyhow::Result<Component> {
         let path = self.path_of(digest);
         if !path.is_file() {
             bail!(
                 "the component {digest} is not on this machine; run the workflow from the file that names it"
             );
         }
-        let component = self.load(&path, ComponentKind::Agent).await?;
+        let component = self.load(&path, tools::is_agent).await?;
         if component.digest() != digest {
             bail!(
                 "the file of the component {digest} was changed; remove {} and run the workflow from the file that names it",
@@ -77,7 +80,7 @@ impl Components {
     pub(crate) async fn add(&self, path: &Path) -> anyhow::Result<ComponentDigest> {
         let wasm = read(path).await?;
         let component = self.sandbox.load(wasm.clone().into()).await?;
-        if component.kind() != ComponentKind::Agent {
+        if !tools::is_agent(component.kind()) {
             bail!(
                 "it is an interpreter, not an agent: it exports `troupe:agent/interpreter`, not `troupe:agent/guest`"
             );
@@ -86,6 +89,14 @@ impl Components {
             .await
             .context("the component cannot be kept")?;
         Ok(*component.digest())
+    }
+
+    /// Reads what a component is, without adding or compiling it: why it would be refused, too.
+    pub(crate) async fn inspect(
+        &self,
+        path: &Path,
+    ) -> anyhow::Result<(Inspection, Result<ComponentKind, LoadError>)> {
+        Ok(self.sandbox.inspect(&read(path).await?)?)
     }
 
     /// Puts a component under its digest, whole or not at all, also when several tasks keep the same.
@@ -118,7 +129,11 @@ impl Components {
         self.folder.join(format!("{name}.wasm"))
     }
 
-    async fn load(&self, path: &Path, kind: ComponentKind) -> anyhow::Result<Component> {
+    async fn load(
+        &self,
+        path: &Path,
+        is_right: impl FnOnce(ComponentKind) -> bool,
+    ) -> anyhow::Result<Component> {
         let slot = Arc::clone(self.loaded.lock().await.entry(path.to_owned()).or_default());
         let mut slot = slot.lock().await;
         if let Some(component) = &*slot {
@@ -128,7 +143,7 @@ impl Components {
             .compile(path)
             .await
             .with_context(|| format!("the component {} cannot be used", path.display()))?;
-        if component.kind() != kind {
+        if !is_right(component.kind()) {
             bail!(
                 "the component {} is of another kind than its use here",
                 path.display()

@@ -3,6 +3,7 @@
 
 mod completion;
 mod question;
+mod tool;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures::future::join_all;
 use serde_json::Value;
 use troupe_sandbox::{
-    BudgetKind, CancelFlag, Denial, Error, HostCalls, HostFuture, LogLevel, LogLine, budget, human,
-    llm, search,
+    BudgetKind, CancelFlag, Denial, Error, HostCalls, HostFuture, LogLevel, LogLine, ToolAnswer,
+    budget, human, llm, search, tools,
 };
 use troupe_workflow::{CallKind, CallOutcome, Code, ExecutionId, Failure};
 
@@ -22,6 +23,7 @@ use crate::driver::AskedQuestion;
 use crate::replay::{Place, Replay, hash_of};
 use crate::services::Services;
 use crate::sources::Question;
+use crate::tools::LoadedTool;
 
 /// Results of a source where the guest says nothing.
 const RESULTS_DEFAULT: u32 = 10;
@@ -33,6 +35,11 @@ pub(crate) struct GuestHost {
     services: Arc<Services>,
     idempotency_key: String,
     agent: String,
+    /// The tools that the component may call.
+    tools: Vec<LoadedTool>,
+    /// The component's own, from which those of its tools follow.
+    seed: [u8; 32],
+    began_at: SystemTime,
     execution: ExecutionId,
     /// Ends the call.
     pub(crate) cancel: CancelFlag,
@@ -119,6 +126,23 @@ impl HostCalls for GuestHost {
         Some(UNIX_EPOCH + Duration::from_millis(millis))
     }
 
+    fn tools(&self, _granted: Vec<String>) -> HostFuture<'_, Result<Vec<tools::Tool>, Error>> {
+        Box::pin(self.list_tools())
+    }
+
+    fn call_tools(
+        &self,
+        requests: Vec<tools::CallRequest>,
+        fuel_max: u64,
+    ) -> HostFuture<'_, Vec<ToolAnswer>> {
+        Box::pin(async move {
+            let places = self.places(CallKind::Tool, &requests).await;
+            let asked = requests.into_iter().zip(&places);
+            let answers = asked.map(|(request, place)| self.call_tool_at(request, fuel_max, place));
+            join_all(answers).await
+        })
+    }
+
     fn context_inputs(&self) -> HostFuture<'_, String> {
         Box::pin(async {
             let inputs = self
@@ -171,8 +195,13 @@ impl HostCalls for GuestHost {
 }
 
 impl GuestHost {
-    /// The world of an attempt by an agent.
-    pub(crate) fn new(attempt: &Attempt, agent: &str) -> Self {
+    /// The world of an attempt by an agent, in a run of a component.
+    pub(crate) fn new(
+        attempt: &Attempt,
+        agent: &str,
+        tools: Vec<LoadedTool>,
+        (seed, began_at): ([u8; 32], SystemTime),
+    ) -> Self {
         let start = &attempt.start;
         Self {
             gateway: CallGateway::new(
@@ -185,6 +214,9 @@ impl GuestHost {
             services: Arc::clone(&attempt.services),
             idempotency_key: start.idempotency_key.clone(),
             agent: agent.to_owned(),
+            tools,
+            seed,
+            began_at,
             execution: attempt.execution,
             cancel: CancelFlag::new(),
             stop: Mutex::new(None),

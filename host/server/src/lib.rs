@@ -30,6 +30,7 @@ mod services;
 mod sources;
 mod stored;
 mod tasks;
+mod tools;
 mod upkeep;
 mod verify;
 mod workflows;

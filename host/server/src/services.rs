@@ -9,7 +9,9 @@ use anyhow::Context as _;
 use troupe_journal::{FailPoint, Journal};
 use troupe_providers::{HttpClient, HttpSettings};
 use troupe_sandbox::{ComponentDigest, Limits, Sandbox, SandboxConfig};
-use troupe_workflow::{Agent, AgentKind, CodeSource, Definition, Faults};
+use troupe_workflow::{
+    Agent, AgentKind, CodeAgent, CodeSource, Definition, Faults, Tool, ToolAgent,
+};
 
 use crate::components::Components;
 use crate::config::{LimitsConfig, Places, ServerConfig};
@@ -17,6 +19,7 @@ use crate::gate::Gate;
 use crate::models::{Models, Reach};
 use crate::run::RunSettings;
 use crate::sources::Sources;
+use crate::tools;
 
 /// What one process has.
 pub(crate) struct Services {
@@ -86,7 +89,8 @@ impl Services {
                 Priced::NotNeeded
             };
             for agent in workflow.agents() {
-                self.check_agent(agent, priced, &mut faults).await;
+                self.check_agent((workflow, agent), priced, &mut faults)
+                    .await;
             }
         }
         if faults.is_empty() {
@@ -96,7 +100,12 @@ impl Services {
         Err(faults)
     }
 
-    async fn check_agent(&self, agent: &Agent, priced: Priced, faults: &mut Faults) {
+    async fn check_agent(
+        &self,
+        (workflow, agent): (&Definition, &Agent),
+        priced: Priced,
+        faults: &mut Faults,
+    ) {
         let at = |field: &str| format!("{}/{field}", agent.pointer());
         if agent.cache.is_some() {
             faults.add(
@@ -114,7 +123,7 @@ impl Services {
                 if !llm.tools.is_empty() {
                     faults.add(
                         at("tools"),
-                        "tools are not available in this version of Troupe",
+                        "tools of a language model are not available in this version of Troupe; call them in steps of a tool agent, or from a component that is granted them",
                     );
                 }
             }
@@ -122,33 +131,61 @@ impl Services {
                 self.check_sources(&search.sources, &at("sources"), faults);
             }
             AgentKind::Code(code) => {
-                if let Some(models) = &code.grants.llm_models {
-                    for (index, model) in models.iter().enumerate() {
-                        let place = at(&format!("grants/llm/models/{index}"));
-                        self.check_model(model, &place, priced, faults);
+                self.check_code_agent((workflow, agent, code), priced, faults)
+                    .await;
+            }
+            AgentKind::Tool(tool) => self.check_tools(tool, &at("tools"), faults).await,
+            AgentKind::Human(_) => {}
+        }
+    }
+
+    async fn check_code_agent(
+        &self,
+        (workflow, agent, code): (&Definition, &Agent, &CodeAgent),
+        priced: Priced,
+        faults: &mut Faults,
+    ) {
+        let at = |field: &str| format!("{}/{field}", agent.pointer());
+        if let Some(models) = &code.grants.llm_models {
+            for (index, model) in models.iter().enumerate() {
+                let place = at(&format!("grants/llm/models/{index}"));
+                self.check_model(model, &place, priced, faults);
+            }
+        }
+        if let Some(sources) = &code.grants.search {
+            self.check_sources(sources, &at("grants/search"), faults);
+        }
+        let later =
+            |name: &str| format!("the grant `{name}` is not available in this version of Troupe");
+        for name in &code.grants.others {
+            faults.add(at(&format!("grants/{name}")), later(name));
+        }
+        if code.grants.llm_budget.is_some() {
+            faults.add(at("grants/llm/budget_usd"), later("llm.budget_usd"));
+        }
+        if let Some(names) = &code.grants.tools
+            && let Err(error) = tools::granted(&self.components, workflow, names).await
+        {
+            faults.add(at("grants/tools"), format!("{error:#}"));
+        }
+        if let Err(error) = self.check_code(&code.source).await {
+            faults.add(at("component"), format!("{error:#}"));
+        }
+    }
+
+    async fn check_tools(&self, agent: &ToolAgent, pointer: &str, faults: &mut Faults) {
+        for (index, tool) in agent.tools.iter().enumerate() {
+            match tool {
+                Tool::Named(name) => {
+                    faults.add(format!("{pointer}/{index}"), tools::not_configured(name));
+                }
+                Tool::Component(tool) => {
+                    if let Err(error) = tools::load_one(&self.components, tool).await {
+                        let place = format!("{pointer}/{index}/component");
+                        faults.add(place, format!("{error:#}"));
                     }
                 }
-                if let Some(sources) = &code.grants.search {
-                    self.check_sources(sources, &at("grants/search"), faults);
-                }
-                let later = |name: &str| {
-                    format!("the grant `{name}` is not available in this version of Troupe")
-                };
-                for name in &code.grants.others {
-                    faults.add(at(&format!("grants/{name}")), later(name));
-                }
-                if code.grants.llm_budget.is_some() {
-                    faults.add(at("grants/llm/budget_usd"), later("llm.budget_usd"));
-                }
-                if let Err(error) = self.check_code(&code.source).await {
-                    faults.add(at("component"), format!("{error:#}"));
-                }
             }
-            AgentKind::Tool(_) => faults.add(
-                at("tools"),
-                "tools are not available in this version of Troupe",
-            ),
-            AgentKind::Human(_) => {}
         }
     }
 
@@ -186,11 +223,14 @@ impl Services {
             CodeSource::Inline { language, .. } => {
                 self.components.interpreter(*language).await?;
             }
+            CodeSource::Component { reference } if reference.contains("://") => {
+                anyhow::bail!("{}", tools::no_registries(reference));
+            }
             CodeSource::Component { reference } => {
                 let digest: ComponentDigest = reference.parse().with_context(|| {
                     format!("`{reference}` is no digest (`sha256:…`); `troupe run` puts the digest of a component's file in its place")
                 })?;
-                self.components.agent(&digest).await?;
+                self.components.added(&digest).await?;
             }
         }
         Ok(())

@@ -14,8 +14,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 pub use agent::{
-    Agent, AgentKind, CodeAgent, CodeSource, Grants, HumanAgent, HumanGrant, Language, Limits,
-    LlmAgent, OnTimeout, ResponseFormat, SearchAgent, SourceSettings, ToolAgent,
+    Agent, AgentKind, CodeAgent, CodeSource, ComponentTool, Grants, HumanAgent, HumanGrant,
+    Language, Limits, LlmAgent, OnTimeout, ResponseFormat, SearchAgent, SourceSettings, Tool,
+    ToolAgent,
 };
 pub use config::{BudgetPolicy, Config};
 pub(crate) use fields::{Fields, escape, kind};

@@ -323,6 +323,8 @@ pub enum CallKind {
     Human,
     /// A component reads what is left of its budgets.
     Budget,
+    /// A component calls a tool, or reads which ones there are.
+    Tool,
 }
 
 impl CallKind {
@@ -333,6 +335,7 @@ impl CallKind {
             Self::Search => "search",
             Self::Human => "human",
             Self::Budget => "budget",
+            Self::Tool => "tool",
         }
     }
 }

@@ -1,18 +1,32 @@
-//! Tools of the workflow. In this version a granted tool answers that it is not available yet.
+//! Tools of the workflow: which ones a guest may call. Who makes the calls is the host; a tool that is a component
+//! runs in an instance of its own, and its fuel is its caller's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use super::{TextBytes, charge_call, denied, not_available};
+use super::{TextBytes, ask_many, charge, charge_answer, charge_call, denied};
 use crate::bindings::agent::troupe::agent::tools::{CallRequest, Tool};
-use crate::host_calls::Error;
+use crate::host_calls::{Error, ToolAnswer};
 use crate::state::State;
 
 /// The tools a guest may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolsGrant {
-    /// Names of tools, as the operator configured them.
+    /// Names of tools, as the operator or the workflow names them. A name allows all functions of the tool, which
+    /// are called `name.function`.
     pub names: Vec<String>,
+}
+
+impl ToolsGrant {
+    fn allows(&self, function: &str) -> bool {
+        let tool = function.split_once('.').map_or(function, |(tool, _)| tool);
+        self.names
+            .iter()
+            .any(|name| name == tool || name == function)
+    }
 }
 
 impl TextBytes for CallRequest {
@@ -21,67 +35,101 @@ impl TextBytes for CallRequest {
     }
 }
 
-impl State {
-    /// Refuses a call of a tool: it was not granted, or it is not there yet.
-    fn refuse_tool(&mut self, name: &str) -> wasmtime::Result<Error> {
-        if let Err(refused) = self.host_calls.count()? {
-            return Ok(refused);
-        }
-        let granted = self
-            .grants
-            .tools
-            .as_ref()
-            .is_some_and(|grant| grant.names.iter().any(|it| it == name));
-        if granted {
-            return Ok(not_available("tools"));
-        }
-        Ok(denied(
-            &self.agent,
-            "tools",
-            &format!("the tool `{name}`"),
-            &format!("[\"{name}\"]"),
-        ))
+impl TextBytes for Tool {
+    fn text_bytes(&self) -> usize {
+        self.name.len() + self.description.len() + self.parameters.len()
     }
 }
 
-fn available(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<Result<Vec<Tool>, Error>> {
+impl State {
+    /// Checks the grant.
+    fn admit_tool(&mut self, request: CallRequest) -> wasmtime::Result<Result<CallRequest, Error>> {
+        if let Err(refused) = self.host_calls.count()? {
+            return Ok(Err(refused));
+        }
+        let name = &request.name;
+        let grant = self.grants.tools.as_ref();
+        if grant.is_some_and(|grant| grant.allows(name)) {
+            return Ok(Ok(request));
+        }
+        let tool = name.split_once('.').map_or(name.as_str(), |(tool, _)| tool);
+        Ok(Err(denied(
+            &self.agent,
+            "tools",
+            &format!("the tool `{name}`"),
+            &format!("[\"{tool}\"]"),
+        )))
+    }
+}
+
+async fn available(
+    mut store: StoreContextMut<'_, State>,
+) -> wasmtime::Result<Result<Vec<Tool>, Error>> {
     charge_call(&mut store, &Vec::<String>::new())?;
     let state = store.data_mut();
     if let Err(refused) = state.host_calls.count()? {
         return Ok(Err(refused));
     }
-    Ok(Err(match state.grants.tools {
-        Some(_) => not_available("tools"),
-        None => denied(&state.agent, "tools", "tools", "[\"…\"]"),
-    }))
+    let Some(grant) = state.grants.tools.clone() else {
+        return Ok(Err(denied(&state.agent, "tools", "tools", "[\"…\"]")));
+    };
+    let host = Arc::clone(&state.host);
+    let tools = host.tools(grant.names).await;
+    store.data().move_clock();
+    charge_answer(&mut store, tools)
 }
 
-fn call(
-    mut store: StoreContextMut<'_, State>,
-    request: &CallRequest,
-) -> wasmtime::Result<Result<String, Error>> {
-    charge_call(&mut store, request)?;
-    Ok(Err(store.data_mut().refuse_tool(&request.name)?))
-}
-
-fn call_many(
+async fn call_many(
     mut store: StoreContextMut<'_, State>,
     requests: Vec<CallRequest>,
 ) -> wasmtime::Result<Vec<Result<String, Error>>> {
     charge_call(&mut store, &requests)?;
-    requests
+    // Each may use its part of what the caller has left: together they cannot use more.
+    let count = u64::try_from(requests.len()).unwrap_or(u64::MAX).max(1);
+    let fuel_max = store.get_fuel()? / count;
+    let host = Arc::clone(&store.data().host);
+    let fuel = AtomicU64::new(0);
+    let answers = ask_many(
+        requests,
+        |request| store.data_mut().admit_tool(request),
+        |requests| {
+            let (called, fuel) = (host.call_tools(requests, fuel_max), &fuel);
+            Box::pin(async move {
+                let answers = called.await.into_iter().map(|answer: ToolAnswer| {
+                    // No sum of what is left of a number overflows it.
+                    fuel.fetch_add(answer.fuel.min(fuel_max), Ordering::Relaxed);
+                    answer.result
+                });
+                answers.collect()
+            })
+        },
+    )
+    .await?;
+    store.data().move_clock();
+    charge(&mut store, fuel.into_inner())?;
+    answers
         .into_iter()
-        .map(|request| Ok(Err(store.data_mut().refuse_tool(&request.name)?)))
+        .map(|answer| charge_answer(&mut store, answer))
         .collect()
+}
+
+async fn call(
+    store: StoreContextMut<'_, State>,
+    request: CallRequest,
+) -> wasmtime::Result<Result<String, Error>> {
+    let mut answers = call_many(store, vec![request]).await?;
+    Ok(answers.pop().unwrap_or(Err(Error::Interrupted)))
 }
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut tools = linker.instance("troupe:agent/tools@0.1.0")?;
-    tools.func_wrap("available", |store, (): ()| Ok((available(store)?,)))?;
-    tools.func_wrap("call", |store, (request,): (CallRequest,)| {
-        Ok((call(store, &request)?,))
+    tools.func_wrap_async("available", |store, (): ()| {
+        Box::new(async move { Ok((available(store).await?,)) })
     })?;
-    tools.func_wrap("call-many", |store, (requests,): (Vec<CallRequest>,)| {
-        Ok((call_many(store, requests)?,))
+    tools.func_wrap_async("call", |store, (request,): (CallRequest,)| {
+        Box::new(async move { Ok((call(store, request).await?,)) })
+    })?;
+    tools.func_wrap_async("call-many", |store, (requests,): (Vec<CallRequest>,)| {
+        Box::new(async move { Ok((call_many(store, requests).await?,)) })
     })
 }

@@ -84,6 +84,17 @@ impl Output {
             .map(|kept| Captured::new(&kept.bytes, kept.bytes_total))
     }
 
+    /// Takes what was written to standard output; none where it was not all kept.
+    pub(crate) fn take_stdout(&self) -> Option<Vec<u8>> {
+        let mut shared = self.lock();
+        let stream = &mut shared.streams[Channel::Stdout as usize];
+        let length = u64::try_from(stream.bytes.len()).unwrap_or(u64::MAX);
+        if length < stream.bytes_total {
+            return None;
+        }
+        Some(std::mem::take(stream).bytes)
+    }
+
     /// Takes the fuel that the writes so far cost.
     pub(crate) fn take_fuel_owed(&self) -> u64 {
         std::mem::take(&mut self.lock().fuel_owed)

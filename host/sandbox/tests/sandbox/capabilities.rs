@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use troupe_sandbox::{
     Call, ContextGrant, Error, Grants, HostCalls, HostFuture, HumanGrant, Limit, LlmGrant,
-    LogLevel, LogLine, MemoryGrant, Outcome, Report, SandboxError, SearchGrant, ToolsGrant, budget,
-    human, llm, search,
+    LogLevel, LogLine, MemoryGrant, Outcome, Report, SandboxError, SearchGrant, ToolAnswer,
+    ToolsGrant, budget, human, llm, search, tools,
 };
 
 use crate::support::{call, invocation, limited, returned, run_guest};
@@ -72,6 +72,40 @@ impl HostCalls for World {
         })))
     }
 
+    fn tools(&self, granted: Vec<String>) -> HostFuture<'_, Result<Vec<tools::Tool>, Error>> {
+        let tool = |name| tools::Tool {
+            name,
+            description: "A tool.".to_owned(),
+            parameters: "true".to_owned(),
+        };
+        let tools = granted.into_iter().map(tool).collect();
+        Box::pin(std::future::ready(Ok(tools)))
+    }
+
+    fn call_tools(
+        &self,
+        requests: Vec<tools::CallRequest>,
+        fuel_max: u64,
+    ) -> HostFuture<'_, Vec<ToolAnswer>> {
+        let answers = requests
+            .into_iter()
+            .map(|request| match request.name.as_str() {
+                "content.all" => ToolAnswer {
+                    result: Ok("true".to_owned()),
+                    fuel: fuel_max,
+                },
+                "content.late" => ToolAnswer {
+                    result: Err(Error::TimedOut),
+                    fuel: 1,
+                },
+                _ => ToolAnswer {
+                    result: Ok(request.arguments),
+                    fuel: 1_000_000,
+                },
+            });
+        Box::pin(std::future::ready(answers.collect()))
+    }
+
     fn context_inputs(&self) -> HostFuture<'_, String> {
         Box::pin(std::future::ready(r#"{"topic":"cars"}"#.to_owned()))
     }
@@ -127,7 +161,7 @@ fn granted() -> Call {
         llm: Some(LlmGrant { models }),
         search: Some(SearchGrant { sources }),
         tools: Some(ToolsGrant {
-            names: vec!["content.publish".to_owned()],
+            names: vec!["content".to_owned(), "blog.post".to_owned()],
         }),
         human: Some(HumanGrant {
             assignees: Some(vec!["ann".to_owned()]),
@@ -284,18 +318,49 @@ async fn tools() {
         ("tools.available", json!(null)),
         ("tools.call", json!("content.publish")),
     ] {
-        assert_eq!(denial(action, input.clone()).await.0, "tools", "{action}");
-        let later = json!({"unavailable": "`tools` is not available in this version of Troupe"});
-        assert_eq!(ask(action, input, granted()).await, later, "{action}");
+        assert_eq!(denial(action, input).await.0, "tools", "{action}");
     }
-    let many = ask(
-        "tools.call-many",
-        json!(["content.publish", "other"]),
-        granted(),
-    )
-    .await;
-    assert!(many[0]["unavailable"].is_string());
+    assert_eq!(
+        ask("tools.available", json!(null), granted()).await,
+        json!({"ok": 2})
+    );
+    assert_eq!(
+        ask("tools.call", json!("content.publish"), granted()).await,
+        json!({"ok": "{}"})
+    );
+    let names = json!([
+        "content.a",
+        "other.b",
+        "content.late",
+        "blog.post",
+        "blog.delete"
+    ]);
+    let many = ask("tools.call-many", names, granted()).await;
+    assert_eq!(many[0], json!({"ok": "{}"}));
     assert_eq!(many[1]["denied"], json!("tools"));
+    assert!(many[2]["error"].is_string());
+    assert_eq!(many[3], json!({"ok": "{}"}));
+    assert_eq!(many[4]["denied"], json!("tools"));
+}
+
+#[tokio::test]
+async fn a_tools_fuel_is_its_callers() {
+    let fuel = async |name: &str| {
+        let report = run_guest(
+            "ask",
+            invocation("tools.call", &json!(name).to_string()),
+            granted(),
+        );
+        let report = report.await;
+        (report.outcome, report.usage.fuel)
+    };
+    let (outcome, used) = fuel("content.publish").await;
+    assert!(matches!(outcome, Outcome::Returned(_)), "{outcome:?}");
+    assert!(used > 1_000_000, "{used}");
+    // A tool that used all there was leaves nothing for its caller.
+    let (outcome, used) = fuel("content.all").await;
+    assert_eq!(outcome, Outcome::LimitHit(Limit::Fuel));
+    assert_eq!(used, granted().limits.fuel);
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use troupe_sandbox::{
-    Call, Error, Grants, HostCalls, HostFuture, HumanGrant, LlmGrant, budget, human, llm, search,
+    Call, DenyAll, Error, Grants, HostCalls, HostFuture, HumanGrant, LlmGrant, ToolAnswer, budget,
+    human, llm, search, tools,
 };
 
 use crate::support::{call, invocation, returned, run_guest};
@@ -71,6 +72,18 @@ impl HostCalls for Recorded {
                 timed_out: false,
             })
         })
+    }
+
+    fn tools(&self, granted: Vec<String>) -> HostFuture<'_, Result<Vec<tools::Tool>, Error>> {
+        DenyAll.tools(granted)
+    }
+
+    fn call_tools(
+        &self,
+        requests: Vec<tools::CallRequest>,
+        fuel_max: u64,
+    ) -> HostFuture<'_, Vec<ToolAnswer>> {
+        DenyAll.call_tools(requests, fuel_max)
     }
 
     fn context_inputs(&self) -> HostFuture<'_, String> {

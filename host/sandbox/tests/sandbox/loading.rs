@@ -115,6 +115,16 @@ async fn interfaces_with_other_types_are_refused() {
     ));
 }
 
+/// A component that could be called, with something in it.
+fn callable(part: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(component {part}
+            (core module $callable (func (export "f"))) (core instance $callable (instantiate $callable))
+            (func (export "f") (canon lift (core func $callable "f"))))"#
+    );
+    wat::parse_str(text).expect("WebAssembly text")
+}
+
 #[tokio::test]
 async fn features_that_are_switched_off_are_refused() {
     for module in [
@@ -125,8 +135,7 @@ async fn features_that_are_switched_off_are_refused() {
         "(func (drop (i32x4.relaxed_trunc_f32x4_s (v128.const i32x4 0 0 0 0))))",
         "(func $f (return_call $f))",
     ] {
-        let wasm = wat::parse_str(format!("(component (core module {module}))"));
-        let error = refusal(wasm.expect("WebAssembly text")).await;
+        let error = refusal(callable(&format!("(core module {module})"))).await;
         assert!(matches!(error, LoadError::Invalid(_)), "{module}: {error}");
     }
 }
@@ -135,14 +144,13 @@ async fn features_that_are_switched_off_are_refused() {
 async fn a_component_of_too_many_parts_is_refused() {
     let parts = |part: &str, count: usize| {
         let instances = "(core instance (instantiate $m))".repeat(count);
-        format!("(component (core module $m {part}) {instances})")
+        callable(&format!("(core module $m {part}) {instances}"))
     };
     for (part, count) in [("", 200), ("(memory 1)", 9), ("(table 1 funcref)", 65)] {
-        let error = refusal(wat::parse_str(parts(part, count)).expect("text")).await;
+        let error = refusal(parts(part, count)).await;
         assert!(matches!(error, LoadError::Invalid(_)), "{part}: {error}");
     }
-    let table = parts("(table 100000 funcref)", 1);
-    let error = refusal(wat::parse_str(table).expect("text")).await;
+    let error = refusal(parts("(table 100000 funcref)", 1)).await;
     assert!(
         matches!(error, LoadError::Invalid(_)),
         "a large table: {error}"

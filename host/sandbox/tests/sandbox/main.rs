@@ -3,9 +3,11 @@
 mod agents;
 mod capabilities;
 mod clock;
+mod commands;
 mod hostile;
 mod javascript;
 mod loading;
 mod programs;
 mod python;
 mod support;
+mod tools;

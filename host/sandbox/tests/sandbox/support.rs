@@ -77,6 +77,38 @@ pub(crate) fn agent_wasm(module: &str) -> Bytes {
     Bytes::from(encoder.validate(true).encode().expect("a component"))
 }
 
+/// Makes a component of the world `tool`, given as WIT, from a core module's text.
+pub(crate) fn tool_wasm(world: &str, module: &str) -> Bytes {
+    let mut core = wat::parse_str(module).expect("WebAssembly text");
+    let mut resolve = wit_parser::Resolve::default();
+    let wit = format!("package test:tool; {world}");
+    let package = resolve.push_str("tool.wit", &wit).expect("WIT");
+    let world = resolve
+        .select_world(&[package], Some("tool"))
+        .expect("the world");
+    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)
+        .expect("room for metadata");
+    let encoder = ComponentEncoder::default()
+        .module(&core)
+        .expect("a core module");
+    Bytes::from(encoder.validate(true).encode().expect("a component"))
+}
+
+/// Calls a function of a component with JSON.
+pub(crate) async fn call_tool(
+    component: &Component,
+    function: &str,
+    arguments: Value,
+    call: Call,
+) -> Report {
+    let function = component.function(function).expect("the function");
+    let arguments = function.read_arguments(&arguments).expect("arguments");
+    sandbox()
+        .call_function(component, function, arguments, call)
+        .await
+        .expect("the host is well")
+}
+
 /// Calls an agent that is given as a core module's text.
 pub(crate) async fn run_wat(module: &str, call: Call) -> Report {
     let component = sandbox()

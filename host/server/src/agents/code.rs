@@ -1,13 +1,13 @@
 //! A step of code: source in an interpreter, or a component. Both run in the sandbox, under limits and grants.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use troupe_sandbox::{
-    Call, ComponentDigest, ContextGrant, Grants, HostCalls, HumanGrant, Invocation, Limits,
-    LlmGrant, Outcome, Program, Report, SearchGrant,
+    Call, Component, ComponentDigest, ComponentKind, ContextGrant, Grants, HostCalls, HumanGrant,
+    Invocation, Limits, LlmGrant, Outcome, Program, Report, SearchGrant, ToolsGrant,
 };
 use troupe_workflow::{
     Agent, Code, CodeAgent, CodeSource, Failure, Language, Limits as AskedLimits, Series, StepUsage,
@@ -17,6 +17,7 @@ use super::Attempt;
 use crate::clock;
 use crate::driver::{Ended, Output};
 use crate::host_calls::{GuestHost, Stop};
+use crate::tools::{self, LoadedTool};
 
 pub(super) async fn run(
     attempt: &Attempt,
@@ -24,16 +25,51 @@ pub(super) async fn run(
     code: &CodeAgent,
     usage: &mut StepUsage,
 ) -> Result<Ended, Failure> {
-    let start = &attempt.start;
     let services = &attempt.services;
     let series = series(attempt);
-    let host = Arc::new(GuestHost::new(attempt, agent.id.as_str()));
-    let call = call(attempt, (agent, code), (&host, series));
-    let input = start.input.to_string();
-    let unavailable =
-        |error: anyhow::Error| Failure::new(Code::ComponentUnavailable, format!("{error:#}"));
+    let granted = match &code.grants.tools {
+        Some(names) => tools::granted(&services.components, attempt.definition(), names)
+            .await
+            .map_err(|error| tools::unavailable(&error))?,
+        None => Vec::new(),
+    };
+    let grants = grants(code, &granted);
+    let run = (seed(attempt, series), began_at(series));
+    let host = Arc::new(GuestHost::new(attempt, agent.id.as_str(), granted, run));
+    let call = Call {
+        agent: agent.id.as_str().to_owned(),
+        grants,
+        limits: Asked(&code.limits).limits(attempt),
+        host: Arc::clone(&host) as Arc<dyn HostCalls>,
+        seed: run.0,
+        started_at: run.1,
+        cancel: host.cancel.clone(),
+    };
     let _pass = services.guests.enter(attempt.execution).await;
-    let report = match &code.source {
+    let report = call_source(attempt, (agent, code), (call, series)).await?;
+    *usage = usage_of(&report);
+    log_output(attempt, agent, &report);
+    match host.take_stop() {
+        Some(Stop::Asked(question)) => Ok(Ended::Asked(question)),
+        Some(Stop::Diverged(failure)) => Err(failure),
+        None => {
+            let value = value_of(report)
+                .map_err(|failure| Asked(&code.limits).of_budget(attempt, failure))?;
+            host.check_ended()?;
+            Ok(Ended::Output(Output { value, text: None }))
+        }
+    }
+}
+
+/// Has source code interpreted, or a component called.
+async fn call_source(
+    attempt: &Attempt,
+    (agent, code): (&Agent, &CodeAgent),
+    (call, series): (Call, Series),
+) -> Result<Report, Failure> {
+    let (start, services) = (&attempt.start, &attempt.services);
+    let unavailable = |error: anyhow::Error| tools::unavailable(&error);
+    match &code.source {
         CodeSource::Inline { language, code } => {
             let component = services
                 .components
@@ -43,7 +79,7 @@ pub(super) async fn run(
             let program = Program {
                 source: code.clone(),
                 filename: format!("{}.{}", agent.id, extension(*language)),
-                input,
+                input: start.input.to_string(),
                 action: start.action.clone(),
             };
             services
@@ -51,6 +87,7 @@ pub(super) async fn run(
                 .sandbox()
                 .execute(&component, program, call)
                 .await
+                .map_err(sandbox_failed)
         }
         CodeSource::Component { reference } => {
             let digest: ComponentDigest = reference.parse().map_err(|_error| {
@@ -61,37 +98,57 @@ pub(super) async fn run(
             })?;
             let component = services
                 .components
-                .agent(&digest)
+                .added(&digest)
                 .await
                 .map_err(unavailable)?;
-            let invocation = invocation(attempt, series.attempt, input);
-            services
-                .components
-                .sandbox()
-                .call_agent(&component, invocation, call)
-                .await
-        }
-    };
-    let report = report.map_err(|error| {
-        // What the host lacks now it may have later, and the answers so far are as good then.
-        let code = if error.is_retryable() {
-            Code::Overloaded
-        } else {
-            Code::Internal
-        };
-        Failure::new(code, format!("the sandbox failed: {error}"))
-    })?;
-    *usage = usage_of(&report);
-    log_output(attempt, agent, &report);
-    match host.take_stop() {
-        Some(Stop::Asked(question)) => Ok(Ended::Asked(question)),
-        Some(Stop::Diverged(failure)) => Err(failure),
-        None => {
-            let value = value_of(report).map_err(|failure| of_budget(attempt, code, failure))?;
-            host.check_ended()?;
-            Ok(Ended::Output(Output { value, text: None }))
+            call_component(attempt, &component, (call, series)).await
         }
     }
+}
+
+/// Calls a component as what it is: an agent, a program, or a tool, of which the action names the function.
+async fn call_component(
+    attempt: &Attempt,
+    component: &Component,
+    (call, series): (Call, Series),
+) -> Result<Report, Failure> {
+    let (start, sandbox) = (&attempt.start, attempt.services.components.sandbox());
+    let invocation = || invocation(attempt, series.attempt, start.input.to_string());
+    match component.kind() {
+        ComponentKind::Agent => sandbox
+            .call_agent(component, invocation(), call)
+            .await
+            .map_err(sandbox_failed),
+        ComponentKind::Command => sandbox
+            .run_command(component, invocation(), call)
+            .await
+            .map_err(sandbox_failed),
+        ComponentKind::Tool => {
+            let function = match component.functions() {
+                [function] => function,
+                _ => component.function(&start.action).map_err(|error| {
+                    let message = format!("the action names no function: {error}");
+                    Failure::new(Code::InputInvalid, message)
+                })?,
+            };
+            let arguments = tools::arguments_of(function, start.input.clone());
+            tools::call(sandbox, (component, function), &arguments, call).await
+        }
+        ComponentKind::Interpreter => Err(Failure::new(
+            Code::ComponentUnavailable,
+            "an interpreter is no agent",
+        )),
+    }
+}
+
+fn sandbox_failed(error: troupe_sandbox::SandboxError) -> Failure {
+    // What the host lacks now it may have later, and the answers so far are as good then.
+    let code = if error.is_retryable() {
+        Code::Overloaded
+    } else {
+        Code::Internal
+    };
+    Failure::new(code, format!("the sandbox failed: {error}"))
 }
 
 /// What a component is told.
@@ -109,26 +166,14 @@ fn invocation(attempt: &Attempt, series: u32, input: String) -> Invocation {
     }
 }
 
-/// One call of the sandbox, with what it may use.
-fn call(
-    attempt: &Attempt,
-    (agent, code): (&Agent, &CodeAgent),
-    (host, series): (&Arc<GuestHost>, Series),
-) -> Call {
-    let began_at = u64::try_from(series.began_at.as_millis()).unwrap_or(0);
-    Call {
-        agent: agent.id.as_str().to_owned(),
-        grants: grants(code),
-        limits: limits(attempt, code),
-        host: Arc::clone(host) as Arc<dyn HostCalls>,
-        seed: seed(attempt, series),
-        started_at: UNIX_EPOCH + Duration::from_millis(began_at),
-        cancel: host.cancel.clone(),
-    }
+/// What a component's wall clock says when it begins.
+pub(super) fn began_at(series: Series) -> SystemTime {
+    let millis = u64::try_from(series.began_at.as_millis()).unwrap_or(0);
+    UNIX_EPOCH + Duration::from_millis(millis)
 }
 
 /// The run that an attempt belongs to; its driver says which that is.
-fn series(attempt: &Attempt) -> Series {
+pub(super) fn series(attempt: &Attempt) -> Series {
     attempt.start.series.unwrap_or_else(|| Series {
         attempt: attempt.start.attempt,
         began_at: clock::now(),
@@ -136,7 +181,7 @@ fn series(attempt: &Attempt) -> Series {
 }
 
 /// All randomness of a run: the same when it is repeated, and another for every other run.
-fn seed(attempt: &Attempt, series: Series) -> [u8; 32] {
+pub(super) fn seed(attempt: &Attempt, series: Series) -> [u8; 32] {
     let (execution, path) = (attempt.execution.to_string(), &attempt.start.path);
     Sha256::digest(json!(["seed", execution, path, series.attempt]).to_string()).into()
 }
@@ -148,7 +193,7 @@ fn extension(language: Language) -> &'static str {
     }
 }
 
-fn grants(code: &CodeAgent) -> Grants {
+fn grants(code: &CodeAgent, tools: &[LoadedTool]) -> Grants {
     Grants {
         llm: code
             .grants
@@ -163,28 +208,45 @@ fn grants(code: &CodeAgent) -> Grants {
         human: code.grants.human.clone().map(|human| HumanGrant {
             assignees: human.assignees,
         }),
+        tools: code.grants.tools.as_ref().map(|_ids| ToolsGrant {
+            names: tools.iter().map(|tool| tool.name.clone()).collect(),
+        }),
         // What a step may read in its templates anyway.
         context: Some(ContextGrant),
         ..Grants::none()
     }
 }
 
-/// What the agent may use: what it asks for, the operator's ceilings, and what the budget has left.
-fn limits(attempt: &Attempt, code: &CodeAgent) -> Limits {
-    let limits = within(attempt.services.limits, &code.limits);
-    Limits {
-        fuel: attempt
-            .start
-            .fuel
-            .as_ref()
-            .map_or(u64::MAX, |fuel| fuel.units)
-            .min(limits.fuel),
-        ..limits
+/// What a document asks that a component may use.
+pub(super) struct Asked<'a>(pub(super) &'a AskedLimits);
+
+impl Asked<'_> {
+    /// What it may use: what it asks for, the operator's ceilings, and what the budget has left.
+    pub(super) fn limits(&self, attempt: &Attempt) -> Limits {
+        let limits = within(attempt.services.limits, self.0);
+        Limits {
+            fuel: attempt
+                .start
+                .fuel
+                .as_ref()
+                .map_or(u64::MAX, |fuel| fuel.units)
+                .min(limits.fuel),
+            ..limits
+        }
+    }
+
+    /// A component that used all that the budget had left, and less than its own limit, ended for the budget.
+    pub(super) fn of_budget(&self, attempt: &Attempt, failure: Failure) -> Failure {
+        let own = within(attempt.services.limits, self.0).fuel;
+        match &attempt.start.fuel {
+            Some(left) if left.units < own && failure.code == Code::LimitFuel => left.used_up(),
+            _ => failure,
+        }
     }
 }
 
 /// What the workflow asks for, as far as the operator's ceilings allow.
-fn within(ceiling: Limits, asked: &AskedLimits) -> Limits {
+pub(crate) fn within(ceiling: Limits, asked: &AskedLimits) -> Limits {
     let megabytes = |count: u64| count.saturating_mul(1 << 20);
     let kilobytes = |count: u64| count.saturating_mul(1 << 10);
     Limits {
@@ -222,16 +284,7 @@ fn within(ceiling: Limits, asked: &AskedLimits) -> Limits {
     }
 }
 
-/// A component that used all that the budget had left, and less than its own limit, ended for the budget.
-fn of_budget(attempt: &Attempt, code: &CodeAgent, failure: Failure) -> Failure {
-    let own = within(attempt.services.limits, &code.limits).fuel;
-    match &attempt.start.fuel {
-        Some(left) if left.units < own && failure.code == Code::LimitFuel => left.used_up(),
-        _ => failure,
-    }
-}
-
-fn usage_of(report: &Report) -> StepUsage {
+pub(super) fn usage_of(report: &Report) -> StepUsage {
     StepUsage {
         fuel: report.usage.fuel,
         memory_bytes: report.usage.memory_bytes_peak,
@@ -243,7 +296,7 @@ fn usage_of(report: &Report) -> StepUsage {
     }
 }
 
-fn log_output(attempt: &Attempt, agent: &Agent, report: &Report) {
+pub(super) fn log_output(attempt: &Attempt, agent: &Agent, report: &Report) {
     for (stream, captured) in [("stdout", &report.stdout), ("stderr", &report.stderr)] {
         if !captured.text.is_empty() {
             let text = captured.text.as_str();
@@ -252,7 +305,7 @@ fn log_output(attempt: &Attempt, agent: &Agent, report: &Report) {
     }
 }
 
-fn value_of(report: Report) -> Result<Value, Failure> {
+pub(crate) fn value_of(report: Report) -> Result<Value, Failure> {
     match report.outcome {
         Outcome::Returned(json) => serde_json::from_str(&json).map_err(|error| {
             Failure::new(
@@ -275,7 +328,10 @@ fn value_of(report: Report) -> Result<Value, Failure> {
         Outcome::InvalidResult(reason) => Err(Failure::new(Code::OutputInvalid, reason)),
         Outcome::Exited(code) => Err(Failure::new(
             Code::GuestFailed,
-            format!("the component ended itself with exit code {code}"),
+            format!(
+                "the component ended itself with exit code {code}{}",
+                last_lines(&report.stderr.text)
+            ),
         )),
         Outcome::Trapped(trap) => {
             let frames = trap
@@ -292,6 +348,18 @@ fn value_of(report: Report) -> Result<Value, Failure> {
         Outcome::LimitHit(limit) => Err(Failure::new(limit_code(limit), limit.to_string())),
         Outcome::Cancelled => Err(Failure::new(Code::Cancelled, "the call was cancelled")),
     }
+}
+
+/// The end of what was printed to standard error, where anything was.
+fn last_lines(text: &str) -> String {
+    const BYTES_MAX: usize = 2_000;
+    let text = text.trim_end();
+    if text.is_empty() {
+        return String::new();
+    }
+    let start = text.ceil_char_boundary(text.len().saturating_sub(BYTES_MAX));
+    let cut = if start > 0 { "…" } else { "" };
+    format!("; it printed:\n{cut}{}", &text[start..])
 }
 
 fn limit_code(limit: troupe_sandbox::Limit) -> Code {

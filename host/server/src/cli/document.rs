@@ -161,22 +161,22 @@ impl Gathered {
         name
     }
 
-    /// Adds each agent's component file to this machine's components, and puts its digest in its place.
+    /// Adds each component file to this machine's components, and puts its digest in its place.
     pub(super) async fn add_components(&mut self, components: &Components, faults: &mut Faults) {
         for part in &self.parts {
             let Some(document) = self.document.pointer_mut(&part.pointer) else {
                 continue;
             };
-            for (index, agent) in agents(document) {
-                let Some(file) = component_file(agent) else {
+            for (place, holder) in component_holders(document) {
+                let Some(file) = component_file(holder) else {
                     continue;
                 };
                 match components.add(&beside(&part.path, &file)).await {
                     Ok(digest) => {
-                        agent.insert("component".to_owned(), Value::String(digest.to_string()));
+                        holder.insert("component".to_owned(), Value::String(digest.to_string()));
                     }
                     Err(error) => {
-                        let place = format!("{}/agents/{index}/component", part.pointer);
+                        let place = format!("{}{place}/component", part.pointer);
                         faults.add(place, format!("{error:#}"));
                     }
                 }
@@ -190,19 +190,19 @@ impl Gathered {
             let Some(document) = self.document.pointer_mut(&part.pointer) else {
                 continue;
             };
-            for (index, agent) in agents(document) {
-                let Some(file) = component_file(agent) else {
+            for (place, holder) in component_holders(document) {
+                let Some(file) = component_file(holder) else {
                     continue;
                 };
                 let found = beside(&part.path, &file);
                 if !found.is_file() {
                     faults.add(
-                        format!("{}/agents/{index}/component", part.pointer),
+                        format!("{}{place}/component", part.pointer),
                         format!("there is no file {}", found.display()),
                     );
                 }
                 // A stored document names the digest; which one does not matter here.
-                agent.insert("component".to_owned(), "sha256:".into());
+                holder.insert("component".to_owned(), "sha256:".into());
             }
         }
     }
@@ -339,6 +339,25 @@ fn agents(
         .flatten()
         .enumerate()
         .filter_map(|(index, agent)| Some((index, agent.as_object_mut()?)))
+}
+
+/// Agents and tools that may be components, each with its place.
+fn component_holders(document: &mut Value) -> Vec<(String, &mut serde_json::Map<String, Value>)> {
+    let mut holders = Vec::new();
+    for (index, agent) in agents(document) {
+        let place = format!("/agents/{index}");
+        if agent.get("type").and_then(Value::as_str) != Some("tool") {
+            holders.push((place, agent));
+            continue;
+        }
+        let tools = agent.get_mut("tools").and_then(Value::as_array_mut);
+        for (number, tool) in tools.into_iter().flatten().enumerate() {
+            if let Some(tool) = tool.as_object_mut() {
+                holders.push((format!("{place}/tools/{number}"), tool));
+            }
+        }
+    }
+    holders
 }
 
 /// The path of a component that is named by one, not by a digest or a registry's reference.

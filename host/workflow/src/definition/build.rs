@@ -133,14 +133,19 @@ fn unique_agents(agents: Vec<Agent>, faults: &mut Faults) -> BTreeMap<Name, Agen
         .map(|agent| agent.id.clone())
         .collect();
     for agent in unique.values() {
-        let AgentKind::Llm(llm) = &agent.kind else {
-            continue;
+        let (named, field) = match &agent.kind {
+            AgentKind::Llm(llm) => (llm.tools.as_slice(), "tools"),
+            AgentKind::Code(code) => (
+                code.grants.tools.as_deref().unwrap_or_default(),
+                "grants/tools",
+            ),
+            AgentKind::Search(_) | AgentKind::Tool(_) | AgentKind::Human(_) => continue,
         };
         // Any other name is a tool of the configuration's.
-        for (index, tool) in llm.tools.iter().enumerate() {
+        for (index, tool) in named.iter().enumerate() {
             if unique.contains_key(tool.as_str()) && !tools.contains(tool.as_str()) {
                 let message = format!("`{tool}` is an agent, but no tool agent");
-                faults.add(format!("{}/tools/{index}", agent.pointer), message);
+                faults.add(format!("{}/{field}/{index}", agent.pointer), message);
             }
         }
     }

@@ -14,7 +14,7 @@ pub use code::{CodeAgent, CodeSource, Grants, HumanGrant, Language, Limits};
 pub use human::{HumanAgent, OnTimeout};
 pub use llm::{LlmAgent, ResponseFormat};
 pub use search::{SearchAgent, SourceSettings};
-pub use tool::ToolAgent;
+pub use tool::{ComponentTool, Tool, ToolAgent};
 
 use super::config::Config;
 use super::fields::kind;

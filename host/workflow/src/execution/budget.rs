@@ -329,13 +329,12 @@ impl Execution {
         BudgetVerdict::Allowed
     }
 
-    /// The limit that a code agent's own document sets, where a step is one of code.
+    /// The limit that the document sets for a component, where a step runs one.
     pub(super) fn fuel_asked(&self, at: Instance) -> Option<Option<u64>> {
         match &self.agent_of(at)?.kind {
             AgentKind::Code(code) => Some(code.limits.fuel),
-            AgentKind::Llm(_) | AgentKind::Search(_) | AgentKind::Tool(_) | AgentKind::Human(_) => {
-                None
-            }
+            AgentKind::Tool(tool) => tool.fuel_asked(),
+            AgentKind::Llm(_) | AgentKind::Search(_) | AgentKind::Human(_) => None,
         }
     }
 

@@ -71,6 +71,8 @@ pub struct Grants {
     pub search: Option<Vec<String>>,
     /// The people it may ask; none: nobody.
     pub human: Option<HumanGrant>,
+    /// The tools it may call: ids of tool agents, or names of tools; none: no tool.
+    pub tools: Option<Vec<String>>,
     /// The names of the other grants that it asks for.
     pub others: Vec<&'static str>,
 }
@@ -118,12 +120,7 @@ pub(super) fn read(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<CodeA
             if fields.has("language") {
                 faults.add(fields.at("language"), "a component has no `language`");
             }
-            if !reference.starts_with("sha256:") && !reference.contains("://") {
-                let message = format!(
-                    "`{reference}` is no digest (`sha256:…`); a stored document names no files, `troupe run` puts the digest of a component's file in its place"
-                );
-                faults.add(fields.at("component"), message);
-            }
+            check_reference(&reference, &fields.at("component"), faults);
             Some(CodeSource::Component { reference })
         }
         (Some(_), Some(_)) => {
@@ -145,8 +142,18 @@ pub(super) fn read(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<CodeA
     })
 }
 
+/// Refuses a component that is named by a path of some machine.
+pub(super) fn check_reference(reference: &str, place: &str, faults: &mut Faults) {
+    if !reference.starts_with("sha256:") && !reference.contains("://") {
+        let message = format!(
+            "`{reference}` is no digest (`sha256:…`); a stored document names no files, `troupe run` puts the digest of a component's file in its place"
+        );
+        faults.add(place.to_owned(), message);
+    }
+}
+
 impl Limits {
-    fn read(value: &Value, pointer: &str, faults: &mut Faults) -> Self {
+    pub(super) fn read(value: &Value, pointer: &str, faults: &mut Faults) -> Self {
         let Some(mut fields) = Fields::of(value, pointer, faults) else {
             return Self::default();
         };
@@ -172,17 +179,18 @@ impl Grants {
         };
         let mut grants = Self {
             search: fields.texts("search", faults),
+            tools: fields.texts("tools", faults),
             ..Self::default()
         };
         grants.read_llm(&mut fields, faults);
         read_files(&mut fields, faults);
         read_secrets(&mut fields, faults);
-        for name in ["hosts", "env", "tools"] {
+        for name in ["hosts", "env"] {
             fields.texts(name, faults);
         }
         grants.human = read_human(&mut fields, faults);
         fields.flag("memory", faults);
-        grants.others = ["files", "hosts", "env", "secrets", "tools", "memory"]
+        grants.others = ["files", "hosts", "env", "secrets", "memory"]
             .into_iter()
             .filter(|name| fields.has(name))
             .collect();

@@ -255,9 +255,32 @@ struct ToolAgent {
     /// Functions of the outside: HTTP APIs, MCP servers, components.
     #[schemars(extend("const" = "tool"))]
     r#type: String,
-    /// Names of tools in the operator's configuration.
+    /// Its tools: components, or names in the operator's configuration.
     #[schemars(length(min = 1), example = json!(["content_api"]))]
-    tools: Vec<String>,
+    tools: Vec<Tool>,
+}
+
+/// Where functions come from.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Tool {
+    /// A tool of the operator's configuration.
+    Named(String),
+    /// A component, whose functions are the tool.
+    Component(ComponentTool),
+}
+
+/// A component as a tool.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct ComponentTool {
+    /// What its functions are called by, before a point and their own names.
+    name: Id,
+    /// The component, as a path beside this document, or `sha256:…`.
+    #[schemars(length(min = 1), example = "calculator.wasm")]
+    component: String,
+    /// What one call of it may use.
+    limits: Option<Limits>,
 }
 
 /// People, who approve or reject.

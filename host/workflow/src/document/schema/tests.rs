@@ -128,6 +128,15 @@ fn documents_that_are_right_are_accepted() {
     }
 }
 
+fn store_component(reference: Option<&mut Value>) {
+    if let Some(path) = reference.filter(|path| {
+        let path = path.as_str().unwrap_or_default();
+        path.ends_with(".wasm") && !path.contains("://")
+    }) {
+        *path = json!("sha256:00");
+    }
+}
+
 /// A document as the command line stores it: without names of files.
 fn as_stored(document: &Value) -> Value {
     let mut document = document.clone();
@@ -139,12 +148,10 @@ fn as_stored(document: &Value) -> Value {
             fields.insert("code".to_owned(), json!("result = 1"));
             fields.entry("language").or_insert(json!("python"));
         }
-        let reference = fields.get_mut("component");
-        if let Some(path) = reference.filter(|path| {
-            let path = path.as_str().unwrap_or_default();
-            path.ends_with(".wasm") && !path.contains("://")
-        }) {
-            *path = json!("sha256:00");
+        store_component(fields.get_mut("component"));
+        let tools = fields.get_mut("tools").and_then(Value::as_array_mut);
+        for tool in tools.into_iter().flatten() {
+            store_component(tool.get_mut("component"));
         }
     }
     let other = "./other.yaml";
@@ -302,6 +309,8 @@ fn wrong_values_are_refused() {
         ("/agents/4/max_results", json!(0)),
         ("/agents/4/web", json!(3)),
         ("/agents/5/tools", json!([])),
+        ("/agents/5/tools/0", json!({})),
+        ("/agents/5/tools/1/name", json!("a b")),
         ("/agents/6/timeout_hours", json!(0)),
         ("/agents/6/on_timeout", json!("ignore")),
         ("/agents/6/escalate_to", json!([["a"], []])),

@@ -1,0 +1,44 @@
+//! A step of a tool: one call of a component's function.
+
+use std::sync::Arc;
+
+use troupe_sandbox::{Call, DenyAll, Grants};
+use troupe_workflow::{Agent, Code, Failure, StepUsage, ToolAgent};
+
+use super::Attempt;
+use super::code::{self, Asked};
+use crate::driver::Output;
+use crate::tools::{self, AnyName};
+
+pub(super) async fn run(
+    attempt: &Attempt,
+    agent: &Agent,
+    tool: &ToolAgent,
+    usage: &mut StepUsage,
+) -> Result<Output, Failure> {
+    let services = &attempt.services;
+    let loaded = tools::load(&services.components, tool)
+        .await
+        .map_err(|error| tools::unavailable(&error))?;
+    let found = tools::find(&loaded, &attempt.start.action, AnyName::Taken)
+        .map_err(|message| Failure::new(Code::InputInvalid, message))?;
+    let arguments = tools::arguments_of(found.function, attempt.start.input.clone());
+    let series = code::series(attempt);
+    let asked = Asked(&found.tool.asked);
+    let call = Call {
+        agent: agent.id.as_str().to_owned(),
+        grants: Grants::none(),
+        limits: asked.limits(attempt),
+        host: Arc::new(DenyAll),
+        seed: code::seed(attempt, series),
+        started_at: code::began_at(series),
+        cancel: troupe_sandbox::CancelFlag::new(),
+    };
+    let _pass = services.guests.enter(attempt.execution).await;
+    let target = (&found.tool.component, found.function);
+    let report = tools::call(services.components.sandbox(), target, &arguments, call).await?;
+    *usage = code::usage_of(&report);
+    code::log_output(attempt, agent, &report);
+    let value = code::value_of(report).map_err(|failure| asked.of_budget(attempt, failure))?;
+    Ok(Output { value, text: None })
+}

@@ -1,0 +1,230 @@
+//! `troupe agent`.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::Subcommand;
+use serde_json::{Value, json};
+use troupe_sandbox::{Component, ComponentKind, Function, Inspection, Limits};
+
+use super::{CliError, Common, End, output};
+use crate::components::Components;
+use crate::services::{ceilings, open_components};
+use crate::tools::no_registries;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AgentCommand {
+    /// Say what a component is, what can be called, and what it needs
+    Inspect {
+        /// The component (`.wasm`)
+        file: PathBuf,
+        /// Print it as JSON, with the schemas of all functions
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) async fn run(common: &Common, command: AgentCommand) -> Result<End, CliError> {
+    let AgentCommand::Inspect { file, json } = command;
+    if let Some(reference) = file.to_str().filter(|text| text.contains("://")) {
+        return Err(CliError::Caller(anyhow!("{}", no_registries(reference))));
+    }
+    let limits = ceilings(&common.config()?.limits);
+    let components = open_components(&common.config()?, &common.places()?)?;
+    let (about, end) = inspect(&components, &file, limits)
+        .await
+        .map_err(|error| CliError::Caller(error.context(format!("{}", file.display()))))?;
+    if json {
+        output::json(&about);
+    } else {
+        print(&about);
+    }
+    Ok(end)
+}
+
+/// What there is to say. A component that describes itself is compiled for that; others are only read.
+async fn inspect(
+    components: &Components,
+    file: &std::path::Path,
+    limits: Limits,
+) -> anyhow::Result<(Value, End)> {
+    let (inspection, kind) = components.inspect(file).await?;
+    let describes = inspection
+        .exports
+        .iter()
+        .any(|name| name.starts_with("troupe:agent/description@"));
+    let mut refusal = kind.as_ref().err().map(|error| format!("{error:#}"));
+    let loaded = if refusal.is_none() && describes {
+        match components.compile(file).await {
+            Ok(component) => Some(component),
+            Err(error) => {
+                refusal = Some(format!("{error:#}"));
+                None
+            }
+        }
+    } else {
+        None
+    };
+    let end = if refusal.is_some() {
+        End::Failed
+    } else {
+        End::Done
+    };
+    let about = describe(
+        loaded.as_ref().map_or(&inspection, Component::inspection),
+        (kind.ok(), refusal),
+        (loaded.as_ref(), limits),
+    );
+    Ok((about, end))
+}
+
+fn describe(
+    inspection: &Inspection,
+    (kind, refusal): (Option<ComponentKind>, Option<String>),
+    (loaded, limits): (Option<&Component>, Limits),
+) -> Value {
+    let functions: Vec<Value> = inspection.functions.iter().map(function).collect();
+    let refused: Vec<Value> = inspection
+        .refused
+        .iter()
+        .map(|function| json!({ "name": function.name, "reason": function.reason }))
+        .collect();
+    let description = loaded.and_then(Component::description).map(|about| {
+        let actions = about.actions.iter().map(|action| {
+            json!({
+                "name": action.name, "description": action.description,
+                "input": action.input_schema, "output": action.output_schema,
+            })
+        });
+        json!({
+            "name": about.name, "version": about.version, "description": about.description,
+            "actions": actions.collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "digest": inspection.digest.to_string(),
+        "bytes": inspection.bytes,
+        "kind": kind.map(word),
+        "refused": refusal,
+        "description": description,
+        "functions": functions,
+        "refused_functions": refused,
+        "exports": inspection.exports,
+        "imports": inspection.imports,
+        "needs": needs(&inspection.imports),
+        "limits": {
+            "fuel": limits.fuel,
+            "memory_mb": limits.memory_bytes_max >> 20,
+            "timeout_ms": u64::try_from(limits.time_max.as_millis()).unwrap_or(u64::MAX),
+            "output_kb": limits.output_bytes_max >> 10,
+            "host_calls": limits.host_calls_max,
+        },
+    })
+}
+
+fn word(kind: ComponentKind) -> &'static str {
+    match kind {
+        ComponentKind::Agent => "agent",
+        ComponentKind::Interpreter => "interpreter",
+        ComponentKind::Command => "command",
+        ComponentKind::Tool => "tool",
+    }
+}
+
+fn function(function: &Function) -> Value {
+    json!({
+        "name": function.name(),
+        "interface": function.interface(),
+        "description": function.description(),
+        "parameters": function.parameters_schema(),
+        "result": function.result_schema(),
+        "error": function.error_schema(),
+    })
+}
+
+/// What imports ask for that has to be granted. All of it may be there without being used: languages link much
+/// that a program never calls.
+fn needs(imports: &[String]) -> Vec<Value> {
+    const GRANTS: &[(&str, &str)] = &[
+        ("troupe:agent/llm@", "llm"),
+        ("troupe:agent/search@", "search"),
+        ("troupe:agent/tools@", "tools"),
+        ("troupe:agent/human@", "human"),
+        ("troupe:agent/memory@", "memory"),
+        ("wasi:filesystem/", "files"),
+        ("wasi:sockets/", "network"),
+        ("wasi:http/", "hosts"),
+        ("wasi:cli/environment@", "env"),
+    ];
+    let asked = GRANTS.iter().filter_map(|(interface, grant)| {
+        let import = imports.iter().find(|name| name.starts_with(interface))?;
+        Some(json!({ "grant": grant, "import": import }))
+    });
+    asked.collect()
+}
+
+fn print(about: &Value) {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    output::line(&format!("digest    {}", text(&about["digest"])));
+    output::line(&format!("size      {} bytes", about["bytes"]));
+    output::line(&format!("kind      {}", text(&about["kind"])));
+    if let Some(reason) = about["refused"].as_str() {
+        output::line(&format!("refused   {}", one_line(reason)));
+    }
+    if let Some(description) = about["description"].as_object() {
+        let named = |name: &str| one_line(description[name].as_str().unwrap_or_default());
+        output::line(&format!("name      {} {}", named("name"), named("version")));
+        output::line(&format!("about     {}", named("description")));
+        for action in list(&description["actions"]) {
+            let (name, what) = (text(&action["name"]), text(&action["description"]));
+            output::line(&one_line(&format!("  {name}: {what}")));
+            output::line(&one_line(&format!("    input   {}", action["input"])));
+            output::line(&one_line(&format!("    output  {}", action["output"])));
+        }
+    }
+    output::line("functions");
+    for function in list(&about["functions"]) {
+        output::line(&one_line(&format!("  {}", text(&function["name"]))));
+        if let Some(description) = function["description"].as_str() {
+            output::line(&one_line(&format!("    {description}")));
+        }
+        for part in ["parameters", "result", "error"] {
+            if !function[part].is_null() {
+                output::line(&one_line(&format!("    {part:<11}{}", function[part])));
+            }
+        }
+    }
+    for function in list(&about["refused_functions"]) {
+        let (name, reason) = (text(&function["name"]), text(&function["reason"]));
+        output::line(&one_line(&format!("  {name}: cannot be called: {reason}")));
+    }
+    for part in ["exports", "imports"] {
+        output::line(part);
+        for name in list(&about[part]) {
+            output::line(&one_line(&format!("  {}", text(name))));
+        }
+    }
+    output::line("needs, where it uses what it imports");
+    for need in list(&about["needs"]) {
+        let (grant, import) = (text(&need["grant"]), text(&need["import"]));
+        output::line(&one_line(&format!("  {grant:<10}{import}")));
+    }
+    if list(&about["needs"]).is_empty() {
+        output::line("  nothing");
+    }
+    output::line("limits, where a workflow sets no lower ones");
+    if let Some(limits) = about["limits"].as_object() {
+        for (name, limit) in limits {
+            output::line(&format!("  {name:<11}{limit}"));
+        }
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A component's own text cannot look like a line of ours.
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}

@@ -1,0 +1,434 @@
+//! Components that know nothing of Troupe, as tools: what the command line says of them, steps that call them, and agents
+//! that are granted them.
+
+use e2e::troupe::{Ended, Workplace, guest, step};
+use serde_json::{Value, json};
+
+/// A folder with a component in it.
+fn place_with(name: &str) -> Workplace {
+    let place = Workplace::new();
+    place.write(&format!("{name}.wasm"), guest(name));
+    place
+}
+
+async fn run(place: &Workplace, agents: Value, steps: Value) -> Ended {
+    let document = json!({
+        "name": "Tools", "agents": agents, "steps": steps,
+        "config": { "max_retries": 1, "retry_delay_ms": 1 },
+    });
+    place.write("workflow.json", document.to_string());
+    place.troupe(["run", "workflow.json", "--json"]).end().await
+}
+
+fn toolbox() -> Value {
+    json!({ "id": "box", "type": "tool", "tools": [{ "name": "toolbox", "component": "toolbox.wasm" }] })
+}
+
+#[tokio::test]
+async fn a_strangers_component_is_told_apart_without_running_it() {
+    let place = place_with("toolbox");
+    let ended = place
+        .troupe(["agent", "inspect", "toolbox.wasm", "--json"])
+        .end()
+        .await
+        .expect_code(0);
+    let about = ended.json();
+    assert_eq!(about["kind"], "tool", "{ended}");
+    assert!(
+        about["digest"]
+            .as_str()
+            .is_some_and(|digest| digest.starts_with("sha256:"))
+    );
+    assert_eq!(about["bytes"], json!(guest("toolbox").len()));
+    let functions = about["functions"].as_array().expect("functions");
+    let named = |name: &str| {
+        let found = functions.iter().find(|function| function["name"] == name);
+        found.unwrap_or_else(|| panic!("no {name}: {ended}"))
+    };
+    assert_eq!(
+        named("add")["parameters"]["properties"]["a"]["maximum"],
+        json!(u32::MAX)
+    );
+    assert_eq!(
+        named("values.divide")["interface"],
+        "acme:toolbox/values@1.2.0"
+    );
+    assert!(named("values.divide")["error"].is_object());
+    assert_eq!(named("add")["error"], Value::Null);
+    let refused = about["refused_functions"].as_array().expect("a list");
+    let names: Vec<_> = refused.iter().map(|function| &function["name"]).collect();
+    assert_eq!(names, ["[constructor]handle", "open"], "{ended}");
+    assert_eq!(about["limits"]["memory_mb"], 512);
+    assert!(about["needs"].as_array().is_some());
+
+    let shown = place
+        .troupe(["agent", "inspect", "toolbox.wasm"])
+        .end()
+        .await
+        .expect_code(0);
+    for text in [
+        "kind      tool",
+        "  shout\n",
+        "open: cannot be called",
+        "needs, where it uses",
+    ] {
+        assert!(shown.stdout.contains(text), "{text}: {shown}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_component_says_of_itself_is_shown() {
+    let place = place_with("described");
+    let ended = place
+        .troupe(["agent", "inspect", "described.wasm", "--json"])
+        .end()
+        .await
+        .expect_code(0);
+    let about = ended.json();
+    assert_eq!(about["description"]["version"], "1.2.3", "{ended}");
+    assert_eq!(
+        about["functions"][0]["description"], "What `greet` does.",
+        "{ended}"
+    );
+    let place = place_with("ask");
+    let ended = place
+        .troupe(["agent", "inspect", "ask.wasm", "--json"])
+        .end()
+        .await
+        .expect_code(0);
+    let about = ended.json();
+    assert_eq!(about["kind"], "agent");
+    let needs = about["needs"].as_array().expect("needs");
+    for grant in ["llm", "search", "tools", "human", "memory"] {
+        assert!(
+            needs.iter().any(|need| need["grant"] == grant),
+            "{grant}: {ended}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_inspected_or_used_says_why() {
+    let place = Workplace::new();
+    let ended = place
+        .troupe(["agent", "inspect", "oci://example.com/tool:1"])
+        .end()
+        .await
+        .expect_code(2);
+    assert!(
+        ended
+            .stderr
+            .contains("not supported in this version; fetch the component's file"),
+        "{ended}"
+    );
+    place.write("text.wasm", "no component");
+    let ended = place
+        .troupe(["agent", "inspect", "text.wasm"])
+        .end()
+        .await
+        .expect_code(2);
+    assert!(
+        ended.stderr.contains("not a WebAssembly component"),
+        "{ended}"
+    );
+    // An empty component, and one with an import that nobody has.
+    place.write("empty.wasm", b"\0asm\x0d\0\x01\0");
+    let ended = place
+        .troupe(["agent", "inspect", "empty.wasm", "--json"])
+        .end()
+        .await
+        .expect_code(1);
+    let refused = ended.json()["refused"].to_string();
+    assert!(
+        refused.contains("exports nothing that can be called"),
+        "{ended}"
+    );
+
+    let agents = json!([
+        { "id": "a", "type": "tool", "tools": ["content_api", { "name": "empty", "component": "empty.wasm" }] },
+        { "id": "b", "type": "tool", "tools": [{ "name": "far", "component": "oci://example.com/tool:1" }] },
+    ]);
+    let steps = json!([{ "agent": "a", "action": "x", "input": {} }, { "agent": "b", "action": "x", "input": {} }]);
+    let ended = run(&place, agents, steps).await.expect_code(2);
+    assert!(
+        ended.stderr.contains(
+            "/agents/0/tools/1/component: the component exports nothing that can be called"
+        ),
+        "{ended}"
+    );
+    let agents = json!([
+        { "id": "a", "type": "tool", "tools": ["content_api"] },
+        { "id": "b", "type": "tool", "tools": [{ "name": "far", "component": "oci://example.com/tool:1" }] },
+    ]);
+    let steps = json!([{ "agent": "a", "action": "x", "input": {} }, { "agent": "b", "action": "x", "input": {} }]);
+    let ended = run(&place, agents, steps).await.expect_code(2);
+    assert!(
+        ended
+            .stderr
+            .contains("/agents/0/tools/0: the tool `content_api` is not known"),
+        "{ended}"
+    );
+    assert!(
+        ended
+            .stderr
+            .contains("/agents/1/tools/0/component: components from registries"),
+        "{ended}"
+    );
+}
+
+#[tokio::test]
+async fn functions_of_any_component_are_steps() {
+    let place = place_with("toolbox");
+    let steps = json!([
+        { "id": "sum", "agent": "box", "action": "add", "input": { "a": 40, "b": 2 } },
+        { "id": "loud", "agent": "box", "action": "toolbox.shout", "input": "it is {{ sum }}" },
+        { "id": "louder", "agent": "box", "action": "shout", "input": { "text": "{{ loud }}", "times": 3 } },
+        { "id": "third", "agent": "code", "action": "values.divide", "input": { "a": "{{ sum }}", "b": 3 } },
+    ]);
+    let agents = json!([toolbox(), { "id": "code", "type": "code", "component": "toolbox.wasm" }]);
+    let ended = run(&place, agents, steps).await.expect_code(0);
+    let shown = ended.json();
+    assert_eq!(step(&shown, "louder")["output"], "IT IS 42!!!!", "{ended}");
+    assert_eq!(step(&shown, "third")["output"], 14, "{ended}");
+    assert!(
+        step(&shown, "sum")["usage"]["fuel"].as_u64() > Some(0),
+        "{ended}"
+    );
+}
+
+#[tokio::test]
+async fn a_step_that_fails_says_how() {
+    let place = place_with("toolbox");
+    for (action, input, (code, message)) in [
+        (
+            "add",
+            json!({ "a": 1 }),
+            ("input_invalid", "expected the argument `b`, a whole number"),
+        ),
+        (
+            "add",
+            json!("one"),
+            ("input_invalid", "its schema is {\"type\":\"object\""),
+        ),
+        (
+            "subtract",
+            json!({}),
+            (
+                "input_invalid",
+                "there is no function `subtract`; there are `toolbox.",
+            ),
+        ),
+        (
+            "open",
+            json!({}),
+            (
+                "input_invalid",
+                "cannot be called: its result is or holds a resource",
+            ),
+        ),
+        (
+            "values.divide",
+            json!({ "a": 1, "b": 0 }),
+            ("guest_failed", "`values.divide` declined: division-by-zero"),
+        ),
+        (
+            "values.divide",
+            json!({ "a": 5000, "b": 1 }),
+            ("guest_failed", "{\"too-large\":5000}"),
+        ),
+        ("fail", json!("badly"), ("guest_trap", "unreachable")),
+        ("fail", json!("exit"), ("guest_failed", "exit code 1")),
+    ] {
+        let steps = json!([{ "id": "it", "agent": "box", "action": action, "input": input }]);
+        let ended = run(&place, json!([toolbox()]), steps).await.expect_code(1);
+        let error = ended.json()["error"].clone();
+        assert_eq!(error["code"], code, "{action}: {ended}");
+        assert!(
+            error["message"]
+                .as_str()
+                .is_some_and(|text| text.contains(message)),
+            "{action}: {ended}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn limits_hold_for_tools() {
+    let place = place_with("toolbox");
+    let mut agent = toolbox();
+    agent["tools"][0]["limits"] = json!({ "fuel": 1_000_000 });
+    let steps = json!([{ "id": "it", "agent": "box", "action": "fail", "input": "loop" }]);
+    let ended = run(&place, json!([agent.clone()]), steps.clone())
+        .await
+        .expect_code(1);
+    assert_eq!(ended.json()["error"]["code"], "limit_fuel", "{ended}");
+    let document = json!({
+        "name": "Tools", "agents": [toolbox()], "steps": steps, "config": { "budget_fuel": 1_000_000 },
+    });
+    place.write("workflow.json", document.to_string());
+    let ended = place
+        .troupe(["run", "workflow.json", "--json"])
+        .end()
+        .await
+        .expect_code(1);
+    assert_eq!(ended.json()["error"]["code"], "budget_exceeded", "{ended}");
+}
+
+#[tokio::test]
+async fn a_program_is_an_agent() {
+    let place = place_with("command");
+    let agents = json!([{ "id": "program", "type": "code", "component": "command.wasm" }]);
+    let steps = json!([{ "id": "it", "agent": "program", "action": "told", "input": { "n": 1 } }]);
+    let ended = run(&place, agents.clone(), steps).await.expect_code(0);
+    let shown = ended.json();
+    let told = &step(&shown, "it")["output"];
+    assert_eq!(told["input"], json!({ "n": 1 }), "{ended}");
+    assert_eq!(told["arguments"], json!(["program", "told"]));
+    assert_eq!(told["environment"]["TROUPE_EXECUTION"], shown["id"]);
+    let steps = json!([{ "id": "it", "agent": "program", "action": "dance", "input": 1 }]);
+    let ended = run(&place, agents, steps).await.expect_code(1);
+    let error = ended.json()["error"].clone();
+    assert_eq!(error["code"], "guest_failed", "{ended}");
+    let message = error["message"].as_str().unwrap_or_default();
+    assert!(
+        message.contains("exit code 1; it printed:\n…") && message.ends_with("cannot dance"),
+        "{ended}"
+    );
+    assert!(message.len() < 3_000, "{ended}");
+}
+
+/// An agent that is granted the toolbox, and calls it.
+fn caller(place: &Workplace, limits: Value) -> Value {
+    place.write("tooluser.wasm", guest("tooluser"));
+    json!([
+        toolbox(),
+        { "id": "user", "type": "code", "component": "tooluser.wasm", "limits": limits, "grants": { "tools": ["box"] } },
+    ])
+}
+
+fn calls() -> Value {
+    json!([
+        { "name": "toolbox.add", "arguments": { "a": 1, "b": 2 } },
+        { "name": "toolbox.values.divide", "arguments": { "a": 1, "b": 0 } },
+        { "name": "toolbox.shout", "arguments": { "text": 1 } },
+        { "name": "other.shout", "arguments": {} },
+        { "name": "toolbox.shout", "arguments": { "text": "x" } },
+    ])
+}
+
+#[tokio::test]
+async fn an_agent_calls_the_tools_it_is_granted() {
+    let place = place_with("toolbox");
+    for action in ["each", "many"] {
+        let steps = json!([{ "id": "it", "agent": "user", "action": action, "input": calls() }]);
+        let ended = run(&place, caller(&place, json!({})), steps)
+            .await
+            .expect_code(0);
+        let shown = ended.json();
+        let output = &step(&shown, "it")["output"];
+        let tools = output["available"].as_array().expect("tools");
+        assert!(
+            tools.iter().any(|tool| tool["name"] == "toolbox.add"
+                && tool["parameters"]["required"] == json!(["a", "b"])),
+            "{ended}"
+        );
+        let answers = &output["answers"];
+        assert_eq!(
+            (&answers[0], &answers[4]),
+            (&json!({ "ok": 3 }), &json!({ "ok": "X!" })),
+            "{ended}"
+        );
+        for (number, text) in [
+            (1, "declined: division-by-zero"),
+            (2, "/text: expected a string, found 1"),
+            (3, "may not use the tool `other.shout`"),
+        ] {
+            assert!(
+                answers[number]["error"]
+                    .as_str()
+                    .is_some_and(|error| error.contains(text)),
+                "{text}: {ended}"
+            );
+        }
+        let events = place.events(&ended.id()).await;
+        let started: Vec<_> = events
+            .iter()
+            .filter(|event| event["type"] == "call_started")
+            .collect();
+        // The list of them, and four calls: what is denied is no call.
+        assert_eq!(started.len(), 5, "{ended}");
+        assert!(started.iter().all(|event| event["kind"] == "tool"));
+    }
+}
+
+#[tokio::test]
+async fn a_tools_work_is_paid_by_its_caller() {
+    let place = place_with("toolbox");
+    let steps = json!([{
+        "id": "it", "agent": "user", "action": "each",
+        "input": [{ "name": "toolbox.fail", "arguments": { "how": "loop" } }],
+    }]);
+    let agents = caller(&place, json!({ "fuel": 50_000_000 }));
+    let ended = run(&place, agents, steps).await.expect_code(1);
+    assert_eq!(ended.json()["error"]["code"], "limit_fuel", "{ended}");
+}
+
+#[tokio::test]
+async fn answers_of_tools_are_not_asked_for_again_after_a_crash() {
+    let place = place_with("toolbox");
+    let steps = json!([{ "id": "it", "agent": "user", "action": "each", "input": calls() }]);
+    let agents = caller(&place, json!({}));
+    let whole = run(&place, agents.clone(), steps.clone())
+        .await
+        .expect_code(0)
+        .json();
+    let expected = step(&whole, "it")["output"].clone();
+    let mut killed = 0;
+    for write in 1..40 {
+        let document = json!({ "name": "Tools", "agents": agents, "steps": steps });
+        place.write("workflow.json", document.to_string());
+        let point = format!("write:{write}:after");
+        let listed = place.list().await.into_iter();
+        let before: Vec<Value> = listed.map(|row| row["id"].clone()).collect();
+        let call = place
+            .troupe(["run", "workflow.json", "--json"])
+            .variable("TROUPE_FAIL_POINT", &point);
+        let ended = call.end().await;
+        if !ended.was_killed() {
+            break;
+        }
+        killed += 1;
+        let recovered = place.troupe(["recover"]).end().await;
+        assert!(
+            [Some(0), Some(1)].contains(&recovered.status.code()),
+            "{point}: {recovered}"
+        );
+        let listed = place.list().await;
+        let row = listed
+            .iter()
+            .find(|row| !before.contains(&row["id"]))
+            .expect("the execution");
+        let id = row["id"].as_str().expect("an id").to_owned();
+        let shown = place.show(&id).await;
+        assert_eq!(
+            step(&shown, "it")["output"],
+            expected,
+            "{point}: {recovered}"
+        );
+        let events = place.events(&id).await;
+        let mut answered: Vec<u64> = events
+            .iter()
+            .filter(|event| event["type"] == "call_ended")
+            .filter_map(|event| event["call"].as_u64())
+            .collect();
+        let ended = answered.len();
+        answered.sort_unstable();
+        answered.dedup();
+        assert_eq!(
+            (ended, answered.len()),
+            (5, 5),
+            "{point}: an answer was asked for again"
+        );
+    }
+    assert!(killed >= 8, "only {killed} points");
+}
