@@ -116,7 +116,7 @@ async fn a_trap_long_after_a_refused_allocation_is_a_trap() {
     assert!(trap.message.contains("more memory than it may have"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test]
 async fn all_guests_together_have_a_ceiling_and_wait_for_their_share() {
     let mut config = SandboxConfig::new(target().join("compiled"));
     config.calls_max = 32;
@@ -130,16 +130,9 @@ async fn all_guests_together_have_a_ceiling_and_wait_for_their_share() {
         &format!("{busy} (i32.store8 (i32.const 16)"),
     );
     let component = sandbox.load(agent_wasm(&module)).await.expect("a guest");
-    let calls = (0..12).map(|_| {
-        let (sandbox, component) = (sandbox.clone(), component.clone());
-        tokio::spawn(async move {
-            sandbox
-                .call_agent(&component, invocation("do", "null"), call())
-                .await
-        })
-    });
-    for call in calls.collect::<Vec<_>>() {
-        let report = call.await.expect("no panic").expect("the host is well");
+    let calls = (0..12).map(|_| sandbox.call_agent(&component, invocation("do", "null"), call()));
+    for report in futures::future::join_all(calls).await {
+        let report = report.expect("the host is well");
         assert_eq!(report.outcome, Outcome::Returned("null".to_owned()));
     }
     let larger = limited(|limits| limits.memory_bytes_max = 1 << 30);
