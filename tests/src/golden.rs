@@ -58,6 +58,7 @@ pub fn events() -> Vec<Event> {
     kinds.extend(of_executions());
     // What came later stands at the end: the lines before it keep their times.
     kinds.push(tool_called());
+    kinds.push(used_everything());
     let events = (1_764_000_000_000_i64..)
         .zip(kinds)
         .map(|(millis, kind)| Event {
@@ -84,10 +85,7 @@ fn usage() -> StepUsage {
         fuel: 12_345,
         memory_bytes: 65_536,
         guest_ms: 7,
-        output_bytes: 11,
-        log_bytes: 5,
-        host_calls: 2,
-        host_bytes: 300,
+        ..StepUsage::default()
     }
 }
 
@@ -144,6 +142,22 @@ fn of_steps() -> Vec<EventKind> {
         paused(None, 0),
         paused(Some(usage()), 3),
     ]
+}
+
+fn used_everything() -> EventKind {
+    EventKind::StepCompleted {
+        path: path(),
+        attempt: 2,
+        output: json!(null),
+        text: None,
+        usage: StepUsage {
+            output_bytes: 11,
+            log_bytes: 5,
+            host_calls: 2,
+            host_bytes: 300,
+            ..usage()
+        },
+    }
 }
 
 fn tool_called() -> EventKind {

@@ -24,7 +24,8 @@ const LIMITS: Limits = Limits {
     output_bytes_max: 256 << 10,
     log_bytes_max: 0,
     host_calls_max: 0,
-    host_bytes_max: 0,
+    // It is told of each capability that it may not use it.
+    host_bytes_max: 64 << 10,
     instances_max: Limits::STANDARD.instances_max,
 };
 
