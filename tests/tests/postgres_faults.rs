@@ -309,7 +309,7 @@ async fn a_database_that_fails_again_and_again_loses_nothing() {
 #[tokio::test]
 async fn what_a_dead_process_leaves_is_finished_by_another() {
     /// More than both have places for: some are at work at either, and the others wait.
-    const COUNT: usize = 200;
+    const COUNT: usize = 1_000;
     /// More than one of them asks a service at once.
     const ASKED: usize = 24;
     let scene = Scene::new(Some(Postgres::shared().database()), COUNT, "").await;
