@@ -64,7 +64,8 @@ impl Scene {
     }
 }
 
-fn document() -> Value {
+/// A workflow of two requests to a model.
+pub fn document() -> Value {
     json!({
         "name": "Question",
         "agents": [{ "id": "writer", "type": "llm", "model": "gpt-5-mini" }],

@@ -17,18 +17,6 @@ use tokio::time::Instant;
 /// Longer than a process counts as alive here.
 const LEASE_MS: u32 = 1_500;
 
-fn question() -> Value {
-    json!({
-        "name": "Question",
-        "agents": [{ "id": "writer", "type": "llm", "model": "gpt-5-mini" }],
-        "steps": [
-            { "id": "ask", "agent": "writer", "action": "write", "input": "Ask" },
-            { "id": "more", "agent": "writer", "action": "write", "input": "More than {{ ask.output }}" },
-        ],
-        "config": { "max_retries": 0 },
-    })
-}
-
 /// A step that never comes to an end by itself.
 fn endless() -> Value {
     code("while (true) {}", &json!({ "timeout_ms": 3_600_000 }))
@@ -99,7 +87,7 @@ async fn a_process_that_stalls_comes_too_late_and_goes_on() {
         ],
     );
     let stalled = Server::start(place.serve()).await;
-    let id = stalled.run_document(&question(), &json!({})).await;
+    let id = stalled.run_document(&renewal::document(), &json!({})).await;
     loopback.wait_for(1).await;
     let other = Server::start(place.serve()).await;
     stalled.stall().await;
@@ -121,7 +109,7 @@ async fn a_process_that_stalls_comes_too_late_and_goes_on() {
     assert_eq!(stalled.execution(&id).await, done);
     assert_eq!(loopback.requests().len(), 3);
     other.kill().await;
-    let next = stalled.run_document(&question(), &json!({})).await;
+    let next = stalled.run_document(&renewal::document(), &json!({})).await;
     stalled.wait_for(&next, "completed").await;
     assert_eq!(loopback.requests().len(), 5);
 }
@@ -138,7 +126,7 @@ async fn what_comes_back_to_a_stalled_process_is_done_once() {
     ];
     loopback.script(Route::OpenAi, answers);
     let stalled = Server::start(place.serve()).await;
-    let id = stalled.run_document(&question(), &json!({})).await;
+    let id = stalled.run_document(&renewal::document(), &json!({})).await;
     loopback.wait_for(1).await;
     let other = Server::start(place.serve()).await;
     stalled.stall().await;
@@ -161,7 +149,7 @@ async fn a_request_ends_when_its_process_learns_that_it_was_taken_for_dead() {
     let (loopback, place) = place(&Postgres::shared().database()).await;
     loopback.script(Route::OpenAi, [Reply::hang(), Reply::text("in time")]);
     let stalled = Server::start(place.serve()).await;
-    let id = stalled.run_document(&question(), &json!({})).await;
+    let id = stalled.run_document(&renewal::document(), &json!({})).await;
     loopback.wait_for(1).await;
     let other = Server::start(place.serve()).await;
     stalled.stall().await;
@@ -212,7 +200,7 @@ async fn a_component_ends_when_its_process_learns_that_it_was_taken_for_dead() {
 async fn a_command_that_stalls_ends_when_it_learns_that_it_was_taken_for_dead() {
     let (loopback, place) = place(&Postgres::shared().database()).await;
     loopback.script(Route::OpenAi, [Reply::hang(), Reply::text("in time")]);
-    let file = place.write("question.json", question().to_string());
+    let file = place.write("question.json", renewal::document().to_string());
     let stalled = place.troupe(["run", &file.to_string_lossy()]).start();
     loopback.wait_for(1).await;
     let [row] = place.list().await.try_into().expect("one execution");
@@ -252,7 +240,7 @@ async fn a_process_that_ends_in_order_is_at_once_known_to_be_gone() {
     place.set("TROUPE_LOG", "info");
     loopback.script(Route::OpenAi, [Reply::hang()]);
     let server = Server::start(place.serve()).await;
-    let id = server.run_document(&question(), &json!({})).await;
+    let id = server.run_document(&renewal::document(), &json!({})).await;
     loopback.wait_for(1).await;
     let nodes = || Postgres::shared().sql(&database, "SELECT count(*) FROM troupe.nodes");
     assert_eq!(nodes(), "1");

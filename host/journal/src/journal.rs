@@ -64,8 +64,9 @@ pub trait Journal: Send + Sync {
     /// somebody did, and the caller owns it still; what was written is the caller's to act on.
     fn release(&self, release: Release) -> Writing<'_, bool>;
 
-    /// Says that this process lives, and takes executions away from those that do not any more: they are due
-    /// at `now`, the time by this machine's clock, or at the database's time where its clock is behind that. To be called at least every [`Journal::beat_every`].
+    /// Says that this process lives, and takes executions away from those that do not any more: they are due at `now`,
+    /// the time by this machine's clock, or at the database's time where its clock is behind that. To be called at least
+    /// every [`Journal::beat_every`].
     fn beat(&self, now: Timestamp) -> Writing<'_, Beat>;
 
     /// Ends this process's registration, when it has given back all it could: what it owns for all that is free for the

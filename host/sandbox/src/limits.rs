@@ -94,7 +94,7 @@ impl fmt::Display for Limit {
                 "the agent used up its fuel; give it less to do, or raise `fuel` in its `limits`"
             }
             Limit::Memory => {
-                "the agent needed more memory than it may have; raise `memory_mb` in its `limits`"
+                "the agent needed more memory than it may have; raise `memory_mb` in its `limits`, or the operator's `guest_memory_mb` where that is lower"
             }
             Limit::Time => {
                 "the agent computed for longer than it may; raise `timeout_ms` in its `limits`"

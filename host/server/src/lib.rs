@@ -14,6 +14,7 @@ mod config;
 pub mod driver;
 mod gate;
 mod host_calls;
+mod limits;
 mod migration;
 mod models;
 mod node;

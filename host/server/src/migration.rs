@@ -13,7 +13,7 @@ use crate::verify::key_of;
 /// What is read at once: bounds memory.
 const PAGE: u32 = 200;
 /// Records that say something of the processes of one journal, and nothing to those of another.
-const KINDS_LEFT_OUT: [&str; 2] = ["probe", crate::retention::KIND];
+const KINDS_LEFT_OUT: [&str; 2] = [crate::upkeep::PROBE, crate::retention::KIND];
 
 /// What a copy came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

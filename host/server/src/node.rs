@@ -550,9 +550,9 @@ impl Node {
 
     /// Holds what this process owns against what it works on.
     ///
-    /// What it works on and does not own was taken away while it gave no sign of life, and the work on it ends at once; or it has just ended. An
-    /// execution that it owns and does not work on, at two looks in a row, is given back: the answer of a claim was
-    /// lost, or that of a release, or the journal could not be written when its driver left it.
+    /// What it works on and does not own was taken away while it gave no sign of life, and the work on it ends at once;
+    /// or it has just ended. An execution that it owns and does not work on, at two looks in a row, is given back: the
+    /// answer of a claim was lost, or that of a release, or the journal could not be written when its driver left it.
     async fn take_stock(&self, before: &mut Vec<(ExecutionId, Epoch)>) -> anyhow::Result<()> {
         // First what is at work: what is taken from now on is owned and not among it, never the other way round.
         let at_work = self.at_work_map().all();

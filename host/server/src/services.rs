@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use troupe_journal::{FailPoint, Journal};
@@ -14,8 +13,9 @@ use troupe_workflow::{
 };
 
 use crate::components::Components;
-use crate::config::{LimitsConfig, Places, ServerConfig};
+use crate::config::{Places, ServerConfig};
 use crate::gate::Gate;
+use crate::limits::ceilings;
 use crate::models::{Models, Reach};
 use crate::run::RunSettings;
 use crate::sources::Sources;
@@ -336,27 +336,32 @@ pub(crate) fn open_components(
     ))
 }
 
-/// The operator's ceilings, over the standard ones.
-pub(crate) fn ceilings(config: &LimitsConfig) -> Limits {
-    let standard = Limits::STANDARD;
-    Limits {
-        fuel: config.fuel.unwrap_or(standard.fuel),
-        memory_bytes_max: config
-            .memory_mb
-            .map_or(standard.memory_bytes_max, |mb| mb.saturating_mul(1 << 20)),
-        time_max: config
-            .timeout_ms
-            .map_or(standard.time_max, Duration::from_millis),
-        output_bytes_max: config
-            .output_kb
-            .map_or(standard.output_bytes_max, |kb| kb.saturating_mul(1 << 10)),
-        host_calls_max: config.host_calls.unwrap_or(standard.host_calls_max),
-        host_bytes_max: config
-            .host_kb
-            .map_or(standard.host_bytes_max, |kb| kb.saturating_mul(1 << 10)),
-        log_bytes_max: config
-            .log_kb
-            .map_or(standard.log_bytes_max, |kb| kb.saturating_mul(1 << 10)),
-        instances_max: config.instances.unwrap_or(standard.instances_max),
+#[cfg(test)]
+mod tests {
+    use troupe_journal::MemoryJournal;
+
+    use super::*;
+
+    /// Folders of documents are many; places at a provider, for guests, and their memory are not.
+    #[test]
+    fn what_bounds_work_is_there_once_for_all_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = Places {
+            data: folder.path().join("data"),
+            cache: folder.path().join("cache"),
+            plugins: Vec::new(),
+        };
+        let journal = Arc::new(MemoryJournal::new("a"));
+        let services = ServicesBySettings::new(journal, ServerConfig::default(), places);
+        let with_documents = |name: &str| {
+            services.get(&RunSettings {
+                documents: Some(folder.path().join(name)),
+                ..RunSettings::default()
+            })
+        };
+        let (one, other) = (with_documents("a").unwrap(), with_documents("b").unwrap());
+        assert!(!Arc::ptr_eq(&one, &other));
+        assert!(Arc::ptr_eq(&one.models, &other.models));
+        assert!(Arc::ptr_eq(&one.components, &other.components));
     }
 }

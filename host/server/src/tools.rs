@@ -3,13 +3,14 @@
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 use troupe_sandbox::{
-    Call, Component, ComponentDigest, ComponentKind, Function, Limits, Report, tools,
+    Call, Component, ComponentDigest, ComponentKind, Function, Limits, Report, SandboxError, tools,
 };
 use troupe_workflow::{
     AgentKind, Code, ComponentTool, Definition, Failure, Limits as AskedLimits, Tool, ToolAgent,
 };
 
 use crate::components::Components;
+use crate::limits::within;
 
 /// A tool that is a component, loaded.
 pub(crate) struct LoadedTool {
@@ -226,7 +227,18 @@ pub(crate) async fn call(
     sandbox
         .call_function(component, function, arguments, call)
         .await
-        .map_err(|error| Failure::new(Code::Internal, format!("the sandbox failed: {error}")))
+        .map_err(|error| sandbox_failed(&error))
+}
+
+/// A failure of the host, or what it lacks.
+pub(crate) fn sandbox_failed(error: &SandboxError) -> Failure {
+    // What it lacks now it may have later, and the answers so far are as good then.
+    let code = if error.is_retryable() {
+        Code::Overloaded
+    } else {
+        Code::Internal
+    };
+    Failure::new(code, format!("the sandbox failed: {error}"))
 }
 
 /// A failure of a component that is not there.
@@ -236,7 +248,7 @@ pub(crate) fn unavailable(error: &anyhow::Error) -> Failure {
 
 /// What a component may use as a tool of others, beside what its caller has left.
 pub(crate) fn limits(ceiling: Limits, asked: &AskedLimits, fuel_max: u64) -> Limits {
-    let limits = crate::agents::code::within(ceiling, asked);
+    let limits = within(ceiling, asked);
     Limits {
         fuel: limits.fuel.min(fuel_max),
         ..limits

@@ -5,11 +5,11 @@ use std::time::Duration;
 use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
 use troupe_workflow::Timestamp;
 
+use super::record::unchecked;
 use super::schema;
 use crate::checksum::{Fixed, of_record};
 use crate::error::OpenError;
 use crate::execution::WorkflowVersion;
-use crate::record::Record;
 
 /// Rows that are read at once: bounds memory, and how long one statement takes.
 const PAGE: i64 = 1_000;
@@ -157,15 +157,7 @@ async fn fill_records(connection: &mut PgConnection) -> sqlx::Result<()> {
         .await?;
         let (mut kinds, mut ids, mut checksums) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows {
-            let record = Record {
-                kind: row.try_get(0)?,
-                id: row.try_get(1)?,
-                version: u64::try_from(row.try_get::<i64, _>(2)?).unwrap_or(0),
-                due_at: row
-                    .try_get::<Option<i64>, _>(3)?
-                    .map(Timestamp::from_millis),
-                body: row.try_get(4)?,
-            };
+            let record = unchecked(&row)?;
             checksums.push(i64::from(of_record(&record)));
             kinds.push(record.kind);
             ids.push(record.id);

@@ -139,7 +139,12 @@ pub(super) const COLUMNS: &str = "kind, id, version, due_at, body, checksum FROM
 
 /// A record as it lies there; the error is the database's.
 pub(super) fn record_of(row: &PgRow) -> sqlx::Result<Result<Record, DamagedRecord>> {
-    let record = Record {
+    Ok(check_record(unchecked(row)?, row.try_get(5)?))
+}
+
+/// The same without a look at its checksum, which is the last of the columns.
+pub(super) fn unchecked(row: &PgRow) -> sqlx::Result<Record> {
+    Ok(Record {
         kind: row.try_get(0)?,
         id: row.try_get(1)?,
         version: u64::try_from(row.try_get::<i64, _>(2)?).unwrap_or(0),
@@ -147,8 +152,7 @@ pub(super) fn record_of(row: &PgRow) -> sqlx::Result<Result<Record, DamagedRecor
             .try_get::<Option<i64>, _>(3)?
             .map(Timestamp::from_millis),
         body: row.try_get(4)?,
-    };
-    Ok(check_record(record, row.try_get(5)?))
+    })
 }
 
 pub(super) async fn find(

@@ -96,7 +96,7 @@ async fn call_many(
             let (called, fuel) = (host.call_tools(requests, fuel_max), &fuel);
             Box::pin(async move {
                 let answers = called.await.into_iter().map(|answer: ToolAnswer| {
-                    // No sum of what is left of a number overflows it.
+                    // The parts of what is left are no more than that: it does not overflow.
                     fuel.fetch_add(answer.fuel.min(fuel_max), Ordering::Relaxed);
                     answer.result
                 });

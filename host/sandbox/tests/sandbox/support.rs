@@ -11,6 +11,7 @@ use troupe_sandbox::{
     Sandbox, SandboxConfig,
 };
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::{Resolve, WorldId};
 
 /// The target folder of this build, from the place of this very program: `…/target/debug/deps/x`.
 pub(crate) fn target() -> PathBuf {
@@ -62,31 +63,29 @@ pub(crate) const MEMORY: &str = r#"(memory (export "memory") 1)
 
 /// Makes a component of the world `agent` from a core module's text.
 pub(crate) fn agent_wasm(module: &str) -> Bytes {
-    let mut core = wat::parse_str(module).expect("WebAssembly text");
-    let mut resolve = wit_parser::Resolve::default();
+    let mut resolve = Resolve::default();
     let wit = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../wit");
     let (package, _) = resolve.push_dir(wit).expect("our interfaces");
     let world = resolve
         .select_world(&[package], Some("agent"))
         .expect("the world of agents");
-    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)
-        .expect("room for metadata");
-    let encoder = ComponentEncoder::default()
-        .module(&core)
-        .expect("a core module");
-    Bytes::from(encoder.validate(true).encode().expect("a component"))
+    component_of(module, &resolve, world)
 }
 
 /// Makes a component of the world `tool`, given as WIT, from a core module's text.
 pub(crate) fn tool_wasm(world: &str, module: &str) -> Bytes {
-    let mut core = wat::parse_str(module).expect("WebAssembly text");
-    let mut resolve = wit_parser::Resolve::default();
+    let mut resolve = Resolve::default();
     let wit = format!("package test:tool; {world}");
     let package = resolve.push_str("tool.wit", &wit).expect("WIT");
     let world = resolve
         .select_world(&[package], Some("tool"))
         .expect("the world");
-    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)
+    component_of(module, &resolve, world)
+}
+
+fn component_of(module: &str, resolve: &Resolve, world: WorldId) -> Bytes {
+    let mut core = wat::parse_str(module).expect("WebAssembly text");
+    embed_component_metadata(&mut core, resolve, world, StringEncoding::UTF8)
         .expect("room for metadata");
     let encoder = ComponentEncoder::default()
         .module(&core)

@@ -17,6 +17,7 @@ use super::Attempt;
 use crate::clock;
 use crate::driver::{Ended, Output};
 use crate::host_calls::{GuestHost, Stop};
+use crate::limits::{code_of, within};
 use crate::tools::{self, LoadedTool};
 
 pub(super) async fn run(
@@ -87,7 +88,7 @@ async fn call_source(
                 .sandbox()
                 .execute(&component, program, call)
                 .await
-                .map_err(sandbox_failed)
+                .map_err(|error| tools::sandbox_failed(&error))
         }
         CodeSource::Component { reference } => {
             let digest: ComponentDigest = reference.parse().map_err(|_error| {
@@ -118,11 +119,11 @@ async fn call_component(
         ComponentKind::Agent => sandbox
             .call_agent(component, invocation(), call)
             .await
-            .map_err(sandbox_failed),
+            .map_err(|error| tools::sandbox_failed(&error)),
         ComponentKind::Command => sandbox
             .run_command(component, invocation(), call)
             .await
-            .map_err(sandbox_failed),
+            .map_err(|error| tools::sandbox_failed(&error)),
         ComponentKind::Tool => {
             let function = match component.functions() {
                 [function] => function,
@@ -139,16 +140,6 @@ async fn call_component(
             "an interpreter is no agent",
         )),
     }
-}
-
-fn sandbox_failed(error: troupe_sandbox::SandboxError) -> Failure {
-    // What the host lacks now it may have later, and the answers so far are as good then.
-    let code = if error.is_retryable() {
-        Code::Overloaded
-    } else {
-        Code::Internal
-    };
-    Failure::new(code, format!("the sandbox failed: {error}"))
 }
 
 /// What a component is told.
@@ -245,45 +236,6 @@ impl Asked<'_> {
     }
 }
 
-/// What the workflow asks for, as far as the operator's ceilings allow.
-pub(crate) fn within(ceiling: Limits, asked: &AskedLimits) -> Limits {
-    let megabytes = |count: u64| count.saturating_mul(1 << 20);
-    let kilobytes = |count: u64| count.saturating_mul(1 << 10);
-    Limits {
-        fuel: asked.fuel.unwrap_or(u64::MAX).min(ceiling.fuel),
-        memory_bytes_max: asked
-            .memory_mb
-            .map_or(u64::MAX, megabytes)
-            .min(ceiling.memory_bytes_max),
-        time_max: asked
-            .timeout
-            .unwrap_or(ceiling.time_max)
-            .min(ceiling.time_max),
-        output_bytes_max: asked
-            .output_kb
-            .map_or(u64::MAX, kilobytes)
-            .min(ceiling.output_bytes_max),
-        host_calls_max: asked
-            .host_calls
-            .and_then(|count| u32::try_from(count).ok())
-            .unwrap_or(u32::MAX)
-            .min(ceiling.host_calls_max),
-        host_bytes_max: asked
-            .host_kb
-            .map_or(u64::MAX, kilobytes)
-            .min(ceiling.host_bytes_max),
-        log_bytes_max: asked
-            .log_kb
-            .map_or(u64::MAX, kilobytes)
-            .min(ceiling.log_bytes_max),
-        instances_max: asked
-            .instances
-            .and_then(|count| u32::try_from(count).ok())
-            .unwrap_or(u32::MAX)
-            .min(ceiling.instances_max),
-    }
-}
-
 pub(super) fn usage_of(report: &Report) -> StepUsage {
     StepUsage {
         fuel: report.usage.fuel,
@@ -345,7 +297,7 @@ pub(crate) fn value_of(report: Report) -> Result<Value, Failure> {
                 format!("{}{frames}", trap.message),
             ))
         }
-        Outcome::LimitHit(limit) => Err(Failure::new(limit_code(limit), limit.to_string())),
+        Outcome::LimitHit(limit) => Err(Failure::new(code_of(limit), limit.to_string())),
         Outcome::Cancelled => Err(Failure::new(Code::Cancelled, "the call was cancelled")),
     }
 }
@@ -360,17 +312,4 @@ fn last_lines(text: &str) -> String {
     let start = text.ceil_char_boundary(text.len().saturating_sub(BYTES_MAX));
     let cut = if start > 0 { "…" } else { "" };
     format!("; it printed:\n{cut}{}", &text[start..])
-}
-
-fn limit_code(limit: troupe_sandbox::Limit) -> Code {
-    use troupe_sandbox::Limit;
-    match limit {
-        Limit::Fuel => Code::LimitFuel,
-        Limit::Memory => Code::LimitMemory,
-        Limit::Time => Code::LimitTime,
-        Limit::Output => Code::LimitOutput,
-        Limit::HostCalls => Code::LimitHostCalls,
-        Limit::HostBytes => Code::LimitHostBytes,
-        Limit::Instances => Code::LimitInstances,
-    }
 }

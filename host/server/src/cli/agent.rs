@@ -9,7 +9,8 @@ use troupe_sandbox::{Component, ComponentKind, Function, Inspection, Limits};
 
 use super::{CliError, Common, End, output};
 use crate::components::Components;
-use crate::services::{ceilings, open_components};
+use crate::limits;
+use crate::services::open_components;
 use crate::tools::no_registries;
 
 #[derive(Debug, Subcommand)]
@@ -29,8 +30,9 @@ pub(super) async fn run(common: &Common, command: AgentCommand) -> Result<End, C
     if let Some(reference) = file.to_str().filter(|text| text.contains("://")) {
         return Err(CliError::Caller(anyhow!("{}", no_registries(reference))));
     }
-    let limits = ceilings(&common.config()?.limits);
-    let components = open_components(&common.config()?, &common.places()?)?;
+    let config = common.config()?;
+    let limits = limits::ceilings(&config.limits);
+    let components = open_components(&config, &common.places()?)?;
     let (about, end) = inspect(&components, &file, limits)
         .await
         .map_err(|error| CliError::Caller(error.context(format!("{}", file.display()))))?;
@@ -112,13 +114,7 @@ fn describe(
         "exports": inspection.exports,
         "imports": inspection.imports,
         "needs": needs(&inspection.imports),
-        "limits": {
-            "fuel": limits.fuel,
-            "memory_mb": limits.memory_bytes_max >> 20,
-            "timeout_ms": u64::try_from(limits.time_max.as_millis()).unwrap_or(u64::MAX),
-            "output_kb": limits.output_bytes_max >> 10,
-            "host_calls": limits.host_calls_max,
-        },
+        "limits": limits::to_json(&limits),
     })
 }
 

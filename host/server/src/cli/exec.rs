@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_json::{Value, json};
-use troupe_sandbox::{Call, CancelFlag, DenyAll, Grants, Limits, Outcome, Program, Report};
-use troupe_workflow::Language;
+use troupe_sandbox::{Call, CancelFlag, DenyAll, Grants, Outcome, Program, Report};
+use troupe_workflow::{Language, Limits as AskedLimits};
 
 use super::{CliError, Common, End, output};
 use crate::clock;
-use crate::services::{ceilings, open_components};
+use crate::limits::{ceilings, within};
+use crate::services::open_components;
 
 /// Protects memory from a script without end on standard input.
 const SOURCE_BYTES_MAX: u64 = 16 << 20;
@@ -78,7 +79,7 @@ pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError
     let call = Call {
         agent: "exec".to_owned(),
         grants: Grants::none(),
-        limits: limits(&args, ceiling),
+        limits: within(ceiling, &asked(&args)),
         host: Arc::new(DenyAll),
         seed: clock::entropy(),
         started_at: clock::system_time(),
@@ -137,19 +138,14 @@ fn read_source(args: &ExecArgs) -> anyhow::Result<String> {
     Ok(source)
 }
 
-/// What the caller asks for, as far as the operator's ceilings allow.
-fn limits(args: &ExecArgs, ceiling: Limits) -> Limits {
-    let at_most = |asked: Option<u64>, unit: u64, most: u64| {
-        asked.map_or(most, |count| count.saturating_mul(unit).min(most))
-    };
-    Limits {
-        fuel: at_most(args.fuel, 1, ceiling.fuel),
-        memory_bytes_max: at_most(args.memory_mb, 1 << 20, ceiling.memory_bytes_max),
-        time_max: args.timeout_ms.map_or(ceiling.time_max, |millis| {
-            Duration::from_millis(millis).min(ceiling.time_max)
-        }),
-        output_bytes_max: at_most(args.output_kb, 1 << 10, ceiling.output_bytes_max),
-        ..ceiling
+/// What the caller asks for.
+fn asked(args: &ExecArgs) -> AskedLimits {
+    AskedLimits {
+        fuel: args.fuel,
+        memory_mb: args.memory_mb,
+        timeout: args.timeout_ms.map(Duration::from_millis),
+        output_kb: args.output_kb,
+        ..AskedLimits::default()
     }
 }
 
@@ -201,6 +197,8 @@ fn print_json(report: &Report) -> End {
             "fuel": report.usage.fuel,
             "memory_bytes": report.usage.memory_bytes_peak,
             "duration_ms": u64::try_from(report.usage.duration.as_millis()).unwrap_or(u64::MAX),
+            "output_bytes": report.usage.output_bytes,
+            "log_bytes": report.usage.log_bytes,
         },
     }));
     end
