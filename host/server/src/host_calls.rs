@@ -95,7 +95,9 @@ impl HostCalls for GuestHost {
                 return self.end_with(Stop::Asked(question.asked_at(place))).await;
             };
             let answer = self.gateway.replayed::<question::Recorded>(outcome);
-            answer.map(Into::into).map_err(|failure| error_of(&failure))
+            answer
+                .map(Into::into)
+                .map_err(|failure| error_of("human", &failure))
         })
     }
 
@@ -160,7 +162,7 @@ impl HostCalls for GuestHost {
                 .gateway
                 .inspect_step(move |execution, path| execution.output_of(path, &name))
                 .await;
-            match output.map_err(|failure| error_of(&failure))? {
+            match output.map_err(|failure| error_of("context", &failure))? {
                 Some(output) => Ok(output.to_string()),
                 None => Err(Error::NotFound(format!("no step `{step}` has ended"))),
             }
@@ -283,7 +285,7 @@ impl GuestHost {
             .gateway
             .complete((&model, &routes), request, Some(place))
             .await
-            .map_err(|failure| error_of(&failure))?;
+            .map_err(|failure| error_of("llm", &failure))?;
         Ok(completion::completion_of(answer))
     }
 
@@ -302,7 +304,7 @@ impl GuestHost {
             .gateway
             .search(&self.services.sources, &question, Some(place))
             .await
-            .map_err(|failure| error_of(&failure))?;
+            .map_err(|failure| error_of("search", &failure))?;
         let results = answer.results.into_iter().map(|hit| search::Hit {
             title: hit.title,
             url: hit.url,
@@ -339,14 +341,14 @@ fn parse_json(text: &str, what: &str) -> Result<Value, Error> {
 }
 
 /// A failure in the guest's own terms.
-fn error_of(failure: &Failure) -> Error {
+fn error_of(capability: &str, failure: &Failure) -> Error {
     let message = || failure.message.clone();
     match failure.code {
         Code::RateLimited => Error::RateLimited(failure.retry_after_ms),
         Code::Overloaded | Code::Unavailable => Error::Unavailable(message()),
         Code::TimedOut => Error::TimedOut,
         Code::Denied => Error::Denied(Denial {
-            capability: "llm".to_owned(),
+            capability: capability.to_owned(),
             message: message(),
         }),
         Code::BudgetExceeded => Error::BudgetSpent(BudgetKind::Usd),
@@ -369,5 +371,20 @@ fn error_of(failure: &Failure) -> Error {
         | Code::ApprovalTimeout
         | Code::ComponentUnavailable
         | Code::Internal => Error::Unavailable(message()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_denied_is_what_was_asked_for() {
+        let failure = Failure::new(Code::Denied, "the key was rejected");
+        let Error::Denied(denial) = error_of("search", &failure) else {
+            panic!("not denied")
+        };
+        assert_eq!(denial.capability, "search");
+        assert_eq!(denial.message, "the key was rejected");
     }
 }

@@ -28,7 +28,7 @@ impl From<Recorded> for ToolAnswer {
     fn from(recorded: Recorded) -> Self {
         ToolAnswer {
             result: match &recorded.failure {
-                Some(failure) => Err(error_of(failure)),
+                Some(failure) => Err(error_of("tools", failure)),
                 None => Ok(recorded.result.to_string()),
             },
             fuel: recorded.fuel,
@@ -42,7 +42,7 @@ impl GuestHost {
         let place = self.place(CallKind::Tool, &"available").await;
         let told = place.last().map(|outcome| self.gateway.replayed(outcome));
         if let Some(told) = told {
-            return told.map_err(|failure| error_of(&failure));
+            return told.map_err(|failure| error_of("tools", &failure));
         }
         let tools = list(&self.tools);
         if let Ok(value) = serde_json::to_value(&tools) {
@@ -76,7 +76,7 @@ impl GuestHost {
         match recorded {
             Ok(recorded) => recorded.into(),
             Err(failure) => ToolAnswer {
-                result: Err(error_of(&failure)),
+                result: Err(error_of("tools", &failure)),
                 fuel: 0,
             },
         }
