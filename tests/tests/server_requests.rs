@@ -6,6 +6,8 @@ use e2e::loopback::{Gate, Reply, Route};
 use e2e::server::scene::{Scene, article, expect_error, question, topic, yes};
 use e2e::server::{EXECUTIONS, Request, Server, WORKFLOWS, id_of, of};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use troupe_workflow::Timestamp;
 
 #[tokio::test]
@@ -354,4 +356,49 @@ async fn what_nobody_here_can_do_is_not_begun() {
     assert_eq!(list["data"], json!([]), "nothing was begun");
     let id = server.run(&workflow, &topic("bees")).await;
     server.wait_for(&id, "completed").await;
+}
+
+/// What a large body is turned into takes many times its memory: two are worked on at once, and small ones beside them.
+#[tokio::test]
+async fn large_bodies_wait_for_their_turn_and_hold_up_no_small_ones() {
+    let scene = Scene::new("").await;
+    let server = scene.start().await;
+    let address = server.client().address().to_owned();
+    let head = format!(
+        "POST {WORKFLOWS} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\nexpect: 100-continue\r\n\r\n"
+    );
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut connection = TcpStream::connect(&address).await.expect("a connection");
+        connection
+            .write_all(head.as_bytes())
+            .await
+            .expect("the head");
+        // The server asks for the body when it has a place for it.
+        let mut begins = [0_u8; 12];
+        connection
+            .read_exact(&mut begins)
+            .await
+            .expect("a place for it");
+        assert_eq!(&begins, b"HTTP/1.1 100");
+        slow.push(connection);
+    }
+    let large = json!({
+        "name": "Large", "agents": [], "steps": [{ "id": "a", "set": "x".repeat(300_000) }],
+    });
+    let validate = format!("{WORKFLOWS}/validate");
+    let client = server.client();
+    let mut waiting = std::pin::pin!(client.send(Request::post(&validate, &large)));
+    // Small ones are answered while it waits.
+    let small = question();
+    for _ in 0..20 {
+        tokio::select! {
+            biased;
+            early = &mut waiting => panic!("a third large body was worked on: {early:?}"),
+            answer = server.post(&validate, &small) => drop(answer.expect(200)),
+        }
+    }
+    drop(slow.pop());
+    let answer = waiting.await.expect("an answer");
+    assert_eq!(answer.status, 200, "{answer}");
 }

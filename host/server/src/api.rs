@@ -20,6 +20,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 pub(crate) use idempotency::KIND as IDEMPOTENCY;
 
@@ -36,6 +37,8 @@ pub(crate) struct App {
     node: Arc<Node>,
     /// Where the server listens, for the check of `Host`.
     listens_at: SocketAddr,
+    /// Places for large bodies.
+    large_bodies: Arc<Semaphore>,
 }
 
 impl App {
@@ -49,7 +52,11 @@ impl App {
 
 /// Everything that is answered.
 pub(crate) fn router(node: Arc<Node>, listens_at: SocketAddr) -> Router {
-    let app = App { node, listens_at };
+    let app = App {
+        node,
+        listens_at,
+        large_bodies: Arc::new(Semaphore::new(body::LARGE_AT_ONCE)),
+    };
     let orchestrate = Router::new()
         .route("/run", post(executions::run_document))
         .route("/workflows", post(workflows::create).get(workflows::list))

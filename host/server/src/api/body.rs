@@ -1,26 +1,59 @@
 //! What a request says: its JSON, its path, its query.
 
-use axum::body::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use troupe_workflow::ExecutionId;
 
 use super::App;
 use super::error::ApiError;
 
+/// From here on a body is large, in bytes: what is made of it takes many times as much memory.
+const LARGE_BYTES: u64 = 256 << 10;
+/// Large bodies that are read and worked on at once. Bounds the memory that clients can take.
+pub(super) const LARGE_AT_ONCE: usize = 2;
+/// How long a body may take to arrive, and a large one to wait for its turn: who sends slowly keeps a place from others.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
+
 /// A JSON body, with the bytes it was read from.
 pub(super) struct Body<T> {
     pub(super) value: T,
     pub(super) bytes: Bytes,
+    /// The place of a large one, for as long as it is worked on.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// Waits for a place for a large body.
+async fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
+    let waiting = tokio::time::timeout(ARRIVES_WITHIN, Arc::clone(places).acquire_owned());
+    match waiting.await {
+        Ok(Ok(place)) => Ok(place),
+        Ok(Err(_)) | Err(_) => Err(ApiError::busy("too many large requests are worked on")),
+    }
 }
 
 impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, app).await.map_err(|error| {
+        let length = request.body().size_hint().upper();
+        let place = match length {
+            Some(length) if length < LARGE_BYTES => None,
+            // It is large, or does not say how large it is.
+            Some(_) | None => Some(place(&app.large_bodies).await?),
+        };
+        let arriving = tokio::time::timeout(ARRIVES_WITHIN, Bytes::from_request(request, app));
+        let arrived = arriving.await.map_err(|_elapsed| {
+            let seconds = ARRIVES_WITHIN.as_secs();
+            ApiError::malformed(format!("the body did not arrive within {seconds} s"))
+        })?;
+        let bytes = arrived.map_err(|error| {
             if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
                 ApiError::too_large("the body is too large")
             } else {
@@ -30,7 +63,11 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         let value = serde_json::from_slice(text)
             .map_err(|error| ApiError::malformed(format!("the body cannot be read: {error}")))?;
-        Ok(Self { value, bytes })
+        Ok(Self {
+            value,
+            bytes,
+            _place: place,
+        })
     }
 }
 

@@ -198,24 +198,24 @@ impl<'a> Fields<'a> {
         texts
     }
 
-    /// The items of a list, each with its pointer; none, with a fault, where it is no list.
+    /// The items of a list, each with its pointer; none, with a fault, where it is no list. A pointer is made when its
+    /// item's turn comes: a list may have millions.
     pub(crate) fn items(
         &mut self,
         name: &'static str,
         faults: &mut Faults,
-    ) -> Vec<(String, &'a Value)> {
-        let Some(value) = self.value(name) else {
-            return Vec::new();
-        };
-        let Some(items) = value.as_array() else {
-            self.expected(name, value, "a list", faults);
-            return Vec::new();
+    ) -> impl ExactSizeIterator<Item = (String, &'a Value)> + use<'a> {
+        let items: &[Value] = match self.value(name) {
+            None => &[],
+            Some(Value::Array(items)) => items,
+            Some(other) => {
+                self.expected(name, other, "a list", faults);
+                &[]
+            }
         };
         let place = self.at(name);
         let numbered = items.iter().enumerate();
-        numbered
-            .map(|(index, item)| (format!("{place}/{index}"), item))
-            .collect()
+        numbered.map(move |(index, item)| (format!("{place}/{index}"), item))
     }
 
     pub(crate) fn required_texts(

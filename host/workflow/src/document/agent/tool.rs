@@ -54,7 +54,7 @@ pub(super) fn read(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<ToolA
     let place = fields.at("tools");
     let before = faults.len();
     let items = fields.items("tools", faults);
-    if items.is_empty() && faults.len() == before {
+    if items.len() == 0 && faults.len() == before {
         faults.add(place, "a tool agent needs at least one tool");
     }
     let mut names = BTreeSet::new();
