@@ -170,6 +170,7 @@ fn of_calls() -> Vec<EventKind> {
         CallKind::Search,
         CallKind::Human,
         CallKind::Budget,
+        CallKind::Http,
     ]
     .map(|kind| started(kind, 0, None))
     .into();

@@ -19,6 +19,7 @@ use crate::bindings::agent::troupe::agent::types::Invocation as GuestInvocation;
 use crate::bindings::interpreter::exports::troupe::agent::interpreter::Program as GuestProgram;
 use crate::cache::CompiledCache;
 use crate::cancel::CancelFlag;
+use crate::capability::http::HttpState;
 use crate::capability::log::LogState;
 use crate::capability::{Grants, HostCallCount};
 use crate::component::{Component, ComponentKind, Exports, Loader, load_in_background};
@@ -308,8 +309,9 @@ impl Sandbox {
         let time = Arc::new(RunningTime::start());
         let clock = GuestClock::new(started_at);
         let output = Output::new(limits.output_bytes_max);
+        let http = HttpState::new(grants.http.as_ref(), &limits, &seed);
         let state = State {
-            wasi: wasi::context(&output, &clock, &seed),
+            wasi: wasi::context(&output, &clock, &seed, &http.variables()),
             table: wasi::resource_table(),
             memory: MemoryLimiter::new(limits.memory_bytes_max),
             time,
@@ -322,6 +324,7 @@ impl Sandbox {
             host,
             host_calls: HostCallCount::new(limits.host_calls_max),
             log: LogState::new(limits.log_bytes_max),
+            http,
             fuel_owed: 0,
         };
         let mut store = Store::new(&self.shared.loader.engine, state);
@@ -364,6 +367,9 @@ fn usage(state: &State, fuel: u64) -> Usage {
         host_calls: state.host_calls.total(),
         log_bytes: state.log.bytes,
         log_lines_dropped: state.log.lines_dropped,
+        http_requests: state.http.requests,
+        http_bytes_out: state.http.bytes_out,
+        http_bytes_in: state.http.bytes_in,
         ..Usage::default()
     }
 }

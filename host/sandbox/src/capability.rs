@@ -3,6 +3,7 @@
 
 pub(crate) mod budget;
 pub(crate) mod context;
+pub(crate) mod http;
 pub(crate) mod human;
 pub(crate) mod llm;
 pub(crate) mod log;
@@ -45,6 +46,8 @@ pub struct Grants {
     pub memory: Option<memory::MemoryGrant>,
     /// The execution's inputs and the outputs of earlier steps.
     pub context: Option<context::ContextGrant>,
+    /// Outgoing HTTP.
+    pub http: Option<http::HttpGrant>,
 }
 
 impl Grants {
@@ -131,7 +134,8 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     memory::link(linker)?;
     context::link(linker)?;
     log::link(linker)?;
-    budget::link(linker)
+    budget::link(linker)?;
+    http::link(linker)
 }
 
 /// How much text a value carries, in bytes, for charging and for limits.

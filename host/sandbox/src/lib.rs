@@ -17,6 +17,7 @@ mod component;
 mod engine;
 mod error;
 mod host_calls;
+mod http_exchange;
 mod limits;
 mod outcome;
 mod running_time;
@@ -28,6 +29,7 @@ pub use call::{Call, Invocation, Program, Sandbox, SandboxConfig};
 pub use cancel::CancelFlag;
 pub use capability::Grants;
 pub use capability::context::ContextGrant;
+pub use capability::http::{HostPattern, HttpGrant, OperatorHost, ParseHostError, SecretGrant};
 pub use capability::human::HumanGrant;
 pub use capability::llm::LlmGrant;
 pub use capability::memory::MemoryGrant;
@@ -38,6 +40,10 @@ pub use engine::Allocation;
 pub use error::{LoadError, SandboxError, StartError};
 pub use host_calls::{
     BudgetKind, Denial, DenyAll, Error, HostCalls, HostFuture, LogLevel, LogLine,
+};
+pub use http_exchange::{
+    HTTP_REQUEST_BYTES_MAX, HTTP_RESPONSE_BYTES_MAX, HttpFault, HttpFaultKind, HttpRequest,
+    HttpResponse, HttpTimeouts, Reach, SecretUse,
 };
 pub use limits::{Limit, Limits};
 pub use outcome::{Captured, Exception, Failure, Outcome, Report, Trap, TrapCode, Usage};

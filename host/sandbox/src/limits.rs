@@ -27,6 +27,10 @@ pub struct Limits {
     /// `complete-many` counts once for each request. `budget` may be read as often again. Protects services and the
     /// journal.
     pub host_calls_max: u32,
+    /// Outgoing HTTP requests, each of which is a host call too. Protects those who are asked, and the journal.
+    pub http_requests_max: u32,
+    /// Bytes of HTTP requests and responses together: addresses, headers, bodies. Protects the network and the journal.
+    pub http_bytes_max: u64,
 }
 
 impl Limits {
@@ -38,6 +42,8 @@ impl Limits {
         output_bytes_max: 1 << 20,
         log_bytes_max: 256 << 10,
         host_calls_max: 1_000,
+        http_requests_max: 200,
+        http_bytes_max: 64 << 20,
     };
 }
 
@@ -54,6 +60,10 @@ pub enum Limit {
     Output,
     /// [`Limits::host_calls_max`].
     HostCalls,
+    /// [`Limits::http_requests_max`].
+    HttpRequests,
+    /// [`Limits::http_bytes_max`].
+    HttpBytes,
 }
 
 impl Limit {
@@ -65,6 +75,8 @@ impl Limit {
             Limit::Time => "limit_time",
             Limit::Output => "limit_output",
             Limit::HostCalls => "limit_host_calls",
+            Limit::HttpRequests => "limit_http_requests",
+            Limit::HttpBytes => "limit_http_bytes",
         }
     }
 }
@@ -86,6 +98,12 @@ impl fmt::Display for Limit {
             }
             Limit::HostCalls => {
                 "the agent called the host more often than it may; raise `host_calls` in its `limits`"
+            }
+            Limit::HttpRequests => {
+                "the agent sent more HTTP requests than it may; raise `http_requests` in its `limits`"
+            }
+            Limit::HttpBytes => {
+                "the agent sent and received more over HTTP than it may; raise `http_kb` in its `limits`"
             }
         })
     }

@@ -113,6 +113,12 @@ pub struct Usage {
     pub log_bytes: u64,
     /// Log lines that no longer fitted.
     pub log_lines_dropped: u64,
+    /// Outgoing HTTP requests, refused ones included.
+    pub http_requests: u32,
+    /// Bytes of HTTP requests that were sent: addresses, headers, bodies.
+    pub http_bytes_out: u64,
+    /// Bytes of HTTP responses: headers, bodies.
+    pub http_bytes_in: u64,
 }
 
 /// What a guest printed, as far as it was kept.

@@ -14,7 +14,7 @@ use troupe_journal::FailPoint;
 use troupe_providers::ModelPrice;
 use troupe_workflow::ExecutionStatus;
 
-pub(crate) use grants::GrantEntries;
+pub(crate) use grants::{AskingAgent, GrantEntries, SecretEntry};
 pub(crate) use secret::SecretSource;
 
 /// The operator's file: TOML, every section optional, unknown keys refused.
@@ -193,6 +193,8 @@ pub(crate) struct LimitsConfig {
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) output_kb: Option<u64>,
     pub(crate) host_calls: Option<u32>,
+    pub(crate) http_requests: Option<u32>,
+    pub(crate) http_kb: Option<u64>,
 }
 
 /// Where things lie on this machine.

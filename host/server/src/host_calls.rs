@@ -2,6 +2,7 @@
 //! the record of what it asked before.
 
 mod completion;
+mod fetch;
 mod question;
 
 use std::collections::BTreeMap;
@@ -10,9 +11,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
 use serde_json::Value;
+use troupe_providers::Secret;
 use troupe_sandbox::{
-    BudgetKind, CancelFlag, Denial, Error, HostCalls, HostFuture, LogLevel, LogLine, budget, human,
-    llm, search,
+    BudgetKind, CancelFlag, Denial, Error, HostCalls, HostFuture, HttpFault, HttpRequest,
+    HttpResponse, LogLevel, LogLine, budget, human, llm, search,
 };
 use troupe_workflow::{CallKind, CallOutcome, Code, ExecutionId, Failure};
 
@@ -37,6 +39,10 @@ pub(crate) struct GuestHost {
     /// Ends the call.
     pub(crate) cancel: CancelFlag,
     stop: Mutex<Option<Stop>>,
+    /// What the guest may use without knowing it, by name.
+    secrets: BTreeMap<String, Secret>,
+    /// Why requests were denied, for the failure that may come of it.
+    denials: Mutex<Vec<String>>,
 }
 
 /// Why the host ended a call.
@@ -78,6 +84,13 @@ impl HostCalls for GuestHost {
             let asked = queries.into_iter().zip(&places);
             join_all(asked.map(|(query, place)| self.search_at(query, place))).await
         })
+    }
+
+    fn fetch_many(
+        &self,
+        requests: Vec<HttpRequest>,
+    ) -> HostFuture<'_, Vec<Result<HttpResponse, HttpFault>>> {
+        Box::pin(self.fetch_all(requests))
     }
 
     fn ask(&self, question: human::Question) -> HostFuture<'_, Result<human::Answer, Error>> {
@@ -172,7 +185,7 @@ impl HostCalls for GuestHost {
 
 impl GuestHost {
     /// The world of an attempt by an agent.
-    pub(crate) fn new(attempt: &Attempt, agent: &str) -> Self {
+    pub(crate) fn new(attempt: &Attempt, agent: &str, secrets: BTreeMap<String, Secret>) -> Self {
         let start = &attempt.start;
         Self {
             gateway: CallGateway::new(
@@ -188,6 +201,8 @@ impl GuestHost {
             execution: attempt.execution,
             cancel: CancelFlag::new(),
             stop: Mutex::new(None),
+            secrets,
+            denials: Mutex::default(),
         }
     }
 
@@ -328,6 +343,8 @@ fn error_of(failure: &Failure) -> Error {
         | Code::LimitTime
         | Code::LimitOutput
         | Code::LimitHostCalls
+        | Code::LimitHttpRequests
+        | Code::LimitHttpBytes
         | Code::ConditionType
         | Code::TemplateFailed
         | Code::MaxIterations

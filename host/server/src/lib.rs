@@ -19,6 +19,7 @@ mod models;
 mod node;
 mod open;
 mod operations;
+mod outgoing;
 mod rates;
 mod replay;
 mod retention;

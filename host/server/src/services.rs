@@ -15,6 +15,7 @@ use crate::components::Components;
 use crate::config::{LimitsConfig, Places, ServerConfig};
 use crate::gate::Gate;
 use crate::models::{Models, Reach};
+use crate::outgoing::Outgoing;
 use crate::run::RunSettings;
 use crate::sources::Sources;
 
@@ -24,6 +25,8 @@ pub(crate) struct Services {
     pub(crate) models: Models,
     pub(crate) sources: Sources,
     pub(crate) components: Components,
+    /// Where guests may send requests, and how.
+    pub(crate) outgoing: Outgoing,
     /// Ceilings for every agent.
     pub(crate) limits: Limits,
     /// Bounds the calls of components at once.
@@ -61,6 +64,7 @@ impl Services {
             models: Models::new(config, outside.reach, &client),
             sources: Sources::new(config, outside.reach, documents, &places.data, &client),
             components: open_components(places)?,
+            outgoing: Outgoing::new(config, outside.reach)?,
             limits: ceilings(&config.limits),
             guests: Gate::new(config.server.guests),
             fail_point: config.server.fail_point.clone(),
@@ -86,7 +90,8 @@ impl Services {
                 Priced::NotNeeded
             };
             for agent in workflow.agents() {
-                self.check_agent(agent, priced, &mut faults).await;
+                self.check_agent((workflow, agent), priced, &mut faults)
+                    .await;
             }
         }
         if faults.is_empty() {
@@ -96,7 +101,12 @@ impl Services {
         Err(faults)
     }
 
-    async fn check_agent(&self, agent: &Agent, priced: Priced, faults: &mut Faults) {
+    async fn check_agent(
+        &self,
+        (workflow, agent): (&Definition, &Agent),
+        priced: Priced,
+        faults: &mut Faults,
+    ) {
         let at = |field: &str| format!("{}/{field}", agent.pointer());
         if agent.cache.is_some() {
             faults.add(
@@ -131,6 +141,7 @@ impl Services {
                 if let Some(sources) = &code.grants.search {
                     self.check_sources(sources, &at("grants/search"), faults);
                 }
+                self.outgoing.check(workflow.name(), agent, code, faults);
                 let later = |name: &str| {
                     format!("the grant `{name}` is not available in this version of Troupe")
                 };
@@ -276,6 +287,10 @@ pub(crate) fn ceilings(config: &LimitsConfig) -> Limits {
             .output_kb
             .map_or(standard.output_bytes_max, |kb| kb.saturating_mul(1 << 10)),
         host_calls_max: config.host_calls.unwrap_or(standard.host_calls_max),
+        http_requests_max: config.http_requests.unwrap_or(standard.http_requests_max),
+        http_bytes_max: config
+            .http_kb
+            .map_or(standard.http_bytes_max, |kb| kb.saturating_mul(1 << 10)),
         ..standard
     }
 }

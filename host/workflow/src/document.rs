@@ -15,7 +15,7 @@ use serde_json::Value;
 
 pub use agent::{
     Agent, AgentKind, CodeAgent, CodeSource, Grants, HumanAgent, HumanGrant, Language, Limits,
-    LlmAgent, OnTimeout, ResponseFormat, SearchAgent, SourceSettings, ToolAgent,
+    LlmAgent, OnTimeout, ResponseFormat, SearchAgent, SecretGrant, SourceSettings, ToolAgent,
 };
 pub use config::{BudgetPolicy, Config};
 pub(crate) use fields::{Fields, escape, kind};

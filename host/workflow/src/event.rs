@@ -323,6 +323,8 @@ pub enum CallKind {
     Human,
     /// A component reads what is left of its budgets.
     Budget,
+    /// A component sends an HTTP request.
+    Http,
 }
 
 impl CallKind {
@@ -333,6 +335,7 @@ impl CallKind {
             Self::Search => "search",
             Self::Human => "human",
             Self::Budget => "budget",
+            Self::Http => "http",
         }
     }
 }

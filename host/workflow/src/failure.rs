@@ -34,6 +34,10 @@ pub enum Code {
     LimitOutput,
     /// A component called the host more often than it may.
     LimitHostCalls,
+    /// A component sent more HTTP requests than it may.
+    LimitHttpRequests,
+    /// A component sent and received more over HTTP than it may.
+    LimitHttpBytes,
     /// An answer was not what later steps need, or not what its schema says.
     OutputInvalid,
     /// A condition's outcome was neither true nor false.
@@ -76,6 +80,8 @@ impl Code {
             Self::LimitTime => "limit_time",
             Self::LimitOutput => "limit_output",
             Self::LimitHostCalls => "limit_host_calls",
+            Self::LimitHttpRequests => "limit_http_requests",
+            Self::LimitHttpBytes => "limit_http_bytes",
             Self::OutputInvalid => "output_invalid",
             Self::ConditionType => "condition_type",
             Self::TemplateFailed => "template_failed",

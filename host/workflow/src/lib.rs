@@ -29,8 +29,8 @@ pub use definition::{Definition, FieldKind, RequiredFields};
 pub use depth::check_depth;
 pub use document::{
     Agent, AgentKind, BudgetPolicy, CodeAgent, CodeSource, Config, Document, Grants, HumanAgent,
-    HumanGrant, Language, Limits, LlmAgent, OnTimeout, ResponseFormat, SearchAgent, SourceSettings,
-    ToolAgent, document_schema,
+    HumanGrant, Language, Limits, LlmAgent, OnTimeout, ResponseFormat, SearchAgent, SecretGrant,
+    SourceSettings, ToolAgent, document_schema,
 };
 pub use duration::Timestamp;
 pub use event::{

@@ -49,6 +49,8 @@ impl RetryPolicy {
             | Code::LimitTime
             | Code::LimitOutput
             | Code::LimitHostCalls
+            | Code::LimitHttpRequests
+            | Code::LimitHttpBytes
             | Code::OutputInvalid
             | Code::ConditionType
             | Code::TemplateFailed

@@ -277,6 +277,7 @@ fn every_guest_has_a_test() {
         include_str!("agents.rs"),
         include_str!("capabilities.rs"),
         include_str!("clock.rs"),
+        include_str!("http.rs"),
     ]
     .concat();
     let guests = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/guests/examples");

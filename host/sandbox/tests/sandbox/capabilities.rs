@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use troupe_sandbox::{
-    Call, ContextGrant, Error, Grants, HostCalls, HostFuture, HumanGrant, Limit, LlmGrant,
-    LogLevel, LogLine, MemoryGrant, Outcome, Report, SandboxError, SearchGrant, ToolsGrant, budget,
-    human, llm, search,
+    Call, ContextGrant, DenyAll, Error, Grants, HostCalls, HostFuture, HttpFault, HttpRequest,
+    HttpResponse, HumanGrant, Limit, LlmGrant, LogLevel, LogLine, MemoryGrant, Outcome, Report,
+    SandboxError, SearchGrant, ToolsGrant, budget, human, llm, search,
 };
 
 use crate::support::{call, invocation, limited, returned, run_guest};
@@ -70,6 +70,13 @@ impl HostCalls for World {
             results,
             errors: Vec::new(),
         })))
+    }
+
+    fn fetch_many(
+        &self,
+        requests: Vec<HttpRequest>,
+    ) -> HostFuture<'_, Vec<Result<HttpResponse, HttpFault>>> {
+        DenyAll.fetch_many(requests)
     }
 
     fn context_inputs(&self) -> HostFuture<'_, String> {
@@ -134,6 +141,7 @@ fn granted() -> Call {
         }),
         memory: Some(MemoryGrant),
         context: Some(ContextGrant),
+        ..Grants::none()
     };
     Call {
         grants,

@@ -73,6 +73,13 @@ impl HostCalls for Recorded {
         })
     }
 
+    fn fetch_many(
+        &self,
+        requests: Vec<troupe_sandbox::HttpRequest>,
+    ) -> HostFuture<'_, Vec<Result<troupe_sandbox::HttpResponse, troupe_sandbox::HttpFault>>> {
+        troupe_sandbox::DenyAll.fetch_many(requests)
+    }
+
     fn context_inputs(&self) -> HostFuture<'_, String> {
         Box::pin(std::future::ready("{}".to_owned()))
     }

@@ -4,6 +4,7 @@ mod agents;
 mod capabilities;
 mod clock;
 mod hostile;
+mod http;
 mod javascript;
 mod loading;
 mod programs;

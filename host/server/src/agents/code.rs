@@ -27,8 +27,13 @@ pub(super) async fn run(
     let start = &attempt.start;
     let services = &attempt.services;
     let series = series(attempt);
-    let host = Arc::new(GuestHost::new(attempt, agent.id.as_str()));
-    let call = call(attempt, (agent, code), (&host, series));
+    let http = services
+        .outgoing
+        .given(attempt.definition().name(), agent, code)
+        .map_err(|message| Failure::new(Code::Denied, message))?;
+    let host = Arc::new(GuestHost::new(attempt, agent.id.as_str(), http.secrets));
+    let mut call = call(attempt, (agent, code), (&host, series));
+    call.grants.http = Some(http.grant);
     let input = start.input.to_string();
     let unavailable =
         |error: anyhow::Error| Failure::new(Code::ComponentUnavailable, format!("{error:#}"));
@@ -80,7 +85,9 @@ pub(super) async fn run(
         Some(Stop::Asked(question)) => Ok(Ended::Asked(question)),
         Some(Stop::Diverged(failure)) => Err(failure),
         None => {
-            let value = value_of(report).map_err(|failure| of_budget(attempt, code, failure))?;
+            let value = value_of(report)
+                .map_err(|failure| of_budget(attempt, code, failure))
+                .map_err(|failure| host.with_denials(failure))?;
             host.check_ended()?;
             Ok(Ended::Output(Output { value, text: None }))
         }
@@ -199,6 +206,15 @@ fn within(ceiling: Limits, asked: &AskedLimits) -> Limits {
             .and_then(|count| u32::try_from(count).ok())
             .unwrap_or(u32::MAX)
             .min(ceiling.host_calls_max),
+        http_requests_max: asked
+            .http_requests
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(u32::MAX)
+            .min(ceiling.http_requests_max),
+        http_bytes_max: asked
+            .http_kb
+            .map_or(u64::MAX, kilobytes)
+            .min(ceiling.http_bytes_max),
         ..ceiling
     }
 }
@@ -279,5 +295,7 @@ fn limit_code(limit: troupe_sandbox::Limit) -> Code {
         Limit::Time => Code::LimitTime,
         Limit::Output => Code::LimitOutput,
         Limit::HostCalls => Code::LimitHostCalls,
+        Limit::HttpRequests => Code::LimitHttpRequests,
+        Limit::HttpBytes => Code::LimitHttpBytes,
     }
 }

@@ -1,15 +1,14 @@
 //! `[[grants]]`: what the operator lets agents be given. One struct for each key; an entry holds for the agents that
 //! it names.
-#![cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "who asks comes with the first key that grants something"
-    )
-)]
+
+mod hosts;
+mod secrets;
 
 use serde::Deserialize;
 use toml::Spanned;
+
+pub(crate) use hosts::HostEntry;
+pub(crate) use secrets::SecretEntry;
 
 /// Entries in the order of the file.
 pub(crate) type GrantEntries = Vec<Spanned<GrantEntry>>;
@@ -20,6 +19,12 @@ pub(crate) type GrantEntries = Vec<Spanned<GrantEntry>>;
 pub(crate) struct GrantEntry {
     /// Whom it is for; several entries may name the same agent.
     pub(crate) agents: Vec<AgentPattern>,
+    /// Where they may send HTTP requests.
+    #[serde(default)]
+    pub(crate) hosts: Vec<HostEntry>,
+    /// Secrets that they may use without knowing them.
+    #[serde(default)]
+    pub(crate) secrets: Vec<SecretEntry>,
     /// Where the entry begins in the file, from 1; the reader of the file fills it in.
     #[serde(skip)]
     pub(crate) line: usize,
@@ -54,6 +59,7 @@ impl TryFrom<String> for AgentPattern {
 
 impl AgentPattern {
     /// The text in the file.
+    #[expect(dead_code, reason = "for who shows the grants")]
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

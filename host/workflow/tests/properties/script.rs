@@ -33,7 +33,7 @@ impl Dice {
     }
 }
 
-const CODES: [Code; 23] = [
+const CODES: [Code; 25] = [
     Code::RateLimited,
     Code::Overloaded,
     Code::Unavailable,
@@ -45,6 +45,8 @@ const CODES: [Code; 23] = [
     Code::LimitTime,
     Code::LimitOutput,
     Code::LimitHostCalls,
+    Code::LimitHttpRequests,
+    Code::LimitHttpBytes,
     Code::OutputInvalid,
     Code::ConditionType,
     Code::TemplateFailed,

@@ -55,6 +55,9 @@ pub struct Limits {
     pub timeout: Option<Duration>,
     pub output_kb: Option<u64>,
     pub host_calls: Option<u64>,
+    pub http_requests: Option<u64>,
+    /// Bytes of HTTP requests and responses together.
+    pub http_kb: Option<u64>,
 }
 
 /// What a component asks to be given.
@@ -68,6 +71,10 @@ pub struct Grants {
     pub search: Option<Vec<String>>,
     /// The people it may ask; none: nobody.
     pub human: Option<HumanGrant>,
+    /// Where it may send HTTP requests, as scheme, host and port.
+    pub hosts: Vec<String>,
+    /// Secrets that it may use without knowing them.
+    pub secrets: Vec<SecretGrant>,
     /// The names of the other grants that it asks for.
     pub others: Vec<&'static str>,
 }
@@ -77,6 +84,14 @@ pub struct Grants {
 pub struct HumanGrant {
     /// Persons or groups; none: anybody.
     pub assignees: Option<Vec<String>>,
+}
+
+/// A secret of the operator's that goes into one header of requests to one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretGrant {
+    pub name: String,
+    pub host: String,
+    pub header: String,
 }
 
 pub(super) fn read(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<CodeAgent> {
@@ -153,6 +168,8 @@ impl Limits {
             timeout: fields.millis("timeout_ms", Config::DELAY_MS_MAX, faults),
             output_kb: fields.count("output_kb", 1024 * 1024, faults),
             host_calls: fields.count("host_calls", 1_000_000, faults),
+            http_requests: fields.count("http_requests", 1_000_000, faults),
+            http_kb: fields.count("http_kb", 1024 * 1024, faults),
         };
         fields.finish(faults);
         limits
@@ -170,13 +187,14 @@ impl Grants {
         };
         grants.read_llm(&mut fields, faults);
         read_files(&mut fields, faults);
-        read_secrets(&mut fields, faults);
-        for name in ["hosts", "env", "tools"] {
+        grants.secrets = read_secrets(&mut fields, faults);
+        grants.hosts = fields.texts("hosts", faults).unwrap_or_default();
+        for name in ["env", "tools"] {
             fields.texts(name, faults);
         }
         grants.human = read_human(&mut fields, faults);
         fields.flag("memory", faults);
-        grants.others = ["files", "hosts", "env", "secrets", "tools", "memory"]
+        grants.others = ["files", "env", "tools", "memory"]
             .into_iter()
             .filter(|name| fields.has(name))
             .collect();
@@ -243,14 +261,18 @@ fn read_files(fields: &mut Fields<'_>, faults: &mut Faults) {
 }
 
 /// `secrets: [{name, host, header}]`
-fn read_secrets(fields: &mut Fields<'_>, faults: &mut Faults) {
+fn read_secrets(fields: &mut Fields<'_>, faults: &mut Faults) -> Vec<SecretGrant> {
+    let mut secrets = Vec::new();
     for (place, value) in fields.items("secrets", faults) {
         let Some(mut secret) = Fields::of(value, &place, faults) else {
             continue;
         };
-        for name in ["name", "host", "header"] {
-            secret.required_text(name, faults);
-        }
+        let [name, host, header] =
+            ["name", "host", "header"].map(|field| secret.required_text(field, faults));
         secret.finish(faults);
+        if let (Some(name), Some(host), Some(header)) = (name, host, header) {
+            secrets.push(SecretGrant { name, host, header });
+        }
     }
+    secrets
 }

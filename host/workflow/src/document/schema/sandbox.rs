@@ -23,6 +23,12 @@ pub(super) struct Limits {
     /// Calls to the host.
     #[schemars(range(max = 1_000_000))]
     host_calls: Option<u64>,
+    /// HTTP requests.
+    #[schemars(range(max = 1_000_000))]
+    http_requests: Option<u64>,
+    /// HTTP requests and responses together, in KiB.
+    #[schemars(range(max = 1_048_576))]
+    http_kb: Option<u64>,
 }
 
 /// What a code agent asks to be given.
