@@ -57,8 +57,9 @@ pub fn events() -> Vec<Event> {
     kinds.extend(of_people());
     kinds.extend(of_executions());
     // What came later stands at the end: the lines before it keep their times.
-    kinds.push(tool_called());
+    kinds.push(called(CallKind::Tool, "toolbox.add"));
     kinds.push(used_everything());
+    kinds.push(called(CallKind::Http, "POST https://api.example.com"));
     let events = (1_764_000_000_000_i64..)
         .zip(kinds)
         .map(|(millis, kind)| Event {
@@ -160,13 +161,13 @@ fn used_everything() -> EventKind {
     }
 }
 
-fn tool_called() -> EventKind {
+fn called(kind: CallKind, target: &str) -> EventKind {
     EventKind::CallStarted {
         path: path(),
         attempt: 1,
         call: 5,
-        kind: CallKind::Tool,
-        target: "toolbox.add".to_owned(),
+        kind,
+        target: target.to_owned(),
         request: "00ff".repeat(16),
         reserved: MicroUsd::new(0),
         reserved_tokens: 0,

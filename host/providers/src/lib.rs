@@ -1,10 +1,11 @@
 //! Clients of the outside: language models, search services and document indexes, behind two vocabularies (models and
-//! searches), with one error type and one price table. This crate knows no workflows and no Wasm, reads no clock
+//! searches), with one error type and one price table; and the way out for requests of others (`egress`). This crate knows no workflows and no Wasm, reads no clock
 //! and no environment, and never lets a key into an error or a log line.
 
 mod answer;
 mod anthropic;
 mod documents;
+mod egress;
 mod error;
 mod http;
 mod learned;
@@ -26,6 +27,13 @@ pub use anthropic::{ANTHROPIC_BASE_URL, ANTHROPIC_MAX_TOKENS, Anthropic, Anthrop
 pub use documents::{
     DocumentLimits, Documents, DocumentsSettings, EXTRACTION_THREAD, IndexReport, IndexWarning,
 };
+pub use egress::{
+    AddressClass, Egress, EgressError, EgressLimits, EgressReach, EgressRequest, EgressResponse,
+    Lookup, LookupFuture, Secrecy, SystemLookup, address_class,
+};
+/// An address as all clients here read it.
+pub use reqwest::Url;
+
 pub use error::{ProviderError, Reached, SetupError};
 pub use http::{HttpClient, HttpSettings};
 pub use model::{

@@ -19,6 +19,7 @@ use crate::bindings::agent::troupe::agent::types::Invocation as GuestInvocation;
 use crate::bindings::interpreter::exports::troupe::agent::interpreter::Program as GuestProgram;
 use crate::cache::CompiledCache;
 use crate::cancel::CancelFlag;
+use crate::capability::http::HttpState;
 use crate::capability::log::LogState;
 use crate::capability::{Grants, HostBytes, HostCallCount};
 use crate::component::{
@@ -379,8 +380,10 @@ impl Sandbox {
         let time = Arc::new(RunningTime::start());
         let clock = GuestClock::new(started_at);
         let output = Output::new(limits.output_bytes_max);
+        let host_bytes = HostBytes::new(limits.host_bytes_max);
+        let http = HttpState::new(grants.http.as_ref(), &host_bytes, &seed);
         let state = State {
-            wasi: wasi::context(start, (&output, &clock, &seed)),
+            wasi: wasi::context(start, (&output, &clock, &seed), &http.variables()),
             table: wasi::resource_table(),
             memory: MemoryLimiter::new(&limits, self.shared.memory.enter(self.patience())),
             time,
@@ -392,8 +395,9 @@ impl Sandbox {
             grants,
             host,
             host_calls: HostCallCount::new(limits.host_calls_max),
-            host_bytes: HostBytes::new(limits.host_bytes_max),
+            host_bytes,
             log: LogState::new(limits.log_bytes_max),
+            http,
             fuel_owed: 0,
         };
         let mut store = Store::new(&self.shared.loader.engine, state);

@@ -3,12 +3,16 @@
 
 pub(crate) mod budget;
 pub(crate) mod context;
+pub(crate) mod http;
 pub(crate) mod human;
 pub(crate) mod llm;
 pub(crate) mod log;
 pub(crate) mod memory;
 pub(crate) mod search;
 pub(crate) mod tools;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
@@ -45,6 +49,8 @@ pub struct Grants {
     pub memory: Option<memory::MemoryGrant>,
     /// The execution's inputs and the outputs of earlier steps.
     pub context: Option<context::ContextGrant>,
+    /// Outgoing HTTP.
+    pub http: Option<http::HttpGrant>,
 }
 
 impl Grants {
@@ -131,7 +137,8 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     memory::link(linker)?;
     context::link(linker)?;
     log::link(linker)?;
-    budget::link(linker)
+    budget::link(linker)?;
+    http::link(linker)
 }
 
 /// How much text a value carries, in bytes, for charging and for limits.
@@ -206,29 +213,37 @@ where
 }
 
 /// The bytes that passed between a guest and the host, which [`crate::Limits::host_bytes_max`] limits.
-#[derive(Debug)]
+/// Clones count together: the streams by which a guest writes bodies have one.
+#[derive(Clone, Debug)]
 pub(crate) struct HostBytes {
-    passed: u64,
+    passed: Arc<AtomicU64>,
     passed_max: u64,
 }
 
 impl HostBytes {
     pub(crate) fn new(passed_max: u64) -> Self {
         HostBytes {
-            passed: 0,
+            passed: Arc::default(),
             passed_max,
         }
     }
 
     /// All that passed, in bytes.
     pub(crate) fn total(&self) -> u64 {
-        self.passed
+        self.passed.load(Ordering::Relaxed)
     }
 
-    fn count(&mut self, bytes: u64) -> wasmtime::Result<()> {
-        self.passed = self.passed.saturating_add(bytes);
-        if self.passed > self.passed_max {
-            return Err(Stop(Limit::HostBytes).into());
+    /// What may still pass, in bytes.
+    fn left(&self) -> u64 {
+        self.passed_max.saturating_sub(self.total())
+    }
+
+    fn count(&self, bytes: u64) -> Result<(), Stop> {
+        let passed = self.total().saturating_add(bytes);
+        // One guest, one thread at a time: nobody else counts meanwhile.
+        self.passed.store(passed, Ordering::Relaxed);
+        if passed > self.passed_max {
+            return Err(Stop(Limit::HostBytes));
         }
         Ok(())
     }

@@ -351,7 +351,10 @@ fn is_offered(import: &str) -> bool {
     if interface == "troupe:agent/types" || crate::capability::INTERFACES.contains(&interface) {
         return version.starts_with("0.1.");
     }
-    crate::wasi::INTERFACES.contains(&interface) && version.starts_with("0.2.")
+    let wasi = [crate::wasi::INTERFACES, crate::capability::http::INTERFACES];
+    wasi.iter()
+        .any(|interfaces| interfaces.contains(&interface))
+        && version.starts_with("0.2.")
 }
 
 /// Loads in the background: a compilation must not hold up the calls that share the async runtime's threads.
@@ -396,12 +399,13 @@ mod tests {
             "troupe:agent/llm@0.1.0",
             "troupe:agent/types@0.1.0",
             "wasi:io/poll@0.2.9",
+            "wasi:http/outgoing-handler@0.2.0",
         ] {
             assert!(is_offered(offered), "{offered}");
         }
         for other in [
             "troupe:agent/llm@0.2.0",
-            "wasi:http/outgoing-handler@0.2.0",
+            "wasi:http/incoming-handler@0.2.0",
             "wasi:io/poll@0.3.0",
             "env",
             "",

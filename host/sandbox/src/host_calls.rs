@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::SystemTime;
 
+use crate::http_exchange::{HttpFault, HttpFaultKind, HttpRequest, HttpResponse};
 use crate::{budget, human, llm, search, tools};
 
 pub use crate::bindings::agent::troupe::agent::log::Level as LogLevel;
@@ -75,6 +76,13 @@ pub trait HostCalls: Send + Sync {
         fuel_max: u64,
     ) -> HostFuture<'_, Vec<ToolAnswer>>;
 
+    /// Sends HTTP requests, all at once. The answers come in the order of the requests, one for each. Where a request
+    /// is `refused`, it is not sent, and that is its answer.
+    fn fetch_many(
+        &self,
+        requests: Vec<HttpRequest>,
+    ) -> HostFuture<'_, Vec<Result<HttpResponse, HttpFault>>>;
+
     /// The inputs of the execution: a JSON object.
     fn context_inputs(&self) -> HostFuture<'_, String>;
 
@@ -143,6 +151,17 @@ impl HostCalls for DenyAll {
             }
             answers
         })
+    }
+
+    fn fetch_many(
+        &self,
+        requests: Vec<HttpRequest>,
+    ) -> HostFuture<'_, Vec<Result<HttpResponse, HttpFault>>> {
+        let message = "there is no network here: this code runs outside of a workflow";
+        let answers = requests
+            .into_iter()
+            .map(|_| Err(HttpFault::new(HttpFaultKind::Denied, message)));
+        Box::pin(std::future::ready(answers.collect()))
     }
 
     fn context_inputs(&self) -> HostFuture<'_, String> {

@@ -20,6 +20,7 @@ mod error;
 mod function;
 mod guest_memory;
 mod host_calls;
+mod http_exchange;
 mod inspection;
 mod json;
 mod limits;
@@ -34,6 +35,7 @@ pub use call::{Call, Invocation, Program, Sandbox, SandboxConfig};
 pub use cancel::CancelFlag;
 pub use capability::Grants;
 pub use capability::context::ContextGrant;
+pub use capability::http::{HostPattern, HttpGrant, OperatorHost, ParseHostError, SecretGrant};
 pub use capability::human::HumanGrant;
 pub use capability::llm::LlmGrant;
 pub use capability::memory::MemoryGrant;
@@ -46,6 +48,10 @@ pub use error::{LoadError, SandboxError, StartError};
 pub use function::{Arguments, Function, RefusedFunction, UnknownFunction};
 pub use host_calls::{
     BudgetKind, Denial, DenyAll, Error, HostCalls, HostFuture, LogLevel, LogLine, ToolAnswer,
+};
+pub use http_exchange::{
+    HTTP_REQUEST_BYTES_MAX, HTTP_RESPONSE_BYTES_MAX, HttpFault, HttpFaultKind, HttpRequest,
+    HttpResponse, HttpTimeouts, Reach, SecretUse,
 };
 pub use inspection::Inspection;
 pub use limits::{Limit, Limits};

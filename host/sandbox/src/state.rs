@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
+use crate::capability::http::HttpState;
 use crate::capability::log::LogState;
 use crate::capability::{Grants, HostBytes, HostCallCount};
 use crate::host_calls::HostCalls;
@@ -33,6 +34,7 @@ pub(crate) struct State {
     pub(crate) host_calls: HostCallCount,
     pub(crate) host_bytes: HostBytes,
     pub(crate) log: LogState,
+    pub(crate) http: HttpState,
     /// Fuel for WASI calls that is not yet taken from the store: WASI's functions cannot reach it.
     /// It is taken when they return to the guest.
     pub(crate) fuel_owed: u64,
@@ -53,7 +55,9 @@ impl State {
 
     /// Takes the fuel that is owed.
     pub(crate) fn take_fuel_owed(&mut self) -> u64 {
-        std::mem::take(&mut self.fuel_owed).saturating_add(self.output.take_fuel_owed())
+        std::mem::take(&mut self.fuel_owed)
+            .saturating_add(self.output.take_fuel_owed())
+            .saturating_add(self.http.take_fuel_owed())
     }
 }
 

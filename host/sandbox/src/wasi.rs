@@ -83,6 +83,7 @@ pub(crate) struct Start {
 pub(crate) fn context(
     start: Start,
     (output, clock, seed): (&output::Output, &Arc<GuestClock>, &[u8; 32]),
+    variables: &[(String, String)],
 ) -> WasiCtx {
     let mut builder = WasiCtx::builder();
     builder
@@ -96,7 +97,8 @@ pub(crate) fn context(
         .secure_random(generator(seed, "random"))
         .insecure_random(generator(seed, "insecure"))
         .insecure_random_seed(u128::from_le_bytes(derive(seed, "insecure-seed")))
-        .max_random_size(RANDOM_BYTES_MAX);
+        .max_random_size(RANDOM_BYTES_MAX)
+        .envs(variables);
     builder.build()
 }
 
@@ -156,6 +158,9 @@ impl State {
 
     /// Whether a pollable is ready now.
     async fn is_ready(&mut self, rep: u32) -> wasmtime::Result<bool> {
+        if let Some(is_ready) = self.http.is_ready(rep) {
+            return Ok(is_ready);
+        }
         match self.timers.get(&rep) {
             Some(due) => Ok(*due <= self.clock.since_start_ns()),
             None => {
@@ -178,7 +183,8 @@ impl State {
 }
 
 impl poll::Host for State {
-    /// Nothing that a guest may hold becomes ready by itself but its timers, so the first of them is waited for.
+    /// Nothing that a guest may hold becomes ready by itself but responses and its timers. Responses are waited for
+    /// first, whatever the timers say: which of the two comes first must not depend on the network.
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         let count = u64::try_from(pollables.len()).unwrap_or(u64::MAX);
         let fuel = POLL_FUEL.saturating_mul(count.max(1));
@@ -188,10 +194,19 @@ impl poll::Host for State {
         if !ready.is_empty() {
             return Ok(ready);
         }
+        self.exchange_for_pollables(&reps).await?;
+        let ready = self.ready_places(&reps).await?;
+        if !ready.is_empty() {
+            return Ok(ready);
+        }
         let first = reps.iter().filter_map(|rep| self.timers.get(rep)).min();
         match first.copied() {
             Some(due_ns) => {
                 self.sleep_until(due_ns).await?;
+                self.ready_places(&reps).await
+            }
+            None if reps.iter().any(|rep| self.http.is_ready(*rep).is_some()) => {
+                self.give_up_open(&reps);
                 self.ready_places(&reps).await
             }
             None => {
@@ -205,11 +220,18 @@ impl poll::Host for State {
 impl poll::HostPollable for State {
     async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         self.fuel_owed = self.fuel_owed.saturating_add(POLL_FUEL);
+        self.exchange_for_pollables(&[pollable.rep()]).await?;
         self.is_ready(pollable.rep()).await
     }
 
     async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
         self.fuel_owed = self.fuel_owed.saturating_add(POLL_FUEL);
+        if self.http.is_ready(pollable.rep()).is_some() {
+            let reps = [pollable.rep()];
+            self.exchange_for_pollables(&reps).await?;
+            self.give_up_open(&reps);
+            return Ok(());
+        }
         match self.timers.get(&pollable.rep()).copied() {
             Some(due_ns) => self.sleep_until(due_ns).await,
             None => {
@@ -221,6 +243,7 @@ impl poll::HostPollable for State {
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
         self.timers.remove(&pollable.rep());
+        self.http.forget_pollable(pollable.rep());
         poll::HostPollable::drop(&mut self.table, pollable)
     }
 }

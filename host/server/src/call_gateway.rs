@@ -321,6 +321,37 @@ impl CallGateway {
         result
     }
 
+    /// Sends a component's HTTP request, unless its outcome is on record. None to send: it was refused, and that is its
+    /// outcome.
+    pub(crate) async fn fetch(
+        &self,
+        target: String,
+        place: &Place,
+        sending: Result<impl Future<Output = CallOutcome>, CallOutcome>,
+    ) -> Result<CallOutcome, Failure> {
+        if let Some((outcome, at)) = place.last() {
+            self.note_end(at);
+            return Ok(outcome);
+        }
+        let call = StartCall {
+            path: self.path.clone(),
+            attempt: self.attempt,
+            kind: CallKind::Http,
+            target,
+            request: place.request.clone(),
+            position: Some(place.position),
+            worst: None,
+        };
+        let number = self.start(call).await?.call;
+        let outcome = match sending {
+            Ok(sending) => self.effect(sending).await,
+            Err(refused) => refused,
+        };
+        let nothing = (Usage::default(), MicroUsd::ZERO);
+        self.end(number, outcome.clone(), nothing).await?;
+        Ok(outcome)
+    }
+
     /// Records a call whose outcome is known already.
     pub(crate) async fn note(
         &self,

@@ -2,6 +2,7 @@
 //! the record of what it asked before.
 
 mod completion;
+mod fetch;
 mod question;
 mod tool;
 
@@ -11,9 +12,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
 use serde_json::Value;
+use troupe_providers::Secret;
 use troupe_sandbox::{
-    BudgetKind, CancelFlag, Denial, Error, HostCalls, HostFuture, LogLevel, LogLine, ToolAnswer,
-    budget, human, llm, search, tools,
+    BudgetKind, CancelFlag, Denial, Error, HostCalls, HostFuture, HttpFault, HttpRequest,
+    HttpResponse, LogLevel, LogLine, ToolAnswer, budget, human, llm, search, tools,
 };
 use troupe_workflow::{CallKind, CallOutcome, Code, ExecutionId, Failure};
 
@@ -44,6 +46,10 @@ pub(crate) struct GuestHost {
     /// Ends the call.
     pub(crate) cancel: CancelFlag,
     stop: Mutex<Option<Stop>>,
+    /// What the guest may use without knowing it, by name.
+    secrets: BTreeMap<String, Secret>,
+    /// Why requests were denied, for the failure that may come of it.
+    denials: Mutex<Vec<String>>,
 }
 
 /// Why the host ended a call.
@@ -85,6 +91,13 @@ impl HostCalls for GuestHost {
             let asked = queries.into_iter().zip(&places);
             join_all(asked.map(|(query, place)| self.search_at(query, place))).await
         })
+    }
+
+    fn fetch_many(
+        &self,
+        requests: Vec<HttpRequest>,
+    ) -> HostFuture<'_, Vec<Result<HttpResponse, HttpFault>>> {
+        Box::pin(self.fetch_all(requests))
     }
 
     fn ask(&self, question: human::Question) -> HostFuture<'_, Result<human::Answer, Error>> {
@@ -202,6 +215,7 @@ impl GuestHost {
         attempt: &Attempt,
         agent: &str,
         tools: Vec<LoadedTool>,
+        secrets: BTreeMap<String, Secret>,
         (seed, began_at): ([u8; 32], SystemTime),
     ) -> Self {
         let start = &attempt.start;
@@ -222,6 +236,8 @@ impl GuestHost {
             execution: attempt.execution,
             cancel: CancelFlag::new(),
             stop: Mutex::new(None),
+            secrets,
+            denials: Mutex::default(),
         }
     }
 

@@ -20,6 +20,7 @@ mod models;
 mod node;
 mod open;
 mod operations;
+mod outgoing;
 mod rates;
 mod records;
 mod replay;

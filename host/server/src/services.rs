@@ -17,6 +17,7 @@ use crate::config::{Places, ServerConfig};
 use crate::gate::Gate;
 use crate::limits::ceilings;
 use crate::models::{Models, Reach};
+use crate::outgoing::Outgoing;
 use crate::run::RunSettings;
 use crate::sources::Sources;
 use crate::tools;
@@ -27,6 +28,8 @@ pub(crate) struct Services {
     pub(crate) models: Arc<Models>,
     pub(crate) sources: Sources,
     pub(crate) components: Arc<Components>,
+    /// Where guests may send requests, and how.
+    pub(crate) outgoing: Outgoing,
     /// Ceilings for every agent.
     pub(crate) limits: Limits,
     /// Bounds the calls of components at once.
@@ -64,6 +67,7 @@ impl Services {
             models: Arc::new(Models::new(config, outside.reach, &client)),
             sources: Sources::new(config, outside.reach, documents, &places.data, &client),
             components: Arc::new(open_components(config, places)?),
+            outgoing: Outgoing::new(config, outside.reach)?,
             limits: ceilings(&config.limits),
             guests: Gate::new(config.server.guests),
             fail_point: config.server.fail_point.clone(),
@@ -155,6 +159,7 @@ impl Services {
         if let Some(sources) = &code.grants.search {
             self.check_sources(sources, &at("grants/search"), faults);
         }
+        self.outgoing.check(workflow.name(), agent, code, faults);
         let later =
             |name: &str| format!("the grant `{name}` is not available in this version of Troupe");
         for name in &code.grants.others {
@@ -307,6 +312,7 @@ impl ServicesBySettings {
             models: Arc::clone(models),
             sources: Sources::new(config, outside.reach, documents, &places.data, &client),
             components,
+            outgoing: Outgoing::new(config, outside.reach)?,
             limits: ceilings(&config.limits),
             guests,
             fail_point: config.server.fail_point.clone(),

@@ -15,8 +15,8 @@ use serde_json::Value;
 
 pub use agent::{
     Agent, AgentKind, CodeAgent, CodeSource, ComponentTool, Grants, HumanAgent, HumanGrant,
-    Language, Limits, LlmAgent, OnTimeout, ResponseFormat, SearchAgent, SourceSettings, Tool,
-    ToolAgent,
+    Language, Limits, LlmAgent, OnTimeout, ResponseFormat, SearchAgent, SecretGrant,
+    SourceSettings, Tool, ToolAgent,
 };
 pub use config::{BudgetPolicy, Config};
 pub(crate) use fields::{Fields, escape, kind};

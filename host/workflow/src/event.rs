@@ -325,6 +325,8 @@ pub enum CallKind {
     Budget,
     /// A component calls a tool, or reads which ones there are.
     Tool,
+    /// A component sends an HTTP request.
+    Http,
 }
 
 impl CallKind {
@@ -336,6 +338,7 @@ impl CallKind {
             Self::Human => "human",
             Self::Budget => "budget",
             Self::Tool => "tool",
+            Self::Http => "http",
         }
     }
 }

@@ -30,7 +30,7 @@ pub use depth::check_depth;
 pub use document::{
     Agent, AgentKind, BudgetPolicy, CodeAgent, CodeSource, ComponentTool, Config, Document, Grants,
     HumanAgent, HumanGrant, Language, Limits, LlmAgent, OnTimeout, ResponseFormat, SearchAgent,
-    SourceSettings, Tool, ToolAgent, document_schema,
+    SecretGrant, SourceSettings, Tool, ToolAgent, document_schema,
 };
 pub use duration::Timestamp;
 pub use event::{

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use troupe_sandbox::{
-    Call, ContextGrant, Error, Grants, HostCalls, HostFuture, HumanGrant, Limit, LlmGrant,
-    LogLevel, LogLine, MemoryGrant, Outcome, Report, SandboxError, SearchGrant, ToolAnswer,
-    ToolsGrant, budget, human, llm, search, tools,
+    Call, ContextGrant, DenyAll, Error, Grants, HostCalls, HostFuture, HttpFault, HttpRequest,
+    HttpResponse, HumanGrant, Limit, LlmGrant, LogLevel, LogLine, MemoryGrant, Outcome, Report,
+    SandboxError, SearchGrant, ToolAnswer, ToolsGrant, budget, human, llm, search, tools,
 };
 
 use crate::support::{call, invocation, limited, returned, run_guest};
@@ -106,6 +106,13 @@ impl HostCalls for World {
         Box::pin(std::future::ready(answers.collect()))
     }
 
+    fn fetch_many(
+        &self,
+        requests: Vec<HttpRequest>,
+    ) -> HostFuture<'_, Vec<Result<HttpResponse, HttpFault>>> {
+        DenyAll.fetch_many(requests)
+    }
+
     fn context_inputs(&self) -> HostFuture<'_, String> {
         Box::pin(std::future::ready(r#"{"topic":"cars"}"#.to_owned()))
     }
@@ -168,6 +175,7 @@ fn granted() -> Call {
         }),
         memory: Some(MemoryGrant),
         context: Some(ContextGrant),
+        ..Grants::none()
     };
     Call {
         grants,

@@ -86,6 +86,13 @@ impl HostCalls for Recorded {
         DenyAll.call_tools(requests, fuel_max)
     }
 
+    fn fetch_many(
+        &self,
+        requests: Vec<troupe_sandbox::HttpRequest>,
+    ) -> HostFuture<'_, Vec<Result<troupe_sandbox::HttpResponse, troupe_sandbox::HttpFault>>> {
+        DenyAll.fetch_many(requests)
+    }
+
     fn context_inputs(&self) -> HostFuture<'_, String> {
         Box::pin(std::future::ready("{}".to_owned()))
     }

@@ -79,13 +79,13 @@ async fn a_component_that_is_too_large_is_refused_unread() {
 #[tokio::test]
 async fn imports_that_nobody_offers_are_all_named() {
     let error = refused_component(
-        r#"(component (import "wasi:http/outgoing-handler@0.2.0" (instance)) (import "their:own/thing" (func))
+        r#"(component (import "wasi:http/incoming-handler@0.2.0" (instance)) (import "their:own/thing" (func))
             (import "troupe:agent/llm@0.9.0" (instance)) (import "wasi:io/poll@0.2.0" (instance)))"#,
     )
     .await;
     assert_eq!(
         error,
-        "the component imports what this host does not offer: wasi:http/outgoing-handler@0.2.0, their:own/thing, \
+        "the component imports what this host does not offer: wasi:http/incoming-handler@0.2.0, their:own/thing, \
          troupe:agent/llm@0.9.0; the host offers the interfaces of `troupe:agent@0.1` and of WASI 0.2"
     );
 }

@@ -5,6 +5,7 @@ mod capabilities;
 mod clock;
 mod commands;
 mod hostile;
+mod http;
 mod javascript;
 mod loading;
 mod programs;

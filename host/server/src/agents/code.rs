@@ -34,9 +34,17 @@ pub(super) async fn run(
             .map_err(|error| tools::unavailable(&error))?,
         None => Vec::new(),
     };
-    let grants = grants(code, &granted);
+    let http = services
+        .outgoing
+        .given(attempt.definition().name(), agent, code)
+        .map_err(|message| Failure::new(Code::Denied, message))?;
+    let grants = Grants {
+        http: Some(http.grant),
+        ..grants(code, &granted)
+    };
     let run = (seed(attempt, series), began_at(series));
-    let host = Arc::new(GuestHost::new(attempt, agent.id.as_str(), granted, run));
+    let host = GuestHost::new(attempt, agent.id.as_str(), granted, http.secrets, run);
+    let host = Arc::new(host);
     let call = Call {
         agent: agent.id.as_str().to_owned(),
         grants,
@@ -55,7 +63,8 @@ pub(super) async fn run(
         Some(Stop::Diverged(failure)) => Err(failure),
         None => {
             let value = value_of(report)
-                .map_err(|failure| Asked(&code.limits).of_budget(attempt, failure))?;
+                .map_err(|failure| Asked(&code.limits).of_budget(attempt, failure))
+                .map_err(|failure| host.with_denials(failure))?;
             host.check_ended()?;
             Ok(Ended::Output(Output { value, text: None }))
         }

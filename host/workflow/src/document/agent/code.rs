@@ -73,6 +73,10 @@ pub struct Grants {
     pub human: Option<HumanGrant>,
     /// The tools it may call: ids of tool agents, or names of tools; none: no tool.
     pub tools: Option<Vec<String>>,
+    /// Where it may send HTTP requests, as scheme, host and port.
+    pub hosts: Vec<String>,
+    /// Secrets that it may use without knowing them.
+    pub secrets: Vec<SecretGrant>,
     /// The names of the other grants that it asks for.
     pub others: Vec<&'static str>,
 }
@@ -82,6 +86,14 @@ pub struct Grants {
 pub struct HumanGrant {
     /// Persons or groups; none: anybody.
     pub assignees: Option<Vec<String>>,
+}
+
+/// A secret of the operator's that goes into one header of requests to one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretGrant {
+    pub name: String,
+    pub host: String,
+    pub header: String,
 }
 
 pub(super) fn read(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<CodeAgent> {
@@ -184,13 +196,12 @@ impl Grants {
         };
         grants.read_llm(&mut fields, faults);
         read_files(&mut fields, faults);
-        read_secrets(&mut fields, faults);
-        for name in ["hosts", "env"] {
-            fields.texts(name, faults);
-        }
+        grants.secrets = read_secrets(&mut fields, faults);
+        grants.hosts = fields.texts("hosts", faults).unwrap_or_default();
+        fields.texts("env", faults);
         grants.human = read_human(&mut fields, faults);
         fields.flag("memory", faults);
-        grants.others = ["files", "hosts", "env", "secrets", "memory"]
+        grants.others = ["files", "env", "memory"]
             .into_iter()
             .filter(|name| fields.has(name))
             .collect();
@@ -257,14 +268,18 @@ fn read_files(fields: &mut Fields<'_>, faults: &mut Faults) {
 }
 
 /// `secrets: [{name, host, header}]`
-fn read_secrets(fields: &mut Fields<'_>, faults: &mut Faults) {
+fn read_secrets(fields: &mut Fields<'_>, faults: &mut Faults) -> Vec<SecretGrant> {
+    let mut secrets = Vec::new();
     for (place, value) in fields.items("secrets", faults) {
         let Some(mut secret) = Fields::of(value, &place, faults) else {
             continue;
         };
-        for name in ["name", "host", "header"] {
-            secret.required_text(name, faults);
-        }
+        let [name, host, header] =
+            ["name", "host", "header"].map(|field| secret.required_text(field, faults));
         secret.finish(faults);
+        if let (Some(name), Some(host), Some(header)) = (name, host, header) {
+            secrets.push(SecretGrant { name, host, header });
+        }
     }
+    secrets
 }

@@ -1,0 +1,382 @@
+//! A guest's HTTP requests: recorded before they are sent, and their responses before the guest has them. Here secrets
+//! take the place of their placeholders on the way out, and placeholders that of the secrets on the way back, so that
+//! neither the record nor the guest ever has one.
+
+use std::sync::PoisonError;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use futures::future::join_all;
+use memchr::memmem;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use troupe_providers::{
+    EgressError, EgressLimits, EgressReach, EgressRequest, EgressResponse, Secrecy, Secret,
+};
+use troupe_sandbox::{HttpFault, HttpFaultKind, HttpRequest, HttpResponse, Reach, SecretUse};
+use troupe_workflow::{CallKind, CallOutcome, Code, Failure};
+
+use super::GuestHost;
+use crate::replay::{Place, hex};
+
+/// Denials that are told with a failure. Protects the message from a guest that tries every host.
+const DENIALS_MAX: usize = 5;
+/// The header that tells a server that it has seen a request before.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// A response as the journal keeps it.
+#[derive(Serialize, Deserialize)]
+struct Recorded {
+    status: u16,
+    /// Each byte of a value is one character.
+    headers: Vec<(String, String)>,
+    /// The body, where it is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    /// The body in base64, where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+}
+
+impl GuestHost {
+    /// Sends all of them at once.
+    pub(super) async fn fetch_all(
+        &self,
+        requests: Vec<HttpRequest>,
+    ) -> Vec<Result<HttpResponse, HttpFault>> {
+        let described: Vec<_> = requests.iter().map(description_of).collect();
+        let places = self.places(CallKind::Http, &described).await;
+        let asked = requests.into_iter().zip(&places);
+        join_all(asked.map(|(request, place)| self.fetch_at(request, place))).await
+    }
+
+    async fn fetch_at(
+        &self,
+        request: HttpRequest,
+        place: &Place,
+    ) -> Result<HttpResponse, HttpFault> {
+        let target = format!("{} {}", request.method, origin_of(&request.url));
+        let sending = match &request.refused {
+            Some(fault) => Err(CallOutcome::Failed(failure_of(fault))),
+            None => Ok(self.send(&request, place.position)),
+        };
+        let outcome = match self.gateway.fetch(target, place, sending).await {
+            Ok(outcome) => outcome,
+            Err(failure) => CallOutcome::Failed(failure),
+        };
+        let result = result_of(outcome);
+        if let Err(fault) = &result
+            && matches!(
+                fault.kind,
+                HttpFaultKind::Denied | HttpFaultKind::AddressProhibited
+            )
+        {
+            self.note_denial(&fault.message);
+        }
+        result
+    }
+
+    /// Sends one, with its secrets.
+    async fn send(&self, request: &HttpRequest, position: u32) -> CallOutcome {
+        let sent = self.send_with_secrets(request, position).await;
+        let result = sent.map(|response| self.without_secrets(&request.secrets, response));
+        let outcome = result.and_then(|response| {
+            let recorded = recorded(response);
+            serde_json::to_value(recorded).map_err(|error| {
+                let message = format!("a response cannot be stored: {error}");
+                HttpFault::new(HttpFaultKind::Other, message)
+            })
+        });
+        match outcome {
+            Ok(value) => CallOutcome::Answered(value),
+            Err(fault) => CallOutcome::Failed(failure_of(&fault)),
+        }
+    }
+
+    async fn send_with_secrets(
+        &self,
+        request: &HttpRequest,
+        position: u32,
+    ) -> Result<EgressResponse, HttpFault> {
+        let outgoing = &self.services.outgoing;
+        let Some(egress) = &outgoing.egress else {
+            let message = "this execution runs offline: no request is sent";
+            return Err(HttpFault::new(HttpFaultKind::Denied, message));
+        };
+        let standard = &outgoing.limits;
+        let asked = &request.timeouts;
+        let sooner = |asked: Option<std::time::Duration>, usual| asked.unwrap_or(usual).min(usual);
+        let limits = EgressLimits {
+            connect: sooner(asked.connect, standard.connect),
+            first_byte: sooner(asked.first_byte, standard.first_byte),
+            between_bytes: sooner(asked.between_bytes, standard.between_bytes),
+            body_bytes_max: request.response_bytes_max.min(standard.body_bytes_max),
+            ..*standard
+        };
+        let message = self.message_of(request, position)?;
+        egress
+            .send(message, &limits)
+            .await
+            .map_err(|error| fault_of(&error))
+    }
+
+    /// The request as it goes out.
+    fn message_of(&self, request: &HttpRequest, position: u32) -> Result<EgressRequest, HttpFault> {
+        let invalid = |what: &str| HttpFault::new(HttpFaultKind::InvalidRequest, what);
+        let method = request.method.parse();
+        let method = method.map_err(|_error| invalid("the method is none"))?;
+        let url = request.url.parse();
+        let url = url.map_err(|_error| invalid("the address is none"))?;
+        let mut message = EgressRequest {
+            method,
+            url,
+            headers: Default::default(),
+            body: request.body.clone(),
+            reach: match request.reach {
+                Reach::Public => EgressReach::Public,
+                Reach::Private => EgressReach::OwnNetwork,
+                Reach::Literal => EgressReach::Literal,
+            },
+        };
+        for (name, value) in &request.headers {
+            let secrets = request
+                .secrets
+                .iter()
+                .filter(|secret| secret.header.as_ref() == Some(name));
+            let mut value = value.clone();
+            let mut secrecy = Secrecy::Plain;
+            for used in secrets {
+                if let Some(secret) = self.secrets.get(&used.name) {
+                    value = replaced(&value, &used.placeholder, secret.expose());
+                    secrecy = Secrecy::Secret;
+                }
+            }
+            message.add_header(name, value, secrecy).map_err(invalid)?;
+        }
+        // What was sent when the process died is sent again: a server that knows the key does it once.
+        let is_repeatable = matches!(
+            request.method.as_str(),
+            "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"
+        );
+        if !is_repeatable && !message.headers.contains_key(IDEMPOTENCY_KEY) {
+            let key = format!("{}/http/{position}", self.idempotency_key);
+            message
+                .add_header(IDEMPOTENCY_KEY, Bytes::from(key), Secrecy::Plain)
+                .map_err(invalid)?;
+        }
+        Ok(message)
+    }
+
+    /// The response with placeholders where a secret of the agent's came back.
+    fn without_secrets(&self, used: &[SecretUse], response: EgressResponse) -> EgressResponse {
+        let mut masked = response;
+        for secret in used {
+            let Some(value) = self.secrets.get(&secret.name).map(Secret::expose) else {
+                continue;
+            };
+            masked.body = replaced(&masked.body, value, &secret.placeholder);
+            for (_, header) in &mut masked.headers {
+                *header = replaced(header, value, &secret.placeholder);
+            }
+        }
+        masked
+    }
+
+    fn note_denial(&self, message: &str) {
+        tracing::warn!(execution.id = %self.execution, agent = self.agent, "{message}");
+        let mut denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
+        if denials.len() < DENIALS_MAX && !denials.iter().any(|it| it == message) {
+            denials.push(message.to_owned());
+        }
+    }
+
+    /// A failure of the guest, with what it was denied before.
+    pub(crate) fn with_denials(&self, mut failure: Failure) -> Failure {
+        let denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
+        if !denials.is_empty() && matches!(failure.code, Code::GuestFailed | Code::GuestTrap) {
+            let denied = denials.join("\n");
+            let whole = Failure::new(failure.code, format!("{}\n{denied}", failure.message));
+            failure.message = whole.message;
+        }
+        failure
+    }
+}
+
+/// What makes a request the same as another. Secrets are in it as their placeholders.
+fn description_of(request: &HttpRequest) -> serde_json::Value {
+    let headers: Vec<_> = request
+        .headers
+        .iter()
+        .map(|(name, value)| (name, characters(value)))
+        .collect();
+    let body = hex(&Sha256::digest(&request.body));
+    json!([request.method, request.url, headers, body])
+}
+
+/// Scheme, host and port, for the record: a path may hold what is nobody's business.
+fn origin_of(url: &str) -> String {
+    match url.parse::<troupe_providers::Url>() {
+        Ok(url) => url.origin().ascii_serialization(),
+        Err(_) => "an address that is none".to_owned(),
+    }
+}
+
+fn recorded(response: EgressResponse) -> Recorded {
+    let headers = response.headers.iter();
+    let (text, base64) = match std::str::from_utf8(&response.body) {
+        Ok(text) => (Some(text.to_owned()), None),
+        Err(_) => (None, Some(BASE64.encode(&response.body))),
+    };
+    Recorded {
+        status: response.status,
+        headers: headers
+            .map(|(name, value)| (name.as_str().to_owned(), characters(value)))
+            .collect(),
+        text,
+        base64,
+    }
+}
+
+/// An outcome for the guest. It is the same whether it came now or is on record.
+fn result_of(outcome: CallOutcome) -> Result<HttpResponse, HttpFault> {
+    let other = |message: String| HttpFault::new(HttpFaultKind::Other, message);
+    let recorded = match outcome {
+        CallOutcome::Failed(failure) => return Err(fault_on_record(&failure)),
+        CallOutcome::Answered(value) => serde_json::from_value::<Recorded>(value)
+            .map_err(|error| other(format!("a recorded response cannot be read: {error}")))?,
+    };
+    let body = match (recorded.text, recorded.base64) {
+        (_, Some(base64)) => BASE64
+            .decode(base64)
+            .map_err(|error| other(format!("a recorded body cannot be read: {error}")))?,
+        (text, None) => text.unwrap_or_default().into_bytes(),
+    };
+    let headers = recorded.headers.into_iter();
+    Ok(HttpResponse {
+        status: recorded.status,
+        headers: headers
+            .map(|(name, value)| (name, bytes_of(&value)))
+            .collect(),
+        body: Bytes::from(body),
+    })
+}
+
+/// Bytes as characters of the same numbers: a header's value need not be UTF-8.
+fn characters(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
+fn bytes_of(characters: &str) -> Bytes {
+    characters
+        .chars()
+        .map(|character| u8::try_from(u32::from(character)).unwrap_or(b'?'))
+        .collect()
+}
+
+fn replaced(bytes: &Bytes, from: &str, to: &str) -> Bytes {
+    let finder = memmem::Finder::new(from);
+    let mut places = finder.find_iter(bytes).peekable();
+    if from.is_empty() || places.peek().is_none() {
+        return bytes.clone();
+    }
+    let mut whole = Vec::with_capacity(bytes.len());
+    let mut end = 0;
+    for place in places {
+        whole.extend_from_slice(&bytes[end..place]);
+        whole.extend_from_slice(to.as_bytes());
+        end = place + from.len();
+    }
+    whole.extend_from_slice(&bytes[end..]);
+    Bytes::from(whole)
+}
+
+fn fault_of(error: &EgressError) -> HttpFault {
+    let kind = match error {
+        EgressError::Invalid(_) => HttpFaultKind::InvalidRequest,
+        EgressError::Prohibited { host, .. } => {
+            let message = format!(
+                "{error}; an address is granted as it is written, a name in a private network with {{ url = \"…//{host}\", private = true }} in `hosts` of [[grants]]"
+            );
+            return HttpFault::new(HttpFaultKind::AddressProhibited, message);
+        }
+        EgressError::NameNotFound { .. } => HttpFaultKind::NameNotFound,
+        EgressError::NoConnection { .. } => HttpFaultKind::ConnectionRefused,
+        EgressError::ConnectTimedOut { .. } => HttpFaultKind::ConnectionTimeout,
+        EgressError::Tls { .. } => HttpFaultKind::Tls,
+        EgressError::Broken { .. } => HttpFaultKind::ConnectionTerminated,
+        EgressError::ResponseTimedOut { .. } => HttpFaultKind::ResponseTimeout,
+        EgressError::HeadersTooLarge => HttpFaultKind::ResponseHeaders,
+        EgressError::BodyTooLarge(_) => HttpFaultKind::ResponseBody,
+        EgressError::Protocol { .. } => HttpFaultKind::Protocol,
+    };
+    HttpFault::new(kind, error.to_string())
+}
+
+/// A fault as the journal keeps it: its kind is the first word of the message.
+fn failure_of(fault: &HttpFault) -> Failure {
+    let code = match fault.kind {
+        HttpFaultKind::Denied | HttpFaultKind::AddressProhibited => Code::Denied,
+        HttpFaultKind::InvalidRequest | HttpFaultKind::RequestBody => Code::InputInvalid,
+        HttpFaultKind::ConnectionTimeout | HttpFaultKind::ResponseTimeout => Code::TimedOut,
+        HttpFaultKind::NameNotFound
+        | HttpFaultKind::ConnectionRefused
+        | HttpFaultKind::ConnectionTerminated
+        | HttpFaultKind::Tls
+        | HttpFaultKind::ResponseHeaders
+        | HttpFaultKind::ResponseBody
+        | HttpFaultKind::Protocol
+        | HttpFaultKind::Other => Code::Unavailable,
+    };
+    Failure::new(code, fault.to_string())
+}
+
+/// The fault of a failure that [`failure_of`] made, or of one of the host's own.
+fn fault_on_record(failure: &Failure) -> HttpFault {
+    let known = failure
+        .message
+        .split_once(": ")
+        .and_then(|(word, message)| {
+            let kinds = HttpFaultKind::ALL.iter();
+            let kind = kinds.copied().find(|kind| kind.as_str() == word)?;
+            Some(HttpFault::new(kind, message))
+        });
+    known.unwrap_or_else(|| HttpFault::new(HttpFaultKind::Other, failure.message.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_is_what_was_there() {
+        for body in [&b"text"[..], b"", b"\xff\xfe\0"] {
+            let response = EgressResponse {
+                status: 418,
+                headers: vec![("x-name".parse().unwrap(), Bytes::from_static(b"\xe9\x01 v"))],
+                body: Bytes::from_static(body),
+            };
+            let value = serde_json::to_value(recorded(response.clone())).unwrap();
+            let back = result_of(CallOutcome::Answered(value)).unwrap();
+            assert_eq!((back.status, &back.body), (response.status, &response.body));
+            assert_eq!(back.headers[0].1, response.headers[0].1);
+        }
+        for kind in HttpFaultKind::ALL {
+            let fault = HttpFault::new(kind, "a: b");
+            let back = result_of(CallOutcome::Failed(failure_of(&fault)));
+            assert_eq!(back, Err(fault));
+        }
+        let own = Failure::new(Code::Cancelled, "the execution is gone");
+        let back = result_of(CallOutcome::Failed(own)).unwrap_err();
+        assert_eq!(back.kind, HttpFaultKind::Other);
+    }
+
+    #[test]
+    fn every_occurrence_is_replaced() {
+        let replace =
+            |text: &'static str| replaced(&Bytes::from_static(text.as_bytes()), "ab", "c");
+        assert_eq!(replace("abxabab"), "cxcc");
+        assert_eq!(replace("x"), "x");
+    }
+}
