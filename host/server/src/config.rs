@@ -1,5 +1,6 @@
 //! The operator's file, and everything else that is read from the environment, once.
 
+mod grants;
 mod secret;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use troupe_journal::FailPoint;
 use troupe_providers::ModelPrice;
 use troupe_workflow::ExecutionStatus;
 
+pub(crate) use grants::GrantEntries;
 pub(crate) use secret::SecretSource;
 
 /// The operator's file: TOML, every section optional, unknown keys refused.
@@ -41,8 +43,9 @@ pub(crate) struct ServerConfig {
     /// How long executions that have ended are kept.
     #[serde(default)]
     pub(crate) retention: RetentionSection,
+    /// What agents may be given.
     #[serde(default)]
-    pub(crate) grants: Vec<toml::Table>,
+    pub(crate) grants: GrantEntries,
 }
 
 /// Where executions are kept, and how workflows are served.
@@ -244,6 +247,10 @@ impl ServerConfig {
             .with_context(|| format!("the configuration {} cannot be read", path.display()))?;
         let mut config: Self = toml::from_str(&text)
             .map_err(|error| anyhow::anyhow!("{}", fault_of(&path, &text, &error)))?;
+        for entry in &mut config.grants {
+            let line = line_of(&text, entry.span().start);
+            entry.get_mut().line = line;
+        }
         // Relative to the file, not to where the command happens to run.
         let base = path.parent().unwrap_or(Path::new("."));
         for source in config.sources.values_mut() {
@@ -268,7 +275,6 @@ impl ServerConfig {
         let unused = [
             ("[tools]", self.tools.is_some()),
             ("[mcp]", self.mcp.is_some()),
-            ("[[grants]]", !self.grants.is_empty()),
         ];
         for (section, _) in unused.iter().filter(|(_, is_there)| *is_there) {
             tracing::warn!(
@@ -325,13 +331,19 @@ fn fault_of(path: &Path, text: &str, error: &toml::de::Error) -> String {
         .span()
         .and_then(|span| text.get(..span.start))
         .unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
+    let line = line_of(text, before.len());
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
     format!(
         "the configuration {} has a fault at line {line}, column {column}: {}",
         path.display(),
         error.message()
     )
+}
+
+/// The number of the line in which a byte of a text lies, from 1.
+fn line_of(text: &str, byte: usize) -> usize {
+    let before = text.get(..byte).unwrap_or_default();
+    before.matches('\n').count() + 1
 }
 
 /// The point at which this process kills itself, for tests.
