@@ -19,6 +19,8 @@ use crate::bindings::agent::troupe::agent::types::Invocation as GuestInvocation;
 use crate::bindings::interpreter::exports::troupe::agent::interpreter::Program as GuestProgram;
 use crate::cache::CompiledCache;
 use crate::cancel::CancelFlag;
+use crate::capability::denials::Denials;
+use crate::capability::files::FilesState;
 use crate::capability::log::LogState;
 use crate::capability::{Grants, HostCallCount};
 use crate::component::{Component, ComponentKind, Exports, Loader, load_in_background};
@@ -282,6 +284,7 @@ impl Sandbox {
             store.data(),
             limits.fuel.saturating_sub(fuel_left.unwrap_or(0)),
         );
+        let denials = store.data_mut().denials.take();
         let [stdout, stderr] = store.data().output.captured();
         Ok(Report {
             outcome,
@@ -292,6 +295,7 @@ impl Sandbox {
             },
             stdout,
             stderr,
+            denials,
         })
     }
 
@@ -309,7 +313,9 @@ impl Sandbox {
         let clock = GuestClock::new(started_at);
         let output = Output::new(limits.output_bytes_max);
         let state = State {
-            wasi: wasi::context(&output, &clock, &seed),
+            wasi: wasi::context(&output, &clock, &seed, grants.env.as_ref()),
+            files: FilesState::open(grants.files.as_ref(), &clock),
+            denials: Denials::default(),
             table: wasi::resource_table(),
             memory: MemoryLimiter::new(limits.memory_bytes_max),
             time,
@@ -357,6 +363,7 @@ fn settle(store: &mut Store<State>) -> wasmtime::Result<Option<u64>> {
 }
 
 fn usage(state: &State, fuel: u64) -> Usage {
+    let files = state.files.used();
     Usage {
         fuel,
         memory_bytes_peak: state.memory.bytes_peak(),
@@ -364,6 +371,10 @@ fn usage(state: &State, fuel: u64) -> Usage {
         host_calls: state.host_calls.total(),
         log_bytes: state.log.bytes,
         log_lines_dropped: state.log.lines_dropped,
+        files_opened: files.opened,
+        file_bytes_read: files.bytes_read,
+        file_bytes_written: files.bytes_written,
+        scratch_bytes_peak: files.scratch_bytes_peak,
         ..Usage::default()
     }
 }

@@ -3,6 +3,9 @@
 
 pub(crate) mod budget;
 pub(crate) mod context;
+pub(crate) mod denials;
+pub(crate) mod env;
+pub(crate) mod files;
 pub(crate) mod human;
 pub(crate) mod llm;
 pub(crate) mod log;
@@ -13,7 +16,7 @@ pub(crate) mod tools;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use crate::host_calls::{BudgetKind, Denial, Error};
+use crate::host_calls::{BudgetKind, Error};
 use crate::limits::Limit;
 use crate::state::{State, Stop};
 
@@ -45,6 +48,12 @@ pub struct Grants {
     pub memory: Option<memory::MemoryGrant>,
     /// The execution's inputs and the outputs of earlier steps.
     pub context: Option<context::ContextGrant>,
+    /// Files: a scratch folder, and folders of the host.
+    pub files: Option<files::FilesGrant>,
+    /// Environment variables.
+    pub env: Option<env::EnvGrant>,
+    /// What the workflow asked for and the operator did not grant, for the texts of denials.
+    pub withheld: Vec<denials::Withheld>,
 }
 
 impl Grants {
@@ -216,16 +225,6 @@ pub(crate) fn charge(store: &mut StoreContextMut<'_, State>, fuel: u64) -> wasmt
             Err(Stop(Limit::Fuel).into())
         }
     }
-}
-
-/// Says what was denied, to whom, and what would allow it.
-fn denied(agent: &str, capability: &str, asked: &str, grant: &str) -> Error {
-    Error::Denied(Denial {
-        capability: capability.to_owned(),
-        message: format!(
-            "the agent `{agent}` may not use {asked}: add `\"{capability}\": {grant}` to the agent's `grants`"
-        ),
-    })
 }
 
 /// What a capability answers that is granted but not there yet.

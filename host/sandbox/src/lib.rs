@@ -28,6 +28,9 @@ pub use call::{Call, Invocation, Program, Sandbox, SandboxConfig};
 pub use cancel::CancelFlag;
 pub use capability::Grants;
 pub use capability::context::ContextGrant;
+pub use capability::denials::Withheld;
+pub use capability::env::EnvGrant;
+pub use capability::files::{FilesGrant, FolderAccess, FolderGrant, ScratchGrant};
 pub use capability::human::HumanGrant;
 pub use capability::llm::LlmGrant;
 pub use capability::memory::MemoryGrant;
@@ -40,4 +43,4 @@ pub use host_calls::{
     BudgetKind, Denial, DenyAll, Error, HostCalls, HostFuture, LogLevel, LogLine,
 };
 pub use limits::{Limit, Limits};
-pub use outcome::{Captured, Exception, Failure, Outcome, Report, Trap, TrapCode, Usage};
+pub use outcome::{Captured, Denied, Exception, Failure, Outcome, Report, Trap, TrapCode, Usage};

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
+use crate::capability::denials::Denials;
+use crate::capability::files::FilesState;
 use crate::capability::log::LogState;
 use crate::capability::{Grants, HostCallCount};
 use crate::host_calls::HostCalls;
@@ -32,6 +34,8 @@ pub(crate) struct State {
     pub(crate) host: Arc<dyn HostCalls>,
     pub(crate) host_calls: HostCallCount,
     pub(crate) log: LogState,
+    pub(crate) files: FilesState,
+    pub(crate) denials: Denials,
     /// Fuel for WASI calls that is not yet taken from the store: WASI's functions cannot reach it.
     /// It is taken when they return to the guest.
     pub(crate) fuel_owed: u64,
@@ -52,7 +56,9 @@ impl State {
 
     /// Takes the fuel that is owed.
     pub(crate) fn take_fuel_owed(&mut self) -> u64 {
-        std::mem::take(&mut self.fuel_owed).saturating_add(self.output.take_fuel_owed())
+        std::mem::take(&mut self.fuel_owed)
+            .saturating_add(self.output.take_fuel_owed())
+            .saturating_add(self.files.take_fuel_owed())
     }
 }
 

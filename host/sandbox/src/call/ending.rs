@@ -207,6 +207,7 @@ impl Report {
             usage: Usage::default(),
             stdout: Captured::default(),
             stderr: Captured::default(),
+            denials: Vec::new(),
         }
     }
 }

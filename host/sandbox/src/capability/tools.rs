@@ -3,7 +3,7 @@
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use super::{TextBytes, charge_call, denied, not_available};
+use super::{TextBytes, charge_call, not_available};
 use crate::bindings::agent::troupe::agent::tools::{CallRequest, Tool};
 use crate::host_calls::Error;
 use crate::state::State;
@@ -35,12 +35,9 @@ impl State {
         if granted {
             return Ok(not_available("tools"));
         }
-        Ok(denied(
-            &self.agent,
-            "tools",
-            &format!("the tool `{name}`"),
-            &format!("[\"{name}\"]"),
-        ))
+        let asked = format!("the tool `{name}`");
+        let grant = format!("[\"{name}\"]");
+        Ok(self.deny("tools", name, (&asked, &grant)))
     }
 }
 
@@ -52,7 +49,7 @@ fn available(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<Result<V
     }
     Ok(Err(match state.grants.tools {
         Some(_) => not_available("tools"),
-        None => denied(&state.agent, "tools", "tools", "[\"…\"]"),
+        None => state.deny("tools", "", ("tools", "[\"…\"]")),
     }))
 }
 

@@ -1,0 +1,1 @@
+//! The scratch folder by itself.
