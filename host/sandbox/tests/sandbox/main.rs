@@ -3,6 +3,7 @@
 mod agents;
 mod capabilities;
 mod clock;
+mod files;
 mod hostile;
 mod javascript;
 mod loading;
