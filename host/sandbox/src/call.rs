@@ -19,6 +19,8 @@ use crate::bindings::agent::troupe::agent::types::Invocation as GuestInvocation;
 use crate::bindings::interpreter::exports::troupe::agent::interpreter::Program as GuestProgram;
 use crate::cache::CompiledCache;
 use crate::cancel::CancelFlag;
+use crate::capability::denials::Denials;
+use crate::capability::files::FilesState;
 use crate::capability::http::HttpState;
 use crate::capability::log::LogState;
 use crate::capability::{Grants, HostBytes, HostCallCount};
@@ -334,6 +336,7 @@ impl Sandbox {
             store.data(),
             limits.fuel.saturating_sub(fuel_left.unwrap_or(0)),
         );
+        let denials = store.data_mut().take_denials();
         let [stdout, stderr] = store.data().output.captured();
         let output_bytes = match &outcome {
             Outcome::Returned(result) => u64::try_from(result.len()).unwrap_or(u64::MAX),
@@ -349,6 +352,7 @@ impl Sandbox {
             },
             stdout,
             stderr,
+            denials,
         })
     }
 
@@ -382,8 +386,12 @@ impl Sandbox {
         let output = Output::new(limits.output_bytes_max);
         let host_bytes = HostBytes::new(limits.host_bytes_max);
         let http = HttpState::new(grants.http.as_ref(), &host_bytes, &seed);
+        let mut variables = http.variables();
+        variables.extend(grants.env.iter().flat_map(|env| env.values.iter().cloned()));
         let state = State {
-            wasi: wasi::context(start, (&output, &clock, &seed), &http.variables()),
+            wasi: wasi::context(start, (&output, &clock, &seed), variables),
+            files: FilesState::open(grants.files.as_ref(), &clock),
+            denials: Denials::default(),
             table: wasi::resource_table(),
             memory: MemoryLimiter::new(&limits, self.shared.memory.enter(self.patience())),
             time,
@@ -438,6 +446,7 @@ fn settle(store: &mut Store<State>) -> wasmtime::Result<Option<u64>> {
 }
 
 fn usage(state: &State, fuel: u64) -> Usage {
+    let files = state.files.used();
     Usage {
         fuel,
         memory_bytes_peak: state.memory.bytes_peak(),
@@ -446,6 +455,10 @@ fn usage(state: &State, fuel: u64) -> Usage {
         host_bytes: state.host_bytes.total(),
         log_bytes: state.log.bytes,
         log_lines_dropped: state.log.lines_dropped,
+        files_opened: files.opened,
+        file_bytes_read: files.bytes_read,
+        file_bytes_written: files.bytes_written,
+        scratch_bytes_peak: files.scratch_bytes_peak,
         ..Usage::default()
     }
 }

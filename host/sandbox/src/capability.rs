@@ -3,6 +3,9 @@
 
 pub(crate) mod budget;
 pub(crate) mod context;
+pub(crate) mod denials;
+pub(crate) mod env;
+pub(crate) mod files;
 pub(crate) mod http;
 pub(crate) mod human;
 pub(crate) mod llm;
@@ -17,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use crate::host_calls::{BudgetKind, Denial, Error, HostFuture};
+use crate::host_calls::{BudgetKind, Error, HostFuture};
 use crate::limits::Limit;
 use crate::state::{State, Stop};
 
@@ -51,6 +54,12 @@ pub struct Grants {
     pub context: Option<context::ContextGrant>,
     /// Outgoing HTTP.
     pub http: Option<http::HttpGrant>,
+    /// Files: a scratch folder, and folders of the host.
+    pub files: Option<files::FilesGrant>,
+    /// Environment variables.
+    pub env: Option<env::EnvGrant>,
+    /// What the workflow asked for and the operator did not grant, for the texts of denials.
+    pub withheld: Vec<denials::Withheld>,
 }
 
 impl Grants {
@@ -266,16 +275,6 @@ pub(crate) fn charge(store: &mut StoreContextMut<'_, State>, fuel: u64) -> wasmt
             Err(Stop(Limit::Fuel).into())
         }
     }
-}
-
-/// Says what was denied, to whom, and what would allow it.
-fn denied(agent: &str, capability: &str, asked: &str, grant: &str) -> Error {
-    Error::Denied(Denial {
-        capability: capability.to_owned(),
-        message: format!(
-            "the agent `{agent}` may not use {asked}: add `\"{capability}\": {grant}` to the agent's `grants`"
-        ),
-    })
 }
 
 /// What a capability answers that is granted but not there yet.

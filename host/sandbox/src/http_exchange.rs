@@ -142,6 +142,14 @@ impl HttpFaultKind {
         HttpFaultKind::Other,
     ];
 
+    /// Whether it was the grants that kept the request from being sent.
+    pub fn is_denial(self) -> bool {
+        matches!(
+            self,
+            HttpFaultKind::Denied | HttpFaultKind::AddressProhibited
+        )
+    }
+
     /// A stable word for it, for example `connection_refused`.
     pub fn as_str(self) -> &'static str {
         match self {

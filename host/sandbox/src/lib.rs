@@ -35,6 +35,9 @@ pub use call::{Call, Invocation, Program, Sandbox, SandboxConfig};
 pub use cancel::CancelFlag;
 pub use capability::Grants;
 pub use capability::context::ContextGrant;
+pub use capability::denials::Withheld;
+pub use capability::env::EnvGrant;
+pub use capability::files::{FilesGrant, FolderAccess, FolderGrant, ScratchGrant};
 pub use capability::http::{HostPattern, HttpGrant, OperatorHost, ParseHostError, SecretGrant};
 pub use capability::human::HumanGrant;
 pub use capability::llm::LlmGrant;
@@ -55,5 +58,5 @@ pub use http_exchange::{
 };
 pub use inspection::Inspection;
 pub use limits::{Limit, Limits};
-pub use outcome::{Captured, Exception, Failure, Outcome, Report, Trap, TrapCode, Usage};
+pub use outcome::{Captured, Denied, Exception, Failure, Outcome, Report, Trap, TrapCode, Usage};
 pub use value::ReadError;

@@ -19,6 +19,19 @@ pub struct Report {
     pub stdout: Captured,
     /// What the guest wrote to standard error.
     pub stderr: Captured,
+    /// What it was denied, at most about two dozen different things.
+    pub denials: Vec<Denied>,
+}
+
+/// Something that a guest was denied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// The capability, for example `llm` or `files`.
+    pub capability: String,
+    /// What was denied, to whom, and what would grant it; at most 512 bytes.
+    pub message: String,
+    /// How often.
+    pub count: u64,
 }
 
 /// How a call ended.
@@ -117,6 +130,14 @@ pub struct Usage {
     pub log_bytes: u64,
     /// Log lines that no longer fitted.
     pub log_lines_dropped: u64,
+    /// Files and folders that were opened.
+    pub files_opened: u64,
+    /// Bytes that were read from files.
+    pub file_bytes_read: u64,
+    /// Bytes that were written to files.
+    pub file_bytes_written: u64,
+    /// The most that the scratch folder held at one time, in bytes.
+    pub scratch_bytes_peak: u64,
 }
 
 /// What a guest printed, as far as it was kept.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
+use crate::capability::denials::Denials;
+use crate::capability::files::FilesState;
 use crate::capability::http::HttpState;
 use crate::capability::log::LogState;
 use crate::capability::{Grants, HostBytes, HostCallCount};
@@ -35,6 +37,8 @@ pub(crate) struct State {
     pub(crate) host_bytes: HostBytes,
     pub(crate) log: LogState,
     pub(crate) http: HttpState,
+    pub(crate) files: FilesState,
+    pub(crate) denials: Denials,
     /// Fuel for WASI calls that is not yet taken from the store: WASI's functions cannot reach it.
     /// It is taken when they return to the guest.
     pub(crate) fuel_owed: u64,
@@ -58,6 +62,7 @@ impl State {
         std::mem::take(&mut self.fuel_owed)
             .saturating_add(self.output.take_fuel_owed())
             .saturating_add(self.http.take_fuel_owed())
+            .saturating_add(self.files.take_fuel_owed())
     }
 }
 

@@ -1,5 +1,5 @@
-//! WASI 0.2 for guests: linked whole, so that any toolchain's output starts, and empty: no arguments, no
-//! environment, no files, no sockets. Clock and entropy are the call's own.
+//! WASI 0.2 for guests: linked whole, so that any toolchain's output starts, and empty but for what is granted: no
+//! arguments, no sockets, no environment of the host's. Clock and entropy are the call's own.
 
 pub(crate) mod clock;
 pub(crate) mod output;
@@ -18,6 +18,7 @@ use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi_io::bindings::wasi::io::poll;
 
+use crate::capability::files;
 use crate::limits::Limit;
 use crate::state::{State, Stop};
 
@@ -61,12 +62,13 @@ const RANDOM_BYTES_MAX: u64 = 64 << 10;
 /// Fuel for asking what is ready, about what it costs the host.
 const POLL_FUEL: u64 = 2_000;
 
-/// Links WASI. Waiting goes through [`State`], so that it is counted and limited.
+/// Links WASI. Waiting and files go through [`State`], so that they are counted and limited.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     linker.allow_shadowing(true);
     poll::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
     monotonic_clock::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
+    files::link(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -83,7 +85,7 @@ pub(crate) struct Start {
 pub(crate) fn context(
     start: Start,
     (output, clock, seed): (&output::Output, &Arc<GuestClock>, &[u8; 32]),
-    variables: &[(String, String)],
+    variables: Vec<(String, String)>,
 ) -> WasiCtx {
     let mut builder = WasiCtx::builder();
     builder
@@ -98,7 +100,7 @@ pub(crate) fn context(
         .insecure_random(generator(seed, "insecure"))
         .insecure_random_seed(u128::from_le_bytes(derive(seed, "insecure-seed")))
         .max_random_size(RANDOM_BYTES_MAX)
-        .envs(variables);
+        .envs(&variables);
     builder.build()
 }
 

@@ -231,6 +231,7 @@ impl Report {
             usage: Usage::default(),
             stdout: Captured::default(),
             stderr: Captured::default(),
+            denials: Vec::new(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use super::{charge_answer, charge_call, denied};
+use super::{charge_answer, charge_call};
 use crate::host_calls::Error;
 use crate::state::State;
 
@@ -35,12 +35,8 @@ async fn output(
         return Ok(Err(refused));
     }
     if state.grants.context.is_none() {
-        return Ok(Err(denied(
-            &state.agent,
-            "context",
-            "outputs of other steps",
-            "true",
-        )));
+        let asked = ("outputs of other steps", "true");
+        return Ok(Err(state.deny("context", "", asked)));
     }
     let host = Arc::clone(&state.host);
     let output = host.context_output(step).await;

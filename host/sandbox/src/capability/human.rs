@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use super::{TextBytes, charge_answer, charge_call, denied};
+use super::{TextBytes, charge_answer, charge_call};
 use crate::bindings::agent::troupe::agent::human::{Answer, Question};
 use crate::host_calls::Error;
 use crate::state::State;
@@ -47,15 +47,14 @@ impl State {
             return Ok(Err(refused));
         }
         let Some(grant) = &self.grants.human else {
-            let asked = "questions to people";
-            return Ok(Err(denied(&self.agent, "human", asked, "true")));
+            return Ok(Err(self.deny("human", "", ("questions to people", "true"))));
         };
         let stranger = question.assignees.iter().find(|who| !grant.allows(who));
         Ok(match stranger {
             Some(who) => {
                 let grant = format!("{{\"assignees\": [\"{who}\"]}}");
                 let asked = format!("questions to `{who}`");
-                Err(denied(&self.agent, "human", &asked, &grant))
+                Err(self.deny("human", who, (&asked, &grant)))
             }
             None => Ok(()),
         })

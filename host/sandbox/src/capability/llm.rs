@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use super::{TextBytes, ask_many, charge_answer, charge_call, denied};
+use super::{TextBytes, ask_many, charge_answer, charge_call};
 use crate::bindings::agent::troupe::agent::llm::{
     Completion, Message, Request, ToolCall, ToolDefinition,
 };
@@ -71,18 +71,14 @@ impl State {
             Some(model) if models.contains(&model) => model,
             Some(model) => {
                 let grant = format!("{{\"models\": [\"{model}\"]}}");
-                return Ok(Err(denied(
-                    &self.agent,
-                    "llm",
-                    &format!("the model `{model}`"),
-                    &grant,
-                )));
+                let asked = format!("the model `{model}`");
+                return Ok(Err(self.deny("llm", &model, (&asked, &grant))));
             }
             None => match models.first() {
                 Some(first) => first.clone(),
                 None => {
-                    let grant = "{\"models\": [\"…\"]}";
-                    return Ok(Err(denied(&self.agent, "llm", "language models", grant)));
+                    let asked = ("language models", "{\"models\": [\"…\"]}");
+                    return Ok(Err(self.deny("llm", "", asked)));
                 }
             },
         };

@@ -4,7 +4,7 @@
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use super::{TextBytes, charge_call, denied, not_available};
+use super::{TextBytes, charge_call, not_available};
 use crate::bindings::agent::troupe::agent::memory::{Entry, SetOutcome};
 use crate::host_calls::Error;
 use crate::state::State;
@@ -25,7 +25,7 @@ fn refuse<T>(
     }
     Ok(Err(match state.grants.memory {
         Some(MemoryGrant) => not_available("memory"),
-        None => denied(&state.agent, "memory", "a memory of its own", "true"),
+        None => state.deny("memory", "", ("a memory of its own", "true")),
     }))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use super::{TextBytes, ask_many, charge_answer, charge_call, denied};
+use super::{TextBytes, ask_many, charge_answer, charge_call};
 use crate::bindings::agent::troupe::agent::search::{Answer, Hit, Query, SourceError};
 use crate::host_calls::Error;
 use crate::state::State;
@@ -62,16 +62,12 @@ impl State {
             .find(|source| !granted.contains(source))
         {
             let grant = format!("[\"{source}\"]");
-            return Ok(Err(denied(
-                &self.agent,
-                "search",
-                &format!("the source `{source}`"),
-                &grant,
-            )));
+            let asked = format!("the source `{source}`");
+            return Ok(Err(self.deny("search", source, (&asked, &grant))));
         }
         if query.sources.is_empty() {
             if granted.is_empty() {
-                return Ok(Err(denied(&self.agent, "search", "search", "[\"web\"]")));
+                return Ok(Err(self.deny("search", "", ("search", "[\"web\"]"))));
             }
             query.sources = granted.to_vec();
         }

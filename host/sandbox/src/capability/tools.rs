@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use super::{TextBytes, ask_many, charge, charge_answer, charge_call, denied};
+use super::{TextBytes, ask_many, charge, charge_answer, charge_call};
 use crate::bindings::agent::troupe::agent::tools::{CallRequest, Tool};
 use crate::host_calls::{Error, ToolAnswer};
 use crate::state::State;
@@ -53,12 +53,9 @@ impl State {
             return Ok(Ok(request));
         }
         let tool = name.split_once('.').map_or(name.as_str(), |(tool, _)| tool);
-        Ok(Err(denied(
-            &self.agent,
-            "tools",
-            &format!("the tool `{name}`"),
-            &format!("[\"{tool}\"]"),
-        )))
+        let asked = format!("the tool `{name}`");
+        let grant = format!("[\"{tool}\"]");
+        Ok(Err(self.deny("tools", tool, (&asked, &grant))))
     }
 }
 
@@ -71,7 +68,7 @@ async fn available(
         return Ok(Err(refused));
     }
     let Some(grant) = state.grants.tools.clone() else {
-        return Ok(Err(denied(&state.agent, "tools", "tools", "[\"…\"]")));
+        return Ok(Err(state.deny("tools", "", ("tools", "[\"…\"]"))));
     };
     let host = Arc::clone(&state.host);
     let tools = host.tools(grant.names).await;

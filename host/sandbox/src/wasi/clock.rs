@@ -34,6 +34,12 @@ impl GuestClock {
         self.since_start_ns.load(Ordering::Relaxed)
     }
 
+    /// The time of day, since the Unix epoch.
+    pub(crate) fn now(&self) -> Duration {
+        let since_start = Duration::from_nanos(self.since_start_ns());
+        self.started_at.saturating_add(since_start)
+    }
+
     /// Goes on to so many nanoseconds after the call began; never back.
     pub(crate) fn go_on_to(&self, since_start_ns: u64) {
         self.since_start_ns
@@ -60,8 +66,7 @@ impl HostWallClock for Shown {
     }
 
     fn now(&self) -> Duration {
-        let since_start = Duration::from_nanos(self.0.since_start_ns());
-        self.0.started_at.saturating_add(since_start)
+        self.0.now()
     }
 }
 

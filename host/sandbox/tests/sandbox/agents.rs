@@ -278,6 +278,7 @@ fn every_guest_has_a_test() {
         include_str!("capabilities.rs"),
         include_str!("clock.rs"),
         include_str!("commands.rs"),
+        include_str!("files.rs"),
         include_str!("tools.rs"),
         include_str!("http.rs"),
     ]

@@ -4,6 +4,7 @@ mod agents;
 mod capabilities;
 mod clock;
 mod commands;
+mod files;
 mod hostile;
 mod http;
 mod javascript;

@@ -272,6 +272,11 @@ impl State {
                 let message = "nobody knows how the request ended";
                 Err(HttpFault::new(HttpFaultKind::Other, message))
             });
+            if let Err(fault) = &answer
+                && fault.kind.is_denial()
+            {
+                self.denials.note("hosts", fault.message.clone());
+            }
             self.count_answer(&answer, cut)?;
             self.http.exchanges.insert(future, Exchange::Over(answer));
         }

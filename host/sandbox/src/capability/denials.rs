@@ -1,0 +1,132 @@
+//! What a guest was denied, for the report. A guest may be denied a million times: each denial is kept once, with how
+//! often it happened, and of different ones only so many.
+
+use crate::host_calls::{Denial, Error};
+use crate::outcome::Denied;
+use crate::state::State;
+
+/// Different denials that are kept of a call; the rest is counted for each capability.
+const KEPT_MAX: usize = 16;
+/// Bytes of a kept message: it holds names that the guest chose.
+const MESSAGE_BYTES_MAX: usize = 512;
+
+/// The denials of a call.
+#[derive(Debug, Default)]
+pub(crate) struct Denials(Vec<Denied>);
+
+/// Something that the workflow asked for and the operator did not grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withheld {
+    /// The capability, for example `llm`.
+    pub capability: String,
+    /// What of it: a model, a source, a person, a tool; empty: all of it.
+    pub name: String,
+    /// What would grant it.
+    pub remedy: String,
+}
+
+impl Denials {
+    /// Counts a denial.
+    pub(crate) fn note(&mut self, capability: &str, message: String) {
+        let message = cut(message);
+        let same =
+            |denied: &&mut Denied| denied.capability == capability && denied.message == message;
+        if let Some(denied) = self.0.iter_mut().find(same) {
+            denied.count = denied.count.saturating_add(1);
+            return;
+        }
+        let message = if self.0.len() < KEPT_MAX {
+            message
+        } else {
+            let others = format!("and others of `{capability}`");
+            if message != others {
+                return self.note(capability, others);
+            }
+            others
+        };
+        self.0.push(Denied {
+            capability: capability.to_owned(),
+            message,
+            count: 1,
+        });
+    }
+
+    fn take(&mut self) -> Vec<Denied> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+fn cut(mut message: String) -> String {
+    if message.len() > MESSAGE_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX - '…'.len_utf8()));
+        message.push('…');
+    }
+    message
+}
+
+impl State {
+    /// All denials of the call, at its end.
+    pub(crate) fn take_denials(&mut self) -> Vec<Denied> {
+        if self.files.is_full() {
+            let message = format!(
+                "the agent `{}` has written as many files or bytes as it may: write less, or raise `disk_mb` in its `limits`",
+                self.agent
+            );
+            self.denials.note("files", message);
+        }
+        self.denials.take()
+    }
+
+    /// Denies a request: says what was denied, to whom, and what would allow it, and counts it.
+    ///
+    /// `asked` is what the guest asked for in words, `name` the same as the operator knows it, and `grant` what would
+    /// stand in the workflow's document.
+    pub(super) fn deny(
+        &mut self,
+        capability: &str,
+        name: &str,
+        (asked, grant): (&str, &str),
+    ) -> Error {
+        let withheld = self
+            .grants
+            .withheld
+            .iter()
+            .find(|it| it.capability == capability && (it.name == name || it.name.is_empty()));
+        let remedy = match withheld {
+            Some(withheld) => withheld.remedy.clone(),
+            None => format!("add `\"{capability}\": {grant}` to the agent's `grants`"),
+        };
+        let message = format!("the agent `{}` may not use {asked}: {remedy}", self.agent);
+        self.denials.note(capability, message.clone());
+        Error::Denied(Denial {
+            capability: capability.to_owned(),
+            message,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_denial_is_kept_once_and_many_different_ones_are_counted() {
+        let mut denials = Denials::default();
+        for number in 0..1_000 {
+            denials.note("llm", format!("model {}", number % 500));
+        }
+        denials.note("search", "x".repeat(10_000));
+        denials.note("search", "y".repeat(10_000));
+        let kept = denials.take();
+        assert_eq!(kept.len(), KEPT_MAX + 2);
+        assert_eq!((kept[0].message.as_str(), kept[0].count), ("model 0", 2));
+        assert_eq!(kept[16].count, 1_000 - 2 * 16);
+        assert_eq!(
+            (kept[17].message.as_str(), kept[17].count),
+            ("and others of `search`", 2)
+        );
+        let mut long = Denials::default();
+        long.note("files", "é".repeat(1_000));
+        assert!(long.take()[0].message.len() <= MESSAGE_BYTES_MAX);
+    }
+}

@@ -1,0 +1,371 @@
+//! Files: a scratch folder in memory, and folders of the host that the operator grants. Everything goes through here
+//! before it reaches either: paths are bounded, calls are paid for in fuel, open files and what is written are counted.
+//!
+//! Host folders are wasmtime-wasi's, which resolves no path out of its folder. It has no quotas, makes links, and opens
+//! whatever a path leads to; here there are quotas, no links can be made, and only files and folders are opened: a pipe
+//! or a device could hold a thread for ever.
+
+mod host;
+mod scratch;
+mod stream;
+mod wasi;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wasmtime::component::Resource;
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtx, WasiFilesystemCtxView};
+use wasmtime_wasi::p2::FsResult;
+use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorFlags, ErrorCode};
+
+use self::host::HostFolder;
+use self::scratch::{NodeId, Scratch};
+use crate::state::State;
+use crate::wasi::clock::GuestClock;
+
+pub(crate) use self::wasi::link;
+
+/// The files a guest may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FilesGrant {
+    /// Folders of the host.
+    pub folders: Vec<FolderGrant>,
+    /// A folder that is empty when a call begins, and gone when it ends.
+    pub scratch: Option<ScratchGrant>,
+}
+
+/// A folder of the host, as a guest sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderGrant {
+    /// Where the guest sees it, for example `/data`.
+    pub at: String,
+    /// What it may do there.
+    pub access: FolderAccess,
+}
+
+/// What a guest may do in a folder of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FolderAccess {
+    /// Read.
+    Read {
+        /// The folder.
+        path: PathBuf,
+        /// What would let it write, for the texts of denials.
+        to_write: String,
+    },
+    /// Read and write.
+    Write {
+        /// The folder.
+        path: PathBuf,
+        /// Bytes that its files may grow by in one call; what is removed is not given back. Protects the disk.
+        bytes_max: u64,
+        /// Files and folders that may be made in one call. Protects the file system.
+        entries_max: u32,
+    },
+    /// Nothing: every attempt is denied with a text that says what would grant it.
+    Denied {
+        /// What would grant it.
+        remedy: String,
+    },
+}
+
+/// A scratch folder, which lies in the host's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScratchGrant {
+    /// Where the guest sees it, for example `/tmp`.
+    pub at: String,
+    /// Bytes of all files together; names count too, and a hole in a file counts as what it would hold. Protects the
+    /// host's memory, of which files that grow take up to twice as much.
+    pub bytes_max: u64,
+    /// Files and folders at one time. Protects the host's memory.
+    pub entries_max: u32,
+}
+
+/// What a call did with files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FilesUsed {
+    pub(crate) opened: u64,
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_written: u64,
+    pub(crate) scratch_bytes_peak: u64,
+}
+
+/// Files and folders that a guest may hold open at once; each costs the host a handle of the process.
+const OPEN_MAX: usize = 128;
+/// Bytes of a path. Protects the host from paths that it would have to copy and walk for long.
+const PATH_BYTES_MAX: usize = 4_096;
+/// What one read or write moves at most. Bounds an allocation of the host.
+const IO_BYTES_MAX: usize = 64 << 10;
+/// Fuel for one call, about what it costs the host. Each byte costs one more.
+const CALL_FUEL: u64 = 3_000;
+/// Fuel for having a file reach the disk, which takes milliseconds of it.
+const SYNC_FUEL: u64 = 1_000_000;
+
+/// The files of one call.
+pub(crate) struct FilesState {
+    wasi: WasiFilesystemCtx,
+    roots: Vec<Root>,
+    /// What the guest holds, by its number in the table.
+    open: BTreeMap<u32, Opened>,
+    meter: Meter,
+}
+
+/// A folder that the guest begins with.
+struct Root {
+    at: String,
+    kind: RootKind,
+}
+
+enum RootKind {
+    Host(HostFolder),
+    Scratch,
+    Denied { remedy: String },
+}
+
+/// A descriptor of the guest.
+#[derive(Clone, Copy)]
+struct Opened {
+    /// The folder it was reached from.
+    root: usize,
+    object: Object,
+}
+
+#[derive(Clone, Copy)]
+enum Object {
+    /// The table holds wasmtime-wasi's descriptor.
+    Host,
+    Scratch(NodeId, DescriptorFlags),
+    Denied,
+}
+
+/// Counts what is done with files; streams have it too, which are out of reach of [`State`].
+#[derive(Clone)]
+struct Meter(Arc<Mutex<Shared>>);
+
+struct Shared {
+    scratch: Option<Scratch>,
+    /// What is left of the quotas of the folders that may be written.
+    quotas: BTreeMap<usize, Quota>,
+    used: FilesUsed,
+    fuel_owed: u64,
+    /// Whether the guest was told that there is no more room.
+    is_full: bool,
+}
+
+struct Quota {
+    bytes_left: u64,
+    entries_left: u32,
+}
+
+impl FilesState {
+    /// Opens the folders. One that cannot be opened is denied: it was granted, and is not there.
+    pub(crate) fn open(grant: Option<&FilesGrant>, clock: &Arc<GuestClock>) -> Self {
+        let mut state = FilesState {
+            wasi: WasiFilesystemCtx::default(),
+            roots: Vec::new(),
+            open: BTreeMap::new(),
+            meter: Meter(Arc::new(Mutex::new(Shared {
+                scratch: None,
+                quotas: BTreeMap::new(),
+                used: FilesUsed::default(),
+                fuel_owed: 0,
+                is_full: false,
+            }))),
+        };
+        let Some(grant) = grant else {
+            return state;
+        };
+        if let Some(scratch) = &grant.scratch {
+            let files = Scratch::new(scratch.bytes_max, scratch.entries_max, Arc::clone(clock));
+            state.meter.lock().scratch = Some(files);
+            state.roots.push(Root {
+                at: scratch.at.clone(),
+                kind: RootKind::Scratch,
+            });
+        }
+        for folder in &grant.folders {
+            if let FolderAccess::Write {
+                bytes_max,
+                entries_max,
+                ..
+            } = folder.access
+            {
+                let quota = Quota {
+                    bytes_left: bytes_max,
+                    entries_left: entries_max,
+                };
+                state.meter.lock().quotas.insert(state.roots.len(), quota);
+            }
+            state.roots.push(Root {
+                at: folder.at.clone(),
+                kind: host::open(&folder.access),
+            });
+        }
+        state
+    }
+
+    pub(crate) fn used(&self) -> FilesUsed {
+        let shared = self.meter.lock();
+        FilesUsed {
+            scratch_bytes_peak: shared.scratch.as_ref().map_or(0, Scratch::bytes_peak),
+            ..shared.used
+        }
+    }
+
+    /// Whether a write was refused because there was no more room. Not every guest is told so: C libraries make an
+    /// error of input and output of it.
+    pub(crate) fn is_full(&self) -> bool {
+        self.meter.lock().is_full
+    }
+
+    /// Takes the fuel that calls so far cost.
+    pub(crate) fn take_fuel_owed(&self) -> u64 {
+        std::mem::take(&mut self.meter.lock().fuel_owed)
+    }
+
+    fn check_room(&self) -> Result<(), ErrorCode> {
+        if self.open.len() >= OPEN_MAX {
+            // WASI has no word for too many open files; this is what it costs the host.
+            return Err(ErrorCode::InsufficientMemory);
+        }
+        Ok(())
+    }
+}
+
+impl Meter {
+    /// A poisoned lock is no danger: the counters and the files are whole after every statement.
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn charge(&mut self, fuel: u64) {
+        self.fuel_owed = self.fuel_owed.saturating_add(fuel);
+    }
+
+    /// Counts a call that carries so many bytes.
+    fn count_call(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.charge(CALL_FUEL.saturating_add(bytes));
+    }
+
+    fn count_read(&mut self, bytes: usize) {
+        self.count_call(bytes);
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.used.bytes_read = self.used.bytes_read.saturating_add(bytes);
+    }
+
+    fn count_written(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.used.bytes_written = self.used.bytes_written.saturating_add(bytes);
+    }
+
+    fn scratch<T>(
+        &mut self,
+        act: impl FnOnce(&mut Scratch) -> Result<T, ErrorCode>,
+    ) -> Result<T, ErrorCode> {
+        let result = act(self.scratch.as_mut().ok_or(ErrorCode::BadDescriptor)?);
+        self.is_full |= matches!(result, Err(ErrorCode::InsufficientSpace));
+        result
+    }
+
+    fn take_bytes(&mut self, root: usize, bytes: u64) -> Result<(), ErrorCode> {
+        let quota = self.quotas.get_mut(&root).ok_or(ErrorCode::ReadOnly)?;
+        let left = quota.bytes_left.checked_sub(bytes);
+        self.is_full |= left.is_none();
+        quota.bytes_left = left.ok_or(ErrorCode::InsufficientSpace)?;
+        Ok(())
+    }
+
+    fn take_entry(&mut self, root: usize) -> Result<(), ErrorCode> {
+        let quota = self.quotas.get_mut(&root).ok_or(ErrorCode::ReadOnly)?;
+        let left = quota.entries_left.checked_sub(1);
+        self.is_full |= left.is_none();
+        quota.entries_left = left.ok_or(ErrorCode::InsufficientSpace)?;
+        Ok(())
+    }
+}
+
+/// Checks a path before anybody walks it.
+fn check_path(path: &str) -> Result<(), ErrorCode> {
+    if path.len() > PATH_BYTES_MAX {
+        return Err(ErrorCode::NameTooLong);
+    }
+    if path.contains('\0') {
+        return Err(ErrorCode::Invalid);
+    }
+    Ok(())
+}
+
+impl State {
+    /// wasmtime-wasi's file system, for what is the host's.
+    fn host_files(&mut self) -> WasiFilesystemCtxView<'_> {
+        WasiFilesystemCtxView {
+            ctx: &mut self.files.wasi,
+            table: &mut self.table,
+        }
+    }
+
+    /// Counts a call, and finds what its descriptor stands for.
+    fn object(&mut self, descriptor: &Resource<Descriptor>) -> FsResult<Opened> {
+        self.files.meter.lock().count_call(0);
+        let opened = self.files.open.get(&descriptor.rep());
+        Ok(*opened.ok_or(ErrorCode::BadDescriptor)?)
+    }
+
+    /// The same, with the path that the call is about.
+    fn object_at(&mut self, descriptor: &Resource<Descriptor>, path: &str) -> FsResult<Opened> {
+        let opened = self.object(descriptor)?;
+        self.files.meter.lock().count_call(path.len());
+        check_path(path)?;
+        Ok(opened)
+    }
+
+    fn scratch<T>(
+        &mut self,
+        act: impl FnOnce(&mut Scratch) -> Result<T, ErrorCode>,
+    ) -> FsResult<T> {
+        Ok(self.files.meter.lock().scratch(act)?)
+    }
+
+    /// Denies a folder that was asked for and not granted.
+    fn deny_folder(&mut self, root: usize) -> ErrorCode {
+        let Some(Root {
+            at,
+            kind: RootKind::Denied { remedy },
+        }) = self.files.roots.get(root)
+        else {
+            return ErrorCode::Access;
+        };
+        let message = format!(
+            "the agent `{}` may not use the folder `{at}`: {remedy}",
+            self.agent
+        );
+        self.denials.note("files", message);
+        ErrorCode::Access
+    }
+
+    /// Denies what would change a folder, unless it may be written.
+    fn check_writable(&mut self, root: usize) -> Result<(), ErrorCode> {
+        let Some(Root { at, kind }) = self.files.roots.get(root) else {
+            return Err(ErrorCode::BadDescriptor);
+        };
+        match kind {
+            RootKind::Scratch => Ok(()),
+            RootKind::Denied { .. } => Err(self.deny_folder(root)),
+            RootKind::Host(folder) => match &folder.to_write {
+                None => Ok(()),
+                Some(remedy) => {
+                    let message = format!(
+                        "the agent `{}` may not write in the folder `{at}`: {remedy}",
+                        self.agent
+                    );
+                    self.denials.note("files", message);
+                    Err(ErrorCode::ReadOnly)
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Folders of the host: how they are opened, and what is held against wasmtime-wasi's file system before it is asked.
+
+use std::fs;
+use std::path::Path;
+
+use wasmtime::component::Resource;
+use wasmtime_wasi::filesystem::{Descriptor, Dir, FsPerms, OpenMode};
+use wasmtime_wasi::p2::bindings::filesystem::types::{
+    DescriptorType, ErrorCode, HostDescriptor, OpenFlags, PathFlags,
+};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
+
+use super::scratch::At;
+use super::stream::{HostInput, HostOutput, end_of};
+use super::{FolderAccess, RootKind};
+use crate::state::State;
+
+/// An open folder of the host.
+pub(super) struct HostFolder {
+    pub(super) folder: Dir,
+    /// What would let the guest write; none: it may.
+    pub(super) to_write: Option<String>,
+}
+
+/// Opens a folder as far as it is granted.
+pub(super) fn open(access: &FolderAccess) -> RootKind {
+    let (path, perms, to_write) = match access {
+        FolderAccess::Read { path, to_write } => (path, FsPerms::ReadOnly, Some(to_write.clone())),
+        FolderAccess::Write { path, .. } => (path, FsPerms::ReadWrite, None),
+        FolderAccess::Denied { remedy } => {
+            return RootKind::Denied {
+                remedy: remedy.clone(),
+            };
+        }
+    };
+    let mode = match perms {
+        FsPerms::ReadOnly => OpenMode::READ,
+        FsPerms::ReadWrite => OpenMode::READ | OpenMode::WRITE,
+    };
+    match open_folder(path) {
+        Ok(folder) => RootKind::Host(HostFolder {
+            folder: Dir::new(folder, perms, mode, false),
+            to_write,
+        }),
+        Err(error) => RootKind::Denied {
+            remedy: format!("it is granted, and cannot be opened on this machine: {error}"),
+        },
+    }
+}
+
+/// Opens a folder and nothing else: opening a pipe would wait for somebody to write to it.
+fn open_folder(path: &Path) -> std::io::Result<fs::File> {
+    let no_folder = || std::io::Error::from(std::io::ErrorKind::NotADirectory);
+    if !fs::metadata(path)?.is_dir() {
+        return Err(no_folder());
+    }
+    let folder = fs::File::open(path)?;
+    if !folder.metadata()?.is_dir() {
+        return Err(no_folder());
+    }
+    Ok(folder)
+}
+
+impl State {
+    /// Checks what is about to be opened: only files and folders are. What does not exist, and what cannot be looked
+    /// at, is left to the opening to say.
+    pub(super) async fn check_host_open(
+        &mut self,
+        folder: &Resource<Descriptor>,
+        (root, path): (usize, &str),
+        (follow, how): (PathFlags, OpenFlags),
+    ) -> FsResult<()> {
+        let borrowed = Resource::new_borrow(folder.rep());
+        let found = self
+            .host_files()
+            .stat_at(borrowed, follow, path.to_owned())
+            .await;
+        match found {
+            Ok(found) => match found.type_ {
+                DescriptorType::RegularFile
+                | DescriptorType::Directory
+                | DescriptorType::SymbolicLink => Ok(()),
+                DescriptorType::BlockDevice
+                | DescriptorType::CharacterDevice
+                | DescriptorType::Fifo
+                | DescriptorType::Socket
+                | DescriptorType::Unknown => {
+                    let message = format!(
+                        "the agent `{}` may not open `{}`, which is neither a file nor a folder",
+                        self.agent,
+                        path.escape_debug()
+                    );
+                    self.denials.note("files", message);
+                    Err(ErrorCode::Access.into())
+                }
+            },
+            Err(error) => match error.downcast().map_err(FsError::trap)? {
+                ErrorCode::NoEntry if how.contains(OpenFlags::CREATE) => {
+                    Ok(self.files.meter.lock().take_entry(root)?)
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// The open file of a descriptor of the host.
+    pub(super) fn host_file(
+        &self,
+        descriptor: &Resource<Descriptor>,
+    ) -> FsResult<std::sync::Arc<fs::File>> {
+        match self.table.get(descriptor)? {
+            Descriptor::File(file) => Ok(std::sync::Arc::clone(&file.file)),
+            Descriptor::Dir(_) => Err(ErrorCode::IsDirectory.into()),
+        }
+    }
+
+    /// Takes from the quota what a file will grow by.
+    pub(super) fn take_growth(
+        &mut self,
+        descriptor: &Resource<Descriptor>,
+        root: usize,
+        (at, count): (At, usize),
+    ) -> FsResult<()> {
+        let size = self.host_file(descriptor)?.metadata()?.len();
+        let end = end_of(at, size, count)?;
+        let more = end.saturating_sub(size);
+        Ok(self.files.meter.lock().take_bytes(root, more)?)
+    }
+
+    /// Puts our stream in the place of wasmtime-wasi's.
+    pub(super) fn count_input(
+        &mut self,
+        stream: Resource<DynInputStream>,
+    ) -> FsResult<Resource<DynInputStream>> {
+        let inner = self.table.delete(stream)?;
+        let meter = self.files.meter.clone();
+        let counted: DynInputStream = Box::new(HostInput { meter, inner });
+        Ok(self.table.push(counted)?)
+    }
+
+    /// The same of a stream that writes.
+    pub(super) fn count_output(
+        &mut self,
+        stream: Resource<DynOutputStream>,
+        (file, root): (std::sync::Arc<fs::File>, usize),
+        at: At,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        let inner = self.table.delete(stream)?;
+        let meter = self.files.meter.clone();
+        let counted: DynOutputStream = Box::new(HostOutput {
+            meter,
+            inner,
+            file,
+            root,
+            at,
+        });
+        Ok(self.table.push(counted)?)
+    }
+}
