@@ -60,6 +60,8 @@ pub fn events() -> Vec<Event> {
     kinds.push(called(CallKind::Tool, "toolbox.add"));
     kinds.push(used_everything());
     kinds.push(called(CallKind::Http, "POST https://api.example.com"));
+    kinds.push(wrote());
+    kinds.push(called(CallKind::Denied, "files"));
     let events = (1_764_000_000_000_i64..)
         .zip(kinds)
         .map(|(millis, kind)| Event {
@@ -156,6 +158,18 @@ fn used_everything() -> EventKind {
             log_bytes: 5,
             host_calls: 2,
             host_bytes: 300,
+            ..usage()
+        },
+    }
+}
+
+fn wrote() -> EventKind {
+    EventKind::StepFailed {
+        path: path(),
+        attempt: 2,
+        failure: failure(),
+        usage: StepUsage {
+            disk_bytes: 9,
             ..usage()
         },
     }

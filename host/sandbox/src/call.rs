@@ -324,7 +324,12 @@ impl Sandbox {
         let ended = tokio::select! {
             biased;
             () = cancel.cancelled() => None,
-            ended = guarded(time.measure(guest(&mut store))) => Some(ended?),
+            ended = guarded(async {
+                let State { memory, files, .. } = store.data();
+                let reserved = memory.reserve(files.scratch_bytes_max()).await;
+                reserved.map_err(ending::Failed::Run)?;
+                time.measure(guest(&mut store)).await
+            }) => Some(ended?),
         };
         let fuel_left = settle(&mut store).map_err(SandboxError::Engine)?;
         let outcome = match ended {
@@ -390,7 +395,7 @@ impl Sandbox {
         variables.extend(grants.env.iter().flat_map(|env| env.values.iter().cloned()));
         let state = State {
             wasi: wasi::context(start, (&output, &clock, &seed), variables),
-            files: FilesState::open(grants.files.as_ref(), &clock),
+            files: FilesState::open(grants.files.as_ref(), limits.disk_bytes_max, &clock),
             denials: Denials::default(),
             table: wasi::resource_table(),
             memory: MemoryLimiter::new(&limits, self.shared.memory.enter(self.patience())),

@@ -26,6 +26,7 @@ const LIMITS: Limits = Limits {
     host_calls_max: 0,
     // It is told of each capability that it may not use it.
     host_bytes_max: 64 << 10,
+    disk_bytes_max: 0,
     instances_max: Limits::STANDARD.instances_max,
 };
 

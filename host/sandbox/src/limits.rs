@@ -34,6 +34,9 @@ pub struct Limits {
     /// Bytes of all that passes between the guest and the host in these calls, questions and answers together. Protects
     /// the journal and the host's memory.
     pub host_bytes_max: u64,
+    /// Bytes by which a call may make the files of each folder grow that it may write, the scratch folder among them.
+    /// Protects the disk, and the host's memory, in which the scratch folder lies.
+    pub disk_bytes_max: u64,
     /// Core instances that the component is made of, at most 64. Protects the host's memory from a component that is
     /// nothing but instances.
     pub instances_max: u32,
@@ -49,6 +52,7 @@ impl Limits {
         log_bytes_max: 256 << 10,
         host_calls_max: 1_000,
         host_bytes_max: 64 << 20,
+        disk_bytes_max: 64 << 20,
         instances_max: INSTANCES_MAX,
     };
 }
@@ -161,6 +165,15 @@ impl MemoryLimiter {
             share,
             refused: Refused::Never,
         }
+    }
+
+    /// Takes memory that lies outside of the guest, of what all guests may have together, and waits for it where it
+    /// must.
+    pub(crate) async fn reserve(&self, bytes: u64) -> wasmtime::Result<()> {
+        if bytes > 0 {
+            self.share.take(bytes.min(self.share.bytes_max())).await?;
+        }
+        Ok(())
     }
 
     /// The most that was in use at one time, in bytes.

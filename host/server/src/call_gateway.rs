@@ -359,13 +359,32 @@ impl CallGateway {
         place: &Place,
         outcome: CallOutcome,
     ) -> Result<(), Failure> {
+        let request = (place.request.clone(), Some(place.position));
+        self.note_call((kind, String::new()), request, outcome)
+            .await
+    }
+
+    /// Records that a component was denied something.
+    pub(crate) async fn note_denial(&self, capability: &str, message: &str) -> Result<(), Failure> {
+        let request = (hash_of(&json!([capability, message])), None);
+        let outcome = CallOutcome::Failed(Failure::new(Code::Denied, message));
+        let what = (CallKind::Denied, capability.to_owned());
+        self.note_call(what, request, outcome).await
+    }
+
+    async fn note_call(
+        &self,
+        (kind, target): (CallKind, String),
+        (request, position): (String, Option<u32>),
+        outcome: CallOutcome,
+    ) -> Result<(), Failure> {
         let call = StartCall {
             path: self.path.clone(),
             attempt: self.attempt,
             kind,
-            target: String::new(),
-            request: place.request.clone(),
-            position: Some(place.position),
+            target,
+            request,
+            position,
             worst: None,
         };
         let (answer, answered) = oneshot::channel();

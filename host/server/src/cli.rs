@@ -13,6 +13,7 @@ mod graph;
 mod keep;
 mod operate;
 mod output;
+mod policy;
 mod progress;
 mod recover;
 mod resume;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use troupe_journal::{Journal, ReadError};
 
-use crate::config::{PlaceOptions, Places, SecretSource, ServerConfig, log_filter};
+use crate::config::{GrantEntry, PlaceOptions, Places, SecretSource, ServerConfig, log_filter};
 use crate::open;
 use crate::operations::OperationError;
 
@@ -57,6 +58,10 @@ struct Common {
     /// Where the journal lies [default: TROUPE_DATA, then `troupe` in the user's data folder]
     #[arg(long, global = true, value_name = "FOLDER")]
     data: Option<PathBuf>,
+    /// Grant more for this command, as an entry of [[grants]] does: 'hosts = ["https://api.example.com"]'; may be
+    /// given again
+    #[arg(long, global = true, value_name = "TOML")]
+    grant: Vec<String>,
     /// Where the interpreter components lie [default: TROUPE_PLUGINS, then `plugins` beside the program]
     #[arg(long, global = true, value_name = "FOLDER")]
     plugins: Option<PathBuf>,
@@ -75,6 +80,11 @@ impl Common {
         let mut config = ServerConfig::load(self.config.as_deref()).map_err(CliError::Caller)?;
         if let Some(database) = &self.database {
             config.server.database = SecretSource::literal(database);
+        }
+        for text in &self.grant {
+            let entry = GrantEntry::from_command_line(text)
+                .map_err(|error| CliError::Caller(anyhow::anyhow!("--grant {text}: {error}")))?;
+            config.grants.push(entry);
         }
         Ok(config)
     }
@@ -143,6 +153,9 @@ enum Command {
     /// Look at agents and tools that are components
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// Look at what agents are given
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Work with components
     #[command(subcommand)]
     Component(component::ComponentCommand),
@@ -258,6 +271,7 @@ async fn dispatch(cli: Cli) -> Result<End, CliError> {
         Command::Schedule(command) => schedule::run(&common, command).await,
         Command::Workflow(command) => workflow::run(&common, command).await,
         Command::Agent(command) => agent::run(&common, command).await,
+        Command::Policy(command) => policy::run(&common, command).await,
         Command::Component(command) => component::run(&common, command).await,
     }
 }

@@ -181,3 +181,23 @@ async fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     }
     Ok(wasm)
 }
+
+/// What imports ask for that has to be granted: the key of `grants`, and the import. All of it may be there without being
+/// used: languages link much that a program never calls.
+pub(crate) fn needs(imports: &[String]) -> Vec<(&'static str, String)> {
+    const GRANTS: &[(&str, &str)] = &[
+        ("troupe:agent/llm@", "llm"),
+        ("troupe:agent/search@", "search"),
+        ("troupe:agent/tools@", "tools"),
+        ("troupe:agent/human@", "human"),
+        ("troupe:agent/memory@", "memory"),
+        ("wasi:http/", "hosts"),
+        ("wasi:filesystem/", "files"),
+        ("wasi:cli/environment@", "env"),
+    ];
+    let asked = GRANTS.iter().filter_map(|(interface, grant)| {
+        let import = imports.iter().find(|name| name.starts_with(interface))?;
+        Some((*grant, import.clone()))
+    });
+    asked.collect()
+}

@@ -14,7 +14,7 @@ use troupe_journal::FailPoint;
 use troupe_providers::ModelPrice;
 use troupe_workflow::ExecutionStatus;
 
-pub(crate) use grants::{AskingAgent, GrantEntries, SecretEntry};
+pub(crate) use grants::{AskingAgent, FolderEntry, GrantEntries, GrantEntry, SecretEntry, fits};
 pub(crate) use secret::SecretSource;
 
 /// The operator's file: TOML, every section optional, unknown keys refused.
@@ -198,6 +198,7 @@ pub(crate) struct LimitsConfig {
     pub(crate) host_calls: Option<u32>,
     pub(crate) host_kb: Option<u64>,
     pub(crate) log_kb: Option<u64>,
+    pub(crate) disk_mb: Option<u64>,
     pub(crate) instances: Option<u32>,
 }
 
@@ -259,6 +260,10 @@ impl ServerConfig {
         }
         // Relative to the file, not to where the command happens to run.
         let base = path.parent().unwrap_or(Path::new("."));
+        let folders = config.grants.iter_mut();
+        for folder in folders.flat_map(|entry| &mut entry.get_mut().files) {
+            folder.path = base.join(&folder.path);
+        }
         for source in config.sources.values_mut() {
             if let SourceConfig::Documents { path } = source {
                 *path = base.join(&*path);

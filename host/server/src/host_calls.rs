@@ -14,7 +14,7 @@ use futures::future::join_all;
 use serde_json::Value;
 use troupe_providers::Secret;
 use troupe_sandbox::{
-    BudgetKind, CancelFlag, Denial, Error, HostCalls, HostFuture, HttpFault, HttpRequest,
+    BudgetKind, CancelFlag, Denial, Denied, Error, HostCalls, HostFuture, HttpFault, HttpRequest,
     HttpResponse, LogLevel, LogLine, ToolAnswer, budget, human, llm, search, tools,
 };
 use troupe_workflow::{CallKind, CallOutcome, Code, ExecutionId, Failure};
@@ -48,8 +48,6 @@ pub(crate) struct GuestHost {
     stop: Mutex<Option<Stop>>,
     /// What the guest may use without knowing it, by name.
     secrets: BTreeMap<String, Secret>,
-    /// Why requests were denied, for the failure that may come of it.
-    denials: Mutex<Vec<String>>,
 }
 
 /// Why the host ended a call.
@@ -237,7 +235,23 @@ impl GuestHost {
             cancel: CancelFlag::new(),
             stop: Mutex::new(None),
             secrets,
-            denials: Mutex::default(),
+        }
+    }
+
+    /// Records what the component was denied. Requests over HTTP are on record already, each at its place.
+    pub(crate) async fn record_denials(&self, denials: &[Denied]) {
+        for denied in denials {
+            tracing::warn!(
+                execution.id = %self.execution, agent = self.agent, capability = denied.capability,
+                count = denied.count, "{}", denied.message
+            );
+            if denied.capability != "hosts" {
+                // Where the driver is gone the whole call ends.
+                let _ = self
+                    .gateway
+                    .note_denial(&denied.capability, &denied.message)
+                    .await;
+            }
         }
     }
 

@@ -28,6 +28,7 @@ pub(crate) fn ceilings(config: &LimitsConfig) -> Limits {
         log_bytes_max: bytes(config.log_kb, KIB, standard.log_bytes_max),
         host_calls_max: config.host_calls.unwrap_or(standard.host_calls_max),
         host_bytes_max: bytes(config.host_kb, KIB, standard.host_bytes_max),
+        disk_bytes_max: bytes(config.disk_mb, MIB, standard.disk_bytes_max),
         instances_max: config.instances.unwrap_or(standard.instances_max),
     }
 }
@@ -50,6 +51,7 @@ pub(crate) fn within(ceiling: Limits, asked: &AskedLimits) -> Limits {
         log_bytes_max: at_most(asked.log_kb, KIB, ceiling.log_bytes_max),
         host_calls_max: count(asked.host_calls, ceiling.host_calls_max),
         host_bytes_max: at_most(asked.host_kb, KIB, ceiling.host_bytes_max),
+        disk_bytes_max: at_most(asked.disk_mb, MIB, ceiling.disk_bytes_max),
         instances_max: count(asked.instances, ceiling.instances_max),
     }
 }
@@ -64,6 +66,7 @@ pub(crate) fn to_json(limits: &Limits) -> Value {
         "log_kb": limits.log_bytes_max / KIB,
         "host_calls": limits.host_calls_max,
         "host_kb": limits.host_bytes_max / KIB,
+        "disk_mb": limits.disk_bytes_max / MIB,
         "instances": limits.instances_max,
     })
 }
@@ -95,6 +98,7 @@ mod tests {
             host_calls: Some(10),
             host_kb: Some(10),
             log_kb: Some(10),
+            disk_mb: Some(10),
             instances: Some(10),
         });
         let asked = |count: u64| AskedLimits {
@@ -105,6 +109,7 @@ mod tests {
             host_calls: Some(count),
             host_kb: Some(count),
             log_kb: Some(count),
+            disk_mb: Some(count),
             instances: Some(count),
         };
         let shown = |limits: Limits| {
@@ -113,9 +118,9 @@ mod tests {
             all.map(|limit| limit.as_u64().expect("a number"))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(shown(within(ceiling, &AskedLimits::default())), [10; 8]);
-        assert_eq!(shown(within(ceiling, &asked(3))), [3; 8]);
-        assert_eq!(shown(within(ceiling, &asked(u64::MAX))), [10; 8]);
+        assert_eq!(shown(within(ceiling, &AskedLimits::default())), [10; 9]);
+        assert_eq!(shown(within(ceiling, &asked(3))), [3; 9]);
+        assert_eq!(shown(within(ceiling, &asked(u64::MAX))), [10; 9]);
         let standard = ceilings(&LimitsConfig::default());
         assert_eq!(standard, Limits::STANDARD);
     }

@@ -15,9 +15,9 @@ use troupe_workflow::{
 use crate::components::Components;
 use crate::config::{Places, ServerConfig};
 use crate::gate::Gate;
+use crate::grants::Granting;
 use crate::limits::ceilings;
 use crate::models::{Models, Reach};
-use crate::outgoing::Outgoing;
 use crate::run::RunSettings;
 use crate::sources::Sources;
 use crate::tools;
@@ -28,8 +28,8 @@ pub(crate) struct Services {
     pub(crate) models: Arc<Models>,
     pub(crate) sources: Sources,
     pub(crate) components: Arc<Components>,
-    /// Where guests may send requests, and how.
-    pub(crate) outgoing: Outgoing,
+    /// What agents are given.
+    pub(crate) granting: Granting,
     /// Ceilings for every agent.
     pub(crate) limits: Limits,
     /// Bounds the calls of components at once.
@@ -67,7 +67,7 @@ impl Services {
             models: Arc::new(Models::new(config, outside.reach, &client)),
             sources: Sources::new(config, outside.reach, documents, &places.data, &client),
             components: Arc::new(open_components(config, places)?),
-            outgoing: Outgoing::new(config, outside.reach)?,
+            granting: Granting::new(&config.grants, outside.reach)?,
             limits: ceilings(&config.limits),
             guests: Gate::new(config.server.guests),
             fail_point: config.server.fail_point.clone(),
@@ -159,7 +159,7 @@ impl Services {
         if let Some(sources) = &code.grants.search {
             self.check_sources(sources, &at("grants/search"), faults);
         }
-        self.outgoing.check(workflow.name(), agent, code, faults);
+        self.granting.check(workflow.name(), (agent, code), faults);
         let later =
             |name: &str| format!("the grant `{name}` is not available in this version of Troupe");
         for name in &code.grants.others {
@@ -312,7 +312,7 @@ impl ServicesBySettings {
             models: Arc::clone(models),
             sources: Sources::new(config, outside.reach, documents, &places.data, &client),
             components,
-            outgoing: Outgoing::new(config, outside.reach)?,
+            granting: Granting::new(&config.grants, outside.reach)?,
             limits: ceilings(&config.limits),
             guests,
             fail_point: config.server.fail_point.clone(),

@@ -14,8 +14,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 pub use agent::{
-    Agent, AgentKind, CodeAgent, CodeSource, ComponentTool, Grants, HumanAgent, HumanGrant,
-    Language, Limits, LlmAgent, OnTimeout, ResponseFormat, SearchAgent, SecretGrant,
+    Agent, AgentKind, CodeAgent, CodeSource, ComponentTool, FileGrant, Grants, HumanAgent,
+    HumanGrant, Language, Limits, LlmAgent, OnTimeout, ResponseFormat, SearchAgent, SecretGrant,
     SourceSettings, Tool, ToolAgent,
 };
 pub use config::{BudgetPolicy, Config};

@@ -327,6 +327,9 @@ pub enum CallKind {
     Tool,
     /// A component sends an HTTP request.
     Http,
+    /// A component was denied something: `target` is the capability, the outcome says what would grant it. Recorded when
+    /// the component has ended.
+    Denied,
 }
 
 impl CallKind {
@@ -339,6 +342,7 @@ impl CallKind {
             Self::Budget => "budget",
             Self::Tool => "tool",
             Self::Http => "http",
+            Self::Denied => "denied",
         }
     }
 }
@@ -399,6 +403,9 @@ pub struct StepUsage {
     /// Bytes that passed in these calls, questions and answers.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub host_bytes: u64,
+    /// Bytes that were written to files.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub disk_bytes: u64,
 }
 
 impl StepUsage {
@@ -413,6 +420,7 @@ impl StepUsage {
             log_bytes: self.log_bytes.saturating_add(other.log_bytes),
             host_calls: self.host_calls.saturating_add(other.host_calls),
             host_bytes: self.host_bytes.saturating_add(other.host_bytes),
+            disk_bytes: self.disk_bytes.saturating_add(other.disk_bytes),
         }
     }
 }

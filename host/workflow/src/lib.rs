@@ -28,9 +28,9 @@ mod definition;
 pub use definition::{Definition, FieldKind, RequiredFields};
 pub use depth::check_depth;
 pub use document::{
-    Agent, AgentKind, BudgetPolicy, CodeAgent, CodeSource, ComponentTool, Config, Document, Grants,
-    HumanAgent, HumanGrant, Language, Limits, LlmAgent, OnTimeout, ResponseFormat, SearchAgent,
-    SecretGrant, SourceSettings, Tool, ToolAgent, document_schema,
+    Agent, AgentKind, BudgetPolicy, CodeAgent, CodeSource, ComponentTool, Config, Document,
+    FileGrant, Grants, HumanAgent, HumanGrant, Language, Limits, LlmAgent, OnTimeout,
+    ResponseFormat, SearchAgent, SecretGrant, SourceSettings, Tool, ToolAgent, document_schema,
 };
 pub use duration::Timestamp;
 pub use event::{

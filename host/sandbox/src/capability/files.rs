@@ -160,7 +160,11 @@ struct Quota {
 
 impl FilesState {
     /// Opens the folders. One that cannot be opened is denied: it was granted, and is not there.
-    pub(crate) fn open(grant: Option<&FilesGrant>, clock: &Arc<GuestClock>) -> Self {
+    pub(crate) fn open(
+        grant: Option<&FilesGrant>,
+        disk_bytes_max: u64,
+        clock: &Arc<GuestClock>,
+    ) -> Self {
         let mut state = FilesState {
             wasi: WasiFilesystemCtx::default(),
             roots: Vec::new(),
@@ -177,7 +181,8 @@ impl FilesState {
             return state;
         };
         if let Some(scratch) = &grant.scratch {
-            let files = Scratch::new(scratch.bytes_max, scratch.entries_max, Arc::clone(clock));
+            let bytes_max = scratch.bytes_max.min(disk_bytes_max);
+            let files = Scratch::new(bytes_max, scratch.entries_max, Arc::clone(clock));
             state.meter.lock().scratch = Some(files);
             state.roots.push(Root {
                 at: scratch.at.clone(),
@@ -192,7 +197,7 @@ impl FilesState {
             } = folder.access
             {
                 let quota = Quota {
-                    bytes_left: bytes_max,
+                    bytes_left: bytes_max.min(disk_bytes_max),
                     entries_left: entries_max,
                 };
                 state.meter.lock().quotas.insert(state.roots.len(), quota);
@@ -211,6 +216,12 @@ impl FilesState {
             scratch_bytes_peak: shared.scratch.as_ref().map_or(0, Scratch::bytes_peak),
             ..shared.used
         }
+    }
+
+    /// What the scratch folder may take of the host's memory, in bytes.
+    pub(crate) fn scratch_bytes_max(&self) -> u64 {
+        let shared = self.meter.lock();
+        shared.scratch.as_ref().map_or(0, Scratch::bytes_max)
     }
 
     /// Whether a write was refused because there was no more room. Not every guest is told so: C libraries make an

@@ -223,7 +223,7 @@ async fn so_many_files_are_open_at_once() {
 #[tokio::test]
 async fn work_with_files_is_paid_for() {
     let steps = json!([{"do": "append", "path": "/tmp/x", "text": "x", "times": 10_000_000}]);
-    let mut call = with(Vec::new(), scratch(u64::MAX, 10));
+    let mut call = with(Vec::new(), scratch(1 << 30, 10));
     call.limits.fuel = 50_000_000;
     let ended = report(steps, call).await;
     assert_eq!(ended.outcome, Outcome::LimitHit(Limit::Fuel));

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use troupe_sandbox::{
-    Call, Component, ComponentDigest, ComponentKind, ContextGrant, Grants, HostCalls, HumanGrant,
-    Invocation, Limits, LlmGrant, Outcome, Program, Report, SearchGrant, ToolsGrant,
+    Call, Component, ComponentDigest, ComponentKind, Denied, HostCalls, Invocation, Limits,
+    Outcome, Program, Report,
 };
 use troupe_workflow::{
     Agent, Code, CodeAgent, CodeSource, Failure, Language, Limits as AskedLimits, Series, StepUsage,
@@ -18,7 +18,7 @@ use crate::clock;
 use crate::driver::{Ended, Output};
 use crate::host_calls::{GuestHost, Stop};
 use crate::limits::{code_of, within};
-use crate::tools::{self, LoadedTool};
+use crate::tools;
 
 pub(super) async fn run(
     attempt: &Attempt,
@@ -28,26 +28,23 @@ pub(super) async fn run(
 ) -> Result<Ended, Failure> {
     let services = &attempt.services;
     let series = series(attempt);
-    let granted = match &code.grants.tools {
-        Some(names) => tools::granted(&services.components, attempt.definition(), names)
+    let workflow = attempt.definition().name();
+    let granting = &services.granting;
+    let granted = match granting.tool_agents(workflow, (agent, code)) {
+        Some(names) => tools::granted(&services.components, attempt.definition(), &names)
             .await
             .map_err(|error| tools::unavailable(&error))?,
         None => Vec::new(),
     };
-    let http = services
-        .outgoing
-        .given(attempt.definition().name(), agent, code)
+    let given = granting
+        .given(workflow, (agent, code), &granted)
         .map_err(|message| Failure::new(Code::Denied, message))?;
-    let grants = Grants {
-        http: Some(http.grant),
-        ..grants(code, &granted)
-    };
     let run = (seed(attempt, series), began_at(series));
-    let host = GuestHost::new(attempt, agent.id.as_str(), granted, http.secrets, run);
+    let host = GuestHost::new(attempt, agent.id.as_str(), granted, given.secrets, run);
     let host = Arc::new(host);
     let call = Call {
         agent: agent.id.as_str().to_owned(),
-        grants,
+        grants: given.grants,
         limits: Asked(&code.limits).limits(attempt),
         host: Arc::clone(&host) as Arc<dyn HostCalls>,
         seed: run.0,
@@ -55,20 +52,34 @@ pub(super) async fn run(
         cancel: host.cancel.clone(),
     };
     let _pass = services.guests.enter(attempt.execution).await;
-    let report = call_source(attempt, (agent, code), (call, series)).await?;
+    let mut report = call_source(attempt, (agent, code), (call, series)).await?;
     *usage = usage_of(&report);
     log_output(attempt, agent, &report);
     match host.take_stop() {
         Some(Stop::Asked(question)) => Ok(Ended::Asked(question)),
         Some(Stop::Diverged(failure)) => Err(failure),
         None => {
+            let denials = std::mem::take(&mut report.denials);
+            host.record_denials(&denials).await;
             let value = value_of(report)
                 .map_err(|failure| Asked(&code.limits).of_budget(attempt, failure))
-                .map_err(|failure| host.with_denials(failure))?;
+                .map_err(|failure| with_denials(failure, &denials))?;
             host.check_ended()?;
             Ok(Ended::Output(Output { value, text: None }))
         }
     }
+}
+
+/// A failure of the guest, with what it was denied before.
+fn with_denials(mut failure: Failure, denials: &[Denied]) -> Failure {
+    const SHOWN_MAX: usize = 5;
+    if matches!(failure.code, Code::GuestFailed | Code::GuestTrap) {
+        for denied in denials.iter().take(SHOWN_MAX) {
+            failure.message.push('\n');
+            failure.message.push_str(&denied.message);
+        }
+    }
+    failure
 }
 
 /// Has source code interpreted, or a component called.
@@ -193,30 +204,6 @@ fn extension(language: Language) -> &'static str {
     }
 }
 
-fn grants(code: &CodeAgent, tools: &[LoadedTool]) -> Grants {
-    Grants {
-        llm: code
-            .grants
-            .llm_models
-            .clone()
-            .map(|models| LlmGrant { models }),
-        search: code
-            .grants
-            .search
-            .clone()
-            .map(|sources| SearchGrant { sources }),
-        human: code.grants.human.clone().map(|human| HumanGrant {
-            assignees: human.assignees,
-        }),
-        tools: code.grants.tools.as_ref().map(|_ids| ToolsGrant {
-            names: tools.iter().map(|tool| tool.name.clone()).collect(),
-        }),
-        // What a step may read in its templates anyway.
-        context: Some(ContextGrant),
-        ..Grants::none()
-    }
-}
-
 /// What a document asks that a component may use.
 pub(super) struct Asked<'a>(pub(super) &'a AskedLimits);
 
@@ -254,6 +241,7 @@ pub(super) fn usage_of(report: &Report) -> StepUsage {
         log_bytes: report.usage.log_bytes,
         host_calls: u64::from(report.usage.host_calls),
         host_bytes: report.usage.host_bytes,
+        disk_bytes: report.usage.file_bytes_written,
     }
 }
 

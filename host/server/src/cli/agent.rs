@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use troupe_sandbox::{Component, ComponentKind, Function, Inspection, Limits};
 
 use super::{CliError, Common, End, output};
-use crate::components::Components;
+use crate::components::{Components, needs};
 use crate::limits;
 use crate::services::open_components;
 use crate::tools::no_registries;
@@ -103,6 +103,8 @@ fn describe(
             "actions": actions.collect::<Vec<_>>(),
         })
     });
+    let needs = needs(&inspection.imports).into_iter();
+    let needs = needs.map(|(grant, import)| json!({ "grant": grant, "import": import }));
     json!({
         "digest": inspection.digest.to_string(),
         "bytes": inspection.bytes,
@@ -113,7 +115,7 @@ fn describe(
         "refused_functions": refused,
         "exports": inspection.exports,
         "imports": inspection.imports,
-        "needs": needs(&inspection.imports),
+        "needs": needs.collect::<Vec<_>>(),
         "limits": limits::to_json(&limits),
     })
 }
@@ -138,72 +140,62 @@ fn function(function: &Function) -> Value {
     })
 }
 
-/// What imports ask for that has to be granted. All of it may be there without being used: languages link much
-/// that a program never calls.
-fn needs(imports: &[String]) -> Vec<Value> {
-    const GRANTS: &[(&str, &str)] = &[
-        ("troupe:agent/llm@", "llm"),
-        ("troupe:agent/search@", "search"),
-        ("troupe:agent/tools@", "tools"),
-        ("troupe:agent/human@", "human"),
-        ("troupe:agent/memory@", "memory"),
-        ("wasi:filesystem/", "files"),
-        ("wasi:sockets/", "network"),
-        ("wasi:http/", "hosts"),
-        ("wasi:cli/environment@", "env"),
-    ];
-    let asked = GRANTS.iter().filter_map(|(interface, grant)| {
-        let import = imports.iter().find(|name| name.starts_with(interface))?;
-        Some(json!({ "grant": grant, "import": import }))
-    });
-    asked.collect()
-}
-
 fn print(about: &Value) {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     output::line(&format!("digest    {}", text(&about["digest"])));
     output::line(&format!("size      {} bytes", about["bytes"]));
     output::line(&format!("kind      {}", text(&about["kind"])));
     if let Some(reason) = about["refused"].as_str() {
-        output::line(&format!("refused   {}", one_line(reason)));
+        output::line(&format!("refused   {}", output::one_line(reason)));
     }
     if let Some(description) = about["description"].as_object() {
-        let named = |name: &str| one_line(description[name].as_str().unwrap_or_default());
+        let named = |name: &str| output::one_line(description[name].as_str().unwrap_or_default());
         output::line(&format!("name      {} {}", named("name"), named("version")));
         output::line(&format!("about     {}", named("description")));
         for action in list(&description["actions"]) {
             let (name, what) = (text(&action["name"]), text(&action["description"]));
-            output::line(&one_line(&format!("  {name}: {what}")));
-            output::line(&one_line(&format!("    input   {}", action["input"])));
-            output::line(&one_line(&format!("    output  {}", action["output"])));
+            output::line(&output::one_line(&format!("  {name}: {what}")));
+            output::line(&output::one_line(&format!(
+                "    input   {}",
+                action["input"]
+            )));
+            output::line(&output::one_line(&format!(
+                "    output  {}",
+                action["output"]
+            )));
         }
     }
     output::line("functions");
     for function in list(&about["functions"]) {
-        output::line(&one_line(&format!("  {}", text(&function["name"]))));
+        output::line(&output::one_line(&format!("  {}", text(&function["name"]))));
         if let Some(description) = function["description"].as_str() {
-            output::line(&one_line(&format!("    {description}")));
+            output::line(&output::one_line(&format!("    {description}")));
         }
         for part in ["parameters", "result", "error"] {
             if !function[part].is_null() {
-                output::line(&one_line(&format!("    {part:<11}{}", function[part])));
+                output::line(&output::one_line(&format!(
+                    "    {part:<11}{}",
+                    function[part]
+                )));
             }
         }
     }
     for function in list(&about["refused_functions"]) {
         let (name, reason) = (text(&function["name"]), text(&function["reason"]));
-        output::line(&one_line(&format!("  {name}: cannot be called: {reason}")));
+        output::line(&output::one_line(&format!(
+            "  {name}: cannot be called: {reason}"
+        )));
     }
     for part in ["exports", "imports"] {
         output::line(part);
         for name in list(&about[part]) {
-            output::line(&one_line(&format!("  {}", text(name))));
+            output::line(&output::one_line(&format!("  {}", text(name))));
         }
     }
     output::line("needs, where it uses what it imports");
     for need in list(&about["needs"]) {
         let (grant, import) = (text(&need["grant"]), text(&need["import"]));
-        output::line(&one_line(&format!("  {grant:<10}{import}")));
+        output::line(&output::one_line(&format!("  {grant:<10}{import}")));
     }
     if list(&about["needs"]).is_empty() {
         output::line("  nothing");
@@ -218,9 +210,4 @@ fn print(about: &Value) {
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
-}
-
-/// A component's own text cannot look like a line of ours.
-fn one_line(text: &str) -> String {
-    text.replace(['\n', '\r'], " ")
 }

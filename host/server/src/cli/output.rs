@@ -42,6 +42,11 @@ pub(super) fn line(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
+/// Text of somebody else's in one line: it cannot look like a line of ours.
+pub(super) fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
 /// Writes text to standard output as it is, without adding a line break.
 pub(super) fn text(text: &str) {
     let text = for_stream(text, std::io::stdout().is_terminal().into());

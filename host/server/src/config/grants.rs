@@ -1,14 +1,20 @@
 //! `[[grants]]`: what the operator lets agents be given. One struct for each key; an entry holds for the agents that
 //! it names.
 
+mod files;
 mod hosts;
 mod secrets;
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use toml::Spanned;
 
+pub(crate) use files::FolderEntry;
 pub(crate) use hosts::HostEntry;
 pub(crate) use secrets::SecretEntry;
+
+use super::SecretSource;
 
 /// Entries in the order of the file.
 pub(crate) type GrantEntries = Vec<Spanned<GrantEntry>>;
@@ -25,7 +31,21 @@ pub(crate) struct GrantEntry {
     /// Secrets that they may use without knowing them.
     #[serde(default)]
     pub(crate) secrets: Vec<SecretEntry>,
-    /// Where the entry begins in the file, from 1; the reader of the file fills it in.
+    /// Folders of the machine.
+    #[serde(default)]
+    pub(crate) files: Vec<FolderEntry>,
+    /// Environment variables, with their values.
+    #[serde(default)]
+    pub(crate) env: BTreeMap<String, SecretSource>,
+    /// The only models of those that a workflow grants; `*` stands for any text, here and below.
+    pub(crate) models: Option<Vec<String>>,
+    /// The only sources.
+    pub(crate) search: Option<Vec<String>>,
+    /// The only tools.
+    pub(crate) tools: Option<Vec<String>>,
+    /// The only people.
+    pub(crate) human: Option<Vec<String>>,
+    /// Where the entry begins in the file, from 1; the reader of the file fills it in. 0: it is the command line's.
     #[serde(skip)]
     pub(crate) line: usize,
 }
@@ -58,12 +78,6 @@ impl TryFrom<String> for AgentPattern {
 }
 
 impl AgentPattern {
-    /// The text in the file.
-    #[expect(dead_code, reason = "for who shows the grants")]
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-
     pub(crate) fn matches(&self, agent: AskingAgent<'_>) -> bool {
         let pattern = self.0.as_str();
         if pattern.starts_with("sha256:") {
@@ -77,6 +91,25 @@ impl AgentPattern {
 }
 
 impl GrantEntry {
+    /// An entry that was given on the command line: TOML, in which `agents` may be left out.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn from_command_line(text: &str) -> Result<Spanned<Self>, String> {
+        let written = |text: &str| toml::from_str::<Self>(text).map_err(|e| e.message().to_owned());
+        let entry = written(&format!("agents = [\"*\"]\n{text}"))
+            .or_else(|error| written(text).map_err(|_| error))?;
+        Ok(Spanned::new(0..0, entry))
+    }
+
+    /// Where it stands, for people.
+    pub(crate) fn place(&self) -> String {
+        match self.line {
+            0 => "`--grant`".to_owned(),
+            line => format!("the [[grants]] at line {line} of the configuration"),
+        }
+    }
+
     pub(crate) fn is_for(&self, agent: AskingAgent<'_>) -> bool {
         self.agents.iter().any(|pattern| pattern.matches(agent))
     }
@@ -84,7 +117,7 @@ impl GrantEntry {
 
 /// Whether a text fits a pattern in which `*` stands for any text. Each star is tried at the first place that fits, which
 /// takes time in the product of both lengths at most.
-fn fits(pattern: &str, text: &str) -> bool {
+pub(crate) fn fits(pattern: &str, text: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else {
         return pattern == text;
     };

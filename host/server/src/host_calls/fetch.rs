@@ -2,8 +2,6 @@
 //! take the place of their placeholders on the way out, and placeholders that of the secrets on the way back, so that
 //! neither the record nor the guest ever has one.
 
-use std::sync::PoisonError;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -21,8 +19,6 @@ use troupe_workflow::{CallKind, CallOutcome, Code, Failure};
 use super::GuestHost;
 use crate::replay::{Place, hex};
 
-/// Denials that are told with a failure. Protects the message from a guest that tries every host.
-const DENIALS_MAX: usize = 5;
 /// The header that tells a server that it has seen a request before.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -66,16 +62,7 @@ impl GuestHost {
             Ok(outcome) => outcome,
             Err(failure) => CallOutcome::Failed(failure),
         };
-        let result = result_of(outcome);
-        if let Err(fault) = &result
-            && matches!(
-                fault.kind,
-                HttpFaultKind::Denied | HttpFaultKind::AddressProhibited
-            )
-        {
-            self.note_denial(&fault.message);
-        }
-        result
+        result_of(outcome)
     }
 
     /// Sends one, with its secrets.
@@ -100,12 +87,12 @@ impl GuestHost {
         request: &HttpRequest,
         position: u32,
     ) -> Result<EgressResponse, HttpFault> {
-        let outgoing = &self.services.outgoing;
-        let Some(egress) = &outgoing.egress else {
+        let granting = &self.services.granting;
+        let Some(egress) = &granting.egress else {
             let message = "this execution runs offline: no request is sent";
             return Err(HttpFault::new(HttpFaultKind::Denied, message));
         };
-        let standard = &outgoing.limits;
+        let standard = &granting.limits;
         let asked = &request.timeouts;
         let sooner = |asked: Option<std::time::Duration>, usual| asked.unwrap_or(usual).min(usual);
         let limits = EgressLimits {
@@ -182,25 +169,6 @@ impl GuestHost {
             }
         }
         masked
-    }
-
-    fn note_denial(&self, message: &str) {
-        tracing::warn!(execution.id = %self.execution, agent = self.agent, "{message}");
-        let mut denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
-        if denials.len() < DENIALS_MAX && !denials.iter().any(|it| it == message) {
-            denials.push(message.to_owned());
-        }
-    }
-
-    /// A failure of the guest, with what it was denied before.
-    pub(crate) fn with_denials(&self, mut failure: Failure) -> Failure {
-        let denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
-        if !denials.is_empty() && matches!(failure.code, Code::GuestFailed | Code::GuestTrap) {
-            let denied = denials.join("\n");
-            let whole = Failure::new(failure.code, format!("{}\n{denied}", failure.message));
-            failure.message = whole.message;
-        }
-        failure
     }
 }
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-pub use code::{CodeAgent, CodeSource, Grants, HumanGrant, Language, Limits, SecretGrant};
+pub use code::{
+    CodeAgent, CodeSource, FileGrant, Grants, HumanGrant, Language, Limits, SecretGrant,
+};
 pub use human::{HumanAgent, OnTimeout};
 pub use llm::{LlmAgent, ResponseFormat};
 pub use search::{SearchAgent, SourceSettings};

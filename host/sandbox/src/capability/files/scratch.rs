@@ -77,6 +77,10 @@ pub(super) enum At {
 impl Scratch {
     pub(super) const ROOT: NodeId = NodeId(0);
 
+    pub(super) fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
     pub(super) fn new(bytes_max: u64, entries_max: u32, clock: Arc<GuestClock>) -> Self {
         let now = datetime(clock.now());
         let root = Node::new(Content::Folder(BTreeMap::new()), 0, now);

@@ -53,6 +53,17 @@ impl HostPattern {
         url.scheme() == scheme && port == self.port && self.name.is(&host)
     }
 
+    /// Whether it allows all that the other one allows.
+    pub fn covers(&self, other: &HostPattern) -> bool {
+        let names = match (&self.name, &other.name) {
+            (Name::OneBelow(name), Name::Exact(Host::Domain(host))) => {
+                host.split_once('.').is_some_and(|(_, rest)| rest == name)
+            }
+            (name, other) => name == other,
+        };
+        (self.is_encrypted, self.port) == (other.is_encrypted, other.port) && names
+    }
+
     /// Whether it is an address rather than a name: who writes it down means this very address.
     pub fn is_address(&self) -> bool {
         matches!(&self.name, Name::Exact(Host::Ipv4(_) | Host::Ipv6(_)))

@@ -57,6 +57,7 @@ pub struct Limits {
     pub host_calls: Option<u64>,
     pub host_kb: Option<u64>,
     pub log_kb: Option<u64>,
+    pub disk_mb: Option<u64>,
     pub instances: Option<u64>,
 }
 
@@ -77,6 +78,10 @@ pub struct Grants {
     pub hosts: Vec<String>,
     /// Secrets that it may use without knowing them.
     pub secrets: Vec<SecretGrant>,
+    /// The folders it may use.
+    pub files: Vec<FileGrant>,
+    /// The names of environment variables that it may read.
+    pub env: Vec<String>,
     /// The names of the other grants that it asks for.
     pub others: Vec<&'static str>,
 }
@@ -86,6 +91,21 @@ pub struct Grants {
 pub struct HumanGrant {
     /// Persons or groups; none: anybody.
     pub assignees: Option<Vec<String>>,
+}
+
+/// A folder, as a component asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileGrant {
+    /// The operator's name for it, or [`FileGrant::SCRATCH`].
+    pub path: String,
+    /// Where the component sees it: `/`, and names that are parted by `/`.
+    pub at: String,
+    pub is_writable: bool,
+}
+
+impl FileGrant {
+    /// The folder that is empty when a call begins, and gone when it ends. It needs no grant of the operator's.
+    pub const SCRATCH: &str = "scratch";
 }
 
 /// A secret of the operator's that goes into one header of requests to one host.
@@ -177,6 +197,7 @@ impl Limits {
             host_calls: fields.count("host_calls", 1_000_000, faults),
             host_kb: fields.count("host_kb", 16 * 1024 * 1024, faults),
             log_kb: fields.count("log_kb", 1024 * 1024, faults),
+            disk_mb: fields.count("disk_mb", 1024 * 1024, faults),
             instances: fields.count("instances", 64, faults),
         };
         fields.finish(faults);
@@ -195,13 +216,13 @@ impl Grants {
             ..Self::default()
         };
         grants.read_llm(&mut fields, faults);
-        read_files(&mut fields, faults);
+        grants.files = read_files(&mut fields, faults);
         grants.secrets = read_secrets(&mut fields, faults);
         grants.hosts = fields.texts("hosts", faults).unwrap_or_default();
-        fields.texts("env", faults);
+        grants.env = fields.texts("env", faults).unwrap_or_default();
         grants.human = read_human(&mut fields, faults);
         fields.flag("memory", faults);
-        grants.others = ["files", "env", "memory"]
+        grants.others = ["memory"]
             .into_iter()
             .filter(|name| fields.has(name))
             .collect();
@@ -255,16 +276,53 @@ fn read_human(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<HumanGrant
 }
 
 /// `files: [{path, at, mode}]`
-fn read_files(fields: &mut Fields<'_>, faults: &mut Faults) {
+fn read_files(fields: &mut Fields<'_>, faults: &mut Faults) -> Vec<FileGrant> {
+    let mut files: Vec<FileGrant> = Vec::new();
     for (place, value) in fields.items("files", faults) {
         let Some(mut file) = Fields::of(value, &place, faults) else {
             continue;
         };
-        file.required_text("path", faults);
-        file.required_text("at", faults);
-        file.choice("mode", &[("ro", ()), ("rw", ())], faults);
+        let [path, at] = ["path", "at"].map(|field| file.required_text(field, faults));
+        let mode = file.choice("mode", &[("ro", false), ("rw", true)], faults);
+        let (at_path, at_at) = (file.at("path"), file.at("at"));
         file.finish(faults);
+        let (Some(path), Some(at)) = (path, at) else {
+            continue;
+        };
+        if path.contains(['/', '\\']) || path == "." || path == ".." {
+            let message = format!(
+                "`{path}` is a path of a machine; name a folder that the operator grants, or `scratch`"
+            );
+            faults.add(at_path, message);
+        } else if path == FileGrant::SCRATCH && files.iter().any(|file| file.path == path) {
+            faults.add(at_path, "there is one scratch folder for each agent");
+        }
+        if !is_place(&at) {
+            let message = format!(
+                "`{at}` is no place of a folder; write it like `/data`, without `.` and `..`"
+            );
+            faults.add(at_at, message);
+        } else if files.iter().any(|file| file.at == at) {
+            faults.add(at_at, format!("another folder is at `{at}` already"));
+        }
+        let is_writable = mode.unwrap_or(path == FileGrant::SCRATCH);
+        files.push(FileGrant {
+            path,
+            at,
+            is_writable,
+        });
     }
+    files
+}
+
+/// Whether a text is `/` and names that are parted by `/`.
+fn is_place(text: &str) -> bool {
+    const BYTES_MAX: usize = 256;
+    let is_name = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\0');
+    text.len() <= BYTES_MAX
+        && text
+            .strip_prefix('/')
+            .is_some_and(|names| names.split('/').all(is_name))
 }
 
 /// `secrets: [{name, host, header}]`

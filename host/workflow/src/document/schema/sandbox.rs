@@ -29,6 +29,9 @@ pub(super) struct Limits {
     /// Log lines, in KiB; more are dropped and counted.
     #[schemars(range(max = 1_048_576))]
     log_kb: Option<u64>,
+    /// Growth of the files of each folder that may be written, in MiB.
+    #[schemars(range(max = 1_048_576))]
+    disk_mb: Option<u64>,
     /// Core instances that the component is made of.
     #[schemars(range(max = 64))]
     instances: Option<u64>,
@@ -38,7 +41,7 @@ pub(super) struct Limits {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Grants {
-    /// Folders and files of the machine.
+    /// Folders: a scratch folder, and folders that the operator grants.
     files: Option<Vec<FileGrant>>,
     /// Where HTTP requests may go.
     #[schemars(example = json!(["https://api.example.com"]))]
@@ -79,22 +82,21 @@ struct Assignees {
     assignees: Vec<String>,
 }
 
-/// A folder or file of the machine.
+/// A folder.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct FileGrant {
-    /// The path on the machine.
-    #[schemars(length(min = 1))]
+    /// The operator's name for the folder; `scratch` is one that is empty when a call begins and gone when it ends.
+    #[schemars(length(min = 1), example = &"scratch")]
     path: String,
     /// Where the code sees it.
     #[schemars(length(min = 1), example = "/data")]
     at: String,
-    /// Whether it may be written.
-    #[schemars(extend("default" = "ro"))]
+    /// Whether it may be written. Without it the scratch folder may, and others may not.
     mode: Option<FileMode>,
 }
 
-/// Whether a folder or file may be written.
+/// Whether a folder may be written.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 enum FileMode {

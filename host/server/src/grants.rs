@@ -1,0 +1,465 @@
+//! What agents are given: what both the operator's file and the workflow allow. [`Granting::effective`] says it for
+//! people, with the reasons; [`Granting::given`] says it to the sandbox.
+
+mod effective;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use troupe_providers::{Egress, EgressLimits, Secret};
+use troupe_sandbox::{
+    ContextGrant, EnvGrant, FilesGrant, FolderAccess, FolderGrant, Grants, HttpGrant, HumanGrant,
+    LlmGrant, OperatorHost, ScratchGrant, SearchGrant, SecretGrant, ToolsGrant, Withheld,
+};
+use troupe_workflow::{
+    Agent, CodeAgent, CodeSource, Faults, FileGrant, SecretGrant as AskedSecret,
+};
+
+use crate::config::{
+    AskingAgent, FolderEntry, GrantEntries, GrantEntry, SecretEntry, SecretSource,
+};
+use crate::models::Reach;
+use crate::tools::LoadedTool;
+
+pub(crate) use effective::Verdict;
+
+/// Files and folders that a call may make in one folder. Protects the file system, and the host's memory.
+const ENTRIES_MAX: u32 = 10_000;
+
+/// The operator's grants, and the way out for those of hosts.
+pub(crate) struct Granting {
+    /// None: the executions of these services run offline.
+    pub(crate) egress: Option<Egress>,
+    /// Bounds of one request.
+    pub(crate) limits: EgressLimits,
+    entries: GrantEntries,
+}
+
+/// What one agent is given.
+pub(crate) struct Given {
+    pub(crate) grants: Grants,
+    /// By name.
+    pub(crate) secrets: BTreeMap<String, Secret>,
+}
+
+/// A key of the operator's by which an agent is given less than its workflow grants: without it in any entry for the
+/// agent, everything that the workflow grants is given.
+#[derive(Clone, Copy)]
+struct Narrowing {
+    key: &'static str,
+    capability: &'static str,
+    names: fn(&GrantEntry) -> Option<&Vec<String>>,
+}
+
+const MODELS: Narrowing = Narrowing {
+    key: "models",
+    capability: "llm",
+    names: |entry| entry.models.as_ref(),
+};
+const SEARCH: Narrowing = Narrowing {
+    key: "search",
+    capability: "search",
+    names: |entry| entry.search.as_ref(),
+};
+const TOOLS: Narrowing = Narrowing {
+    key: "tools",
+    capability: "tools",
+    names: |entry| entry.tools.as_ref(),
+};
+const HUMAN: Narrowing = Narrowing {
+    key: "human",
+    capability: "human",
+    names: |entry| entry.human.as_ref(),
+};
+
+/// Where something is granted, or why not and what would grant it.
+type Granted<T> = Result<T, String>;
+
+impl Granting {
+    /// Prepares the way out; connects to nothing.
+    pub(crate) fn new(entries: &GrantEntries, reach: Reach) -> anyhow::Result<Self> {
+        Ok(Self {
+            egress: match reach {
+                Reach::Online => Some(Egress::new()?),
+                Reach::Offline => None,
+            },
+            limits: EgressLimits::STANDARD,
+            entries: entries.clone(),
+        })
+    }
+
+    /// The ids of the tool agents whose tools an agent is given; none: it is given no tools.
+    pub(crate) fn tool_agents(
+        &self,
+        workflow: &str,
+        (agent, code): (&Agent, &CodeAgent),
+    ) -> Option<Vec<String>> {
+        let asking = asking(workflow, agent, code);
+        let ids = code.grants.tools.as_ref()?.iter();
+        let left = ids.filter(|id| self.narrowed(asking, TOOLS, id).is_ok());
+        Some(left.cloned().collect())
+    }
+
+    /// What an agent is given, with the tools that were loaded for it.
+    ///
+    /// # Errors
+    /// Something that is not there; creation has checked for that, but the operator's file may have changed.
+    pub(crate) fn given(
+        &self,
+        workflow: &str,
+        (agent, code): (&Agent, &CodeAgent),
+        tools: &[LoadedTool],
+    ) -> Result<Given, String> {
+        let asking = asking(workflow, agent, code);
+        let asked = &code.grants;
+        let mut withheld = Vec::new();
+        let mut narrow = |names: &[String], by: Narrowing| -> Vec<String> {
+            let (given, others): (Vec<_>, Vec<_>) = names
+                .iter()
+                .map(|name| (name, self.narrowed(asking, by, name)))
+                .partition(|(_, verdict)| verdict.is_ok());
+            let others = others.into_iter().filter_map(|(name, verdict)| {
+                Some(Withheld {
+                    capability: by.capability.to_owned(),
+                    name: name.clone(),
+                    remedy: verdict.err()?,
+                })
+            });
+            withheld.extend(others);
+            given.into_iter().map(|(name, _)| name.clone()).collect()
+        };
+        let llm = asked.llm_models.as_deref();
+        let llm = llm.map(|models| LlmGrant {
+            models: narrow(models, MODELS),
+        });
+        let search = asked.search.as_deref();
+        let search = search.map(|sources| SearchGrant {
+            sources: narrow(sources, SEARCH),
+        });
+        let granted_tools = asked.tools.as_deref().map(|ids| {
+            // For what is withheld: those that are left were loaded.
+            narrow(ids, TOOLS);
+            ToolsGrant {
+                names: tools.iter().map(|tool| tool.name.clone()).collect(),
+            }
+        });
+        let human = self.people(asking, asked.human.as_ref(), &mut narrow);
+        let secrets = self.secrets(asking, &asked.secrets)?;
+        let env = self.env(asking, &asked.env)?;
+        let http = HttpGrant {
+            operator: self.operator_hosts(asking),
+            workflow: asked
+                .hosts
+                .iter()
+                .filter_map(|host| host.parse().ok())
+                .collect(),
+            secrets: secrets.iter().map(|(grant, _)| grant.clone()).collect(),
+        };
+        Ok(Given {
+            grants: Grants {
+                llm,
+                search,
+                tools: granted_tools,
+                human,
+                memory: None,
+                // What a step may read in its templates anyway.
+                context: Some(ContextGrant),
+                http: Some(http),
+                files: self.files(asking, &asked.files),
+                env: Some(env),
+                withheld,
+            },
+            secrets: secrets
+                .into_iter()
+                .map(|(grant, secret)| (grant.name, secret))
+                .collect(),
+        })
+    }
+
+    /// Checks what an agent asks for of what has to be there by name.
+    pub(crate) fn check(
+        &self,
+        workflow: &str,
+        (agent, code): (&Agent, &CodeAgent),
+        faults: &mut Faults,
+    ) {
+        let pointer = format!("{}/grants", agent.pointer());
+        let asking = asking(workflow, agent, code);
+        let mut add = |place: &str, index: usize, fault: String| {
+            faults.add(format!("{pointer}/{place}/{index}"), fault);
+        };
+        for (index, host) in code.grants.hosts.iter().enumerate() {
+            if let Err(error) = host.parse::<troupe_sandbox::HostPattern>() {
+                add("hosts", index, format!("`{host}` is no host: {error}"));
+            }
+        }
+        let secrets = &code.grants.secrets;
+        for (index, asked) in secrets.iter().enumerate() {
+            if secrets[..index]
+                .iter()
+                .any(|other| other.name == asked.name)
+            {
+                let fault = format!("the secret `{}` is asked for twice", asked.name);
+                add("secrets", index, fault);
+            } else if let Err(fault) = self
+                .find_secret(asking, asked)
+                .and_then(|(entry, _)| entry.secret())
+            {
+                add("secrets", index, fault);
+            }
+        }
+        for (index, name) in code.grants.env.iter().enumerate() {
+            if let Err(fault) = self.find_env(asking, name).and_then(|(_, value)| {
+                let read = value.read();
+                read.map_err(|reason| format!("the variable `{name}` cannot be read: {reason}"))
+            }) {
+                add("env", index, fault);
+            }
+        }
+        for (index, file) in code.grants.files.iter().enumerate() {
+            if file.path != FileGrant::SCRATCH
+                && let Err(fault) = self.find_folder(asking, file)
+            {
+                add("files", index, fault);
+            }
+        }
+    }
+
+    fn entries_for<'a>(
+        &'a self,
+        asking: AskingAgent<'a>,
+    ) -> impl Iterator<Item = &'a GrantEntry> + 'a {
+        let entries = self.entries.iter().map(toml::Spanned::get_ref);
+        entries.filter(move |entry| entry.is_for(asking))
+    }
+
+    /// Whether the operator leaves an agent something that its workflow grants it, and where that is said.
+    fn narrowed(&self, asking: AskingAgent<'_>, by: Narrowing, name: &str) -> Granted<String> {
+        let mut narrowing = None;
+        for entry in self.entries_for(asking) {
+            let Some(names) = (by.names)(entry) else {
+                continue;
+            };
+            if names
+                .iter()
+                .any(|pattern| crate::config::fits(pattern, name))
+            {
+                return Ok(entry.place());
+            }
+            narrowing = Some(entry);
+        }
+        match narrowing {
+            None => Ok("the workflow; no [[grants]] narrows it".to_owned()),
+            Some(entry) => Err(format!(
+                "the workflow grants it, the operator does not: add \"{name}\" to `{}` of {}",
+                by.key,
+                entry.place()
+            )),
+        }
+    }
+
+    fn people(
+        &self,
+        asking: AskingAgent<'_>,
+        asked: Option<&troupe_workflow::HumanGrant>,
+        narrow: &mut impl FnMut(&[String], Narrowing) -> Vec<String>,
+    ) -> Option<HumanGrant> {
+        let assignees = match &asked?.assignees {
+            Some(assignees) => Some(narrow(assignees, HUMAN)),
+            // Anybody: those whom the operator names, where he does.
+            None => self.only(asking, HUMAN),
+        };
+        match &assignees {
+            Some(assignees) if assignees.is_empty() => None,
+            _ => Some(HumanGrant { assignees }),
+        }
+    }
+
+    /// Names that the operator leaves an agent; none: he says nothing of them. A `*` means all.
+    fn only(&self, asking: AskingAgent<'_>, by: Narrowing) -> Option<Vec<String>> {
+        let lists: Vec<_> = self.entries_for(asking).filter_map(by.names).collect();
+        let names: Vec<String> = lists.iter().copied().flatten().cloned().collect();
+        (!lists.is_empty() && !names.iter().any(|name| name == "*")).then_some(names)
+    }
+
+    fn operator_hosts(&self, asking: AskingAgent<'_>) -> Vec<OperatorHost> {
+        let hosts = self.entries_for(asking).flat_map(|entry| &entry.hosts);
+        hosts.map(|host| host.0.clone()).collect()
+    }
+
+    fn secrets(
+        &self,
+        asking: AskingAgent<'_>,
+        asked: &[AskedSecret],
+    ) -> Result<Vec<(SecretGrant, Secret)>, String> {
+        let secrets = asked.iter().map(|asked| {
+            let workflow_host = asked
+                .host
+                .parse()
+                .map_err(|error| format!("`{}` is no host: {error}", asked.host))?;
+            let (entry, _) = self.find_secret(asking, asked)?;
+            let grant = SecretGrant {
+                name: entry.name.clone(),
+                host: entry.host.clone(),
+                workflow_host,
+                header: entry.header.clone(),
+            };
+            Ok((grant, entry.secret()?))
+        });
+        secrets.collect()
+    }
+
+    /// The operator's secret that an agent asks for, and where it is granted.
+    fn find_secret<'a>(
+        &'a self,
+        asking: AskingAgent<'a>,
+        asked: &AskedSecret,
+    ) -> Granted<(&'a SecretEntry, String)> {
+        let AskedSecret { name, host, header } = asked;
+        if let Err(error) = host.parse::<troupe_sandbox::HostPattern>() {
+            return Err(format!("`{host}` is no host: {error}"));
+        }
+        for entry in self.entries_for(asking) {
+            let mut secrets = entry.secrets.iter();
+            let found = secrets
+                .find(|secret| secret.name == *name && secret.header.eq_ignore_ascii_case(header));
+            if let Some(secret) = found {
+                return Ok((secret, entry.place()));
+            }
+        }
+        Err(remedy(
+            asking,
+            &format!("the secret `{name}` in the header `{header}`"),
+            &format!(
+                "secrets = [{{ name = \"{name}\", value = \"env:…\", host = \"{host}\", header = \"{header}\" }}]"
+            ),
+        ))
+    }
+
+    fn env(&self, asking: AskingAgent<'_>, asked: &[String]) -> Result<EnvGrant, String> {
+        let values = asked.iter().map(|name| {
+            let (_, value) = self.find_env(asking, name)?;
+            let value = value
+                .read()
+                .map_err(|reason| format!("the variable `{name}` cannot be read: {reason}"))?;
+            Ok((name.clone(), value.expose().to_owned()))
+        });
+        Ok(EnvGrant {
+            values: values.collect::<Result<_, String>>()?,
+        })
+    }
+
+    /// Where a variable is granted, and its value.
+    fn find_env<'a>(
+        &'a self,
+        asking: AskingAgent<'a>,
+        name: &str,
+    ) -> Granted<(String, &'a SecretSource)> {
+        let found = self
+            .entries_for(asking)
+            .find_map(|entry| Some((entry.place(), entry.env.get(name)?)));
+        found.ok_or_else(|| {
+            remedy(
+                asking,
+                &format!("the environment variable `{name}`"),
+                &format!("env = {{ {name} = \"…\" }}"),
+            )
+        })
+    }
+
+    fn files(&self, asking: AskingAgent<'_>, asked: &[FileGrant]) -> Option<FilesGrant> {
+        if asked.is_empty() {
+            return None;
+        }
+        let mut grant = FilesGrant::default();
+        for file in asked {
+            if file.path == FileGrant::SCRATCH {
+                grant.scratch = Some(ScratchGrant {
+                    at: file.at.clone(),
+                    // The limit on disk space bounds it.
+                    bytes_max: u64::MAX,
+                    entries_max: ENTRIES_MAX,
+                });
+                continue;
+            }
+            let access = match self.find_folder(asking, file) {
+                Err(remedy) => FolderAccess::Denied { remedy },
+                Ok((folder, _)) if file.is_writable && folder.is_writable() => {
+                    FolderAccess::Write {
+                        path: folder.path.clone(),
+                        bytes_max: u64::MAX,
+                        entries_max: ENTRIES_MAX,
+                    }
+                }
+                Ok((folder, place)) => FolderAccess::Read {
+                    path: folder.path.clone(),
+                    to_write: to_write(file, &place),
+                },
+            };
+            grant.folders.push(FolderGrant {
+                at: file.at.clone(),
+                access,
+            });
+        }
+        Some(grant)
+    }
+
+    /// The operator's folder that an agent asks for: one that may be written, where there is one and the agent asks for
+    /// that; and where it is granted.
+    fn find_folder<'a>(
+        &'a self,
+        asking: AskingAgent<'a>,
+        asked: &FileGrant,
+    ) -> Granted<(&'a FolderEntry, String)> {
+        let folders = || {
+            self.entries_for(asking).flat_map(|entry| {
+                let folders = entry.files.iter().filter(|it| it.name == asked.path);
+                folders.map(|folder| (folder, entry.place()))
+            })
+        };
+        let found = folders()
+            .find(|(folder, _)| folder.is_writable() == asked.is_writable)
+            .or_else(|| folders().next());
+        found.ok_or_else(|| {
+            let name = &asked.path;
+            let mode = if asked.is_writable { "rw" } else { "ro" };
+            remedy(
+                asking,
+                &format!("the folder `{name}`"),
+                &format!("files = [{{ name = \"{name}\", path = \"…\", mode = \"{mode}\" }}]"),
+            )
+        })
+    }
+}
+
+/// What would let a guest write in a folder that it may read.
+fn to_write(file: &FileGrant, place: &str) -> String {
+    if file.is_writable {
+        format!(
+            "the operator grants it for reading; write `mode = \"rw\"` for it in `files` of {place}"
+        )
+    } else {
+        "the workflow grants it for reading; write `\"mode\": \"rw\"` for it in the agent's `grants`"
+            .to_owned()
+    }
+}
+
+/// What is not granted, and the lines that would grant it.
+fn remedy(asking: AskingAgent<'_>, what: &str, line: &str) -> String {
+    format!(
+        "{what} is not granted to the agent `{id}`; the operator grants it with [[grants]] agents = [\"{id}\"], {line}",
+        id = asking.id
+    )
+}
+
+fn asking<'a>(workflow: &'a str, agent: &'a Agent, code: &'a CodeAgent) -> AskingAgent<'a> {
+    AskingAgent {
+        workflow,
+        id: agent.id.as_str(),
+        digest: match &code.source {
+            CodeSource::Component { reference } => Some(reference),
+            CodeSource::Inline { .. } => None,
+        },
+    }
+}

@@ -1,0 +1,196 @@
+//! The operator's file ∩ the workflow.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use troupe_sandbox::FolderAccess;
+use troupe_workflow::{Agent, AgentKind, CodeAgent, Definition, Faults};
+
+use super::*;
+use crate::config::ServerConfig;
+
+fn definition(grants: &Value) -> Definition {
+    let document = json!({
+        "name": "Report",
+        "agents": [{
+            "id": "writer", "type": "code", "language": "python", "code": "result = 1", "grants": grants,
+        }],
+        "steps": [{ "agent": "writer", "action": "write", "input": 1 }],
+    });
+    Definition::compile(&document).expect("a workflow")
+}
+
+fn with<T>(
+    (config, grants): (&str, &Value),
+    look: impl FnOnce(&Granting, (&Agent, &CodeAgent)) -> T,
+) -> T {
+    let config: ServerConfig = toml::from_str(config).expect("a configuration");
+    let granting = Granting::new(&config.grants, Reach::Offline).expect("no way out");
+    let definition = definition(grants);
+    let agent = definition.agents().next().expect("an agent");
+    let AgentKind::Code(code) = &agent.kind else {
+        panic!("no code")
+    };
+    look(&granting, (agent, code))
+}
+
+/// What is given, and what creation has against it.
+fn given(config: &str, grants: &Value) -> (Grants, String) {
+    with((config, grants), |granting, agent| {
+        let mut faults = Faults::default();
+        granting.check("Report", agent, &mut faults);
+        let given = granting.given("Report", agent, &[]);
+        let grants = given.map(|given| given.grants).unwrap_or_default();
+        (grants, faults.to_string())
+    })
+}
+
+fn effective(config: &str, grants: &Value) -> Vec<String> {
+    with((config, grants), |granting, agent| {
+        let all = granting.effective("Report", agent);
+        all.into_iter()
+            .map(|one| {
+                let (word, why) = match one.verdict {
+                    Verdict::Granted(by) => ("granted", by),
+                    Verdict::Withheld(remedy) => ("withheld", remedy),
+                };
+                format!("{} {} {word}: {why}", one.capability, one.what)
+            })
+            .collect()
+    })
+}
+
+#[test]
+fn what_lies_on_the_machine_is_given_by_name_and_by_the_operator() {
+    let asked = json!({
+        "files": [
+            { "path": "reports", "at": "/in" }, { "path": "reports", "at": "/out", "mode": "rw" },
+            { "path": "scratch", "at": "/tmp" },
+        ],
+        "env": ["REGION"],
+    });
+    let (nothing, faults) = given("", &asked);
+    assert_eq!(nothing, Grants::none());
+    for line in [
+        "/agents/0/grants/files/0: the folder `reports` is not granted to the agent `writer`; the operator grants it with [[grants]] agents = [\"writer\"], files = [{ name = \"reports\", path = \"…\", mode = \"ro\" }]",
+        "/agents/0/grants/env/0: the environment variable `REGION` is not granted",
+    ] {
+        assert!(faults.contains(line), "{faults}");
+    }
+    let config = r#"
+        [[grants]]
+        agents = ["Report/writer"]
+        files = [{ name = "reports", path = "/srv/reports", mode = "rw" }]
+        env = { REGION = "eu" }
+        [[grants]]
+        agents = ["other"]
+        files = [{ name = "reports", path = "/srv/others", mode = "rw" }]
+    "#;
+    let (grants, faults) = given(config, &asked);
+    assert_eq!(faults, "");
+    let values = grants.env.expect("an environment").values;
+    assert_eq!(values, [("REGION".to_owned(), "eu".to_owned())]);
+    let files = grants.files.expect("files");
+    assert_eq!(files.scratch.expect("scratch").at, "/tmp");
+    let [read, write] = &files.folders[..] else {
+        panic!("{:?}", files.folders)
+    };
+    assert!(
+        matches!(&read.access, FolderAccess::Read { path, to_write } if path == Path::new("/srv/reports") && to_write.contains("the workflow grants it for reading"))
+    );
+    assert!(
+        matches!(&write.access, FolderAccess::Write { path, .. } if path == Path::new("/srv/reports"))
+    );
+}
+
+#[test]
+fn a_folder_for_reading_is_not_written() {
+    let asked = json!({ "files": [{ "path": "reports", "at": "/out", "mode": "rw" }] });
+    let config = r#"
+        [[grants]]
+        agents = ["*"]
+        files = [{ name = "reports", path = "/srv/reports" }]
+    "#;
+    let (grants, faults) = given(config, &asked);
+    assert_eq!(faults, "");
+    let folder = &grants.files.expect("files").folders[0];
+    assert!(
+        matches!(&folder.access, FolderAccess::Read { to_write, .. } if to_write.contains("write `mode = \"rw\"`"))
+    );
+    let [line] = &effective(config, &asked)[..] else {
+        panic!("one line")
+    };
+    assert!(line.contains("/srv/reports, for reading only"), "{line}");
+}
+
+#[test]
+fn an_operator_narrows_what_a_workflow_grants_and_never_widens_it() {
+    let asked = json!({
+        "llm": { "models": ["gpt-5-mini", "gpt-5"] }, "search": ["web"], "human": true,
+    });
+    let (grants, _) = given("", &asked);
+    assert_eq!(grants.llm.expect("models").models, ["gpt-5-mini", "gpt-5"]);
+    assert_eq!(grants.human.expect("people").assignees, None);
+    let config = r#"
+        [[grants]]
+        agents = ["writer"]
+        models = ["*-mini", "claude"]
+        human = ["ann@example.com"]
+        search = []
+    "#;
+    let (grants, _) = given(config, &asked);
+    assert_eq!(grants.llm.expect("models").models, ["gpt-5-mini"]);
+    assert_eq!(grants.search.expect("search").sources, [""; 0]);
+    let people = grants.human.expect("people").assignees;
+    assert_eq!(people, Some(vec!["ann@example.com".to_owned()]));
+    let withheld: Vec<_> = grants
+        .withheld
+        .iter()
+        .map(|it| (it.capability.as_str(), it.name.as_str()))
+        .collect();
+    assert_eq!(withheld, [("llm", "gpt-5"), ("search", "web")]);
+    assert!(
+        grants.withheld[0]
+            .remedy
+            .contains("add \"gpt-5\" to `models`")
+    );
+    // A workflow that grants nothing is given nothing.
+    let (grants, _) = given(config, &json!({}));
+    assert_eq!((grants.llm, grants.human), (None, None));
+}
+
+#[test]
+fn who_is_asked_why_says_where_it_stands() {
+    let asked = json!({
+        "llm": { "models": ["m"] },
+        "hosts": ["https://api.example.com", "https://*.example.org", "https://api.example.net"],
+    });
+    let config = r#"
+        [[grants]]
+        agents = ["*"]
+        hosts = ["https://*.example.com", "https://a.example.org"]
+        [[grants]]
+        agents = ["other"]
+        hosts = ["https://api.example.net"]
+    "#;
+    let said = effective(config, &asked);
+    let ends = [
+        "llm m granted: the workflow; no [[grants]] narrows it",
+        "hosts https://api.example.com granted: `--grant`",
+        "hosts https://*.example.org granted: `--grant`, for https://a.example.org only",
+        "hosts https://api.example.net withheld: the host https://api.example.net is not granted to the agent `writer`; the operator grants it with [[grants]] agents = [\"writer\"], hosts = [\"https://api.example.net\"]",
+    ];
+    assert_eq!(said, ends);
+}
+
+#[test]
+fn a_grant_of_the_command_line_is_for_all_agents_unless_it_says_so() {
+    let entry = |text: &str| crate::config::GrantEntry::from_command_line(text);
+    let hosts = r#"hosts = ["https://api.example.com"]"#;
+    assert!(entry(hosts).is_ok());
+    assert!(entry(&format!("agents = [\"a\"]\n{hosts}")).is_ok());
+    let error = entry("hosts = [\"api.example.com\"]").expect_err("no scheme");
+    assert!(error.contains("`api.example.com` is no host"), "{error}");
+    let error = entry("host = []").expect_err("no key");
+    assert!(error.contains("unknown field `host`"), "{error}");
+}
