@@ -220,7 +220,7 @@ impl Egress {
     /// # Errors
     /// The machine has no usable certificates.
     pub fn new() -> Result<Self, SetupError> {
-        Self::with_lookup(Arc::new(SystemLookup))
+        Self::with_lookup(Arc::new(SystemLookup::default()))
     }
 
     /// The same, with another way to find addresses.
@@ -263,7 +263,13 @@ impl Egress {
     ) -> Result<EgressResponse, EgressError> {
         let connecting = async {
             let addresses = self.addresses(host, &request).await?;
-            self.tls.connect(&request.url, host, &addresses).await
+            let itself = match request.reach {
+                EgressReach::Public => connection::Itself::Refused,
+                EgressReach::OwnNetwork | EgressReach::Literal => connection::Itself::Allowed,
+            };
+            self.tls
+                .connect(&request.url, host, (&addresses, itself))
+                .await
         };
         let stream = tokio::time::timeout(limits.connect, connecting)
             .await

@@ -20,7 +20,7 @@ use crate::bindings::interpreter::exports::troupe::agent::interpreter::Program a
 use crate::cache::CompiledCache;
 use crate::cancel::CancelFlag;
 use crate::capability::denials::Denials;
-use crate::capability::files::FilesState;
+use crate::capability::files::{FilesState, HOST_HANDLES_MAX, HostHandles};
 use crate::capability::http::HttpState;
 use crate::capability::log::LogState;
 use crate::capability::{Grants, HostBytes, HostCallCount};
@@ -160,6 +160,8 @@ struct Shared {
     calls: Semaphore,
     memory: GuestMemory,
     tool_calls: Semaphore,
+    /// Handles of the process for files that guests hold open.
+    host_handles: Arc<Semaphore>,
     allocation: Allocation,
 }
 
@@ -186,6 +188,7 @@ impl Sandbox {
             ticker: Ticker::start(&engine)?,
             calls: places(config.calls_max),
             tool_calls: places(tool_calls_max),
+            host_handles: Arc::new(Semaphore::new(HOST_HANDLES_MAX)),
             memory: GuestMemory::new(config.guest_memory_bytes_max),
             allocation,
         };
@@ -395,7 +398,11 @@ impl Sandbox {
         variables.extend(grants.env.iter().flat_map(|env| env.values.iter().cloned()));
         let state = State {
             wasi: wasi::context(start, (&output, &clock, &seed), variables),
-            files: FilesState::open(grants.files.as_ref(), limits.disk_bytes_max, &clock),
+            files: FilesState::open(
+                grants.files.as_ref(),
+                limits.disk_bytes_max,
+                (HostHandles::new(&self.shared.host_handles), &clock),
+            ),
             denials: Denials::default(),
             table: wasi::resource_table(),
             memory: MemoryLimiter::new(&limits, self.shared.memory.enter(self.patience())),

@@ -34,8 +34,8 @@ pub struct Limits {
     /// Bytes of all that passes between the guest and the host in these calls, questions and answers together. Protects
     /// the journal and the host's memory.
     pub host_bytes_max: u64,
-    /// Bytes by which a call may make the files of each folder grow that it may write, the scratch folder among them.
-    /// Protects the disk, and the host's memory, in which the scratch folder lies.
+    /// Bytes by which a call may make the files of the folders grow that it may write, and as many that its scratch
+    /// folder may hold. Protects the disk, and the host's memory, in which the scratch folder lies.
     pub disk_bytes_max: u64,
     /// Core instances that the component is made of, at most 64. Protects the host's memory from a component that is
     /// nothing but instances.

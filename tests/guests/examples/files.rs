@@ -102,6 +102,15 @@ fn operate(step: &Value, held: &mut Vec<File>) -> io::Result<Value> {
             }
             Ok(json!(held.len()))
         }
+        // Holds so many listings that were begun, and says how many.
+        "list_many" => {
+            let listings = (0..number("count")).map_while(|_| {
+                let mut listing = fs::read_dir(path).ok()?;
+                listing.next()?.ok()?;
+                Some(listing)
+            });
+            Ok(json!(listings.collect::<Vec<_>>().len()))
+        }
         "close_all" => {
             held.clear();
             Ok(Value::Null)

@@ -35,6 +35,7 @@ impl Guest for Http {
                 many_headers();
                 Ok(Value::Null)
             }
+            "long texts" => Ok(long_texts()),
             "variables" => Ok(std::env::vars()
                 .map(|(name, value)| json!([name, value]))
                 .collect()),
@@ -218,6 +219,23 @@ fn set_headers(input: &Value) -> Value {
             }
         })
         .collect()
+}
+
+/// Whether texts that are longer than any request has them were taken, and what of the longest that are.
+fn long_texts() -> Value {
+    let request = OutgoingRequest::new(Fields::new());
+    let text = |bytes| "A".repeat(bytes);
+    let method = |bytes| request.set_method(&Method::Other(text(bytes))).is_ok();
+    let methods = [method(32), method(33), method(10_000_000)];
+    let authority = |bytes| request.set_authority(Some(&text(bytes))).is_ok();
+    let authorities = [authority(512), authority(513), authority(10_000_000)];
+    let path = |bytes: usize| {
+        request
+            .set_path_with_query(Some(&format!("/{}", text(bytes - 1))))
+            .is_ok()
+    };
+    let paths = [path(8192), path(8193), path(10_000_000)];
+    json!([methods, authorities, paths])
 }
 
 fn many_headers() {

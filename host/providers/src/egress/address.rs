@@ -61,7 +61,11 @@ pub fn address_class(address: IpAddr) -> Option<AddressClass> {
 fn class_of_v4(address: Ipv4Addr) -> Option<AddressClass> {
     use AddressClass as Class;
     Some(match address.octets() {
-        [169, 254, 169, 254] | [169, 254, 170, 2] | [100, 100, 100, 200] => Class::Metadata,
+        // The last but one is Azure's: public by its number, and there for each virtual machine alone.
+        [169, 254, 169, 254]
+        | [169, 254, 170, 2 | 23]
+        | [168, 63, 129, 16]
+        | [100, 100, 100, 200] => Class::Metadata,
         [0, ..] => Class::Unspecified,
         [127, ..] => Class::Loopback,
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Class::Private,
@@ -84,10 +88,10 @@ fn class_of_v6(address: Ipv6Addr) -> Option<AddressClass> {
     Some(match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => Class::Unspecified,
         [0, 0, 0, 0, 0, 0, 0, 1] => Class::Loopback,
-        // AWS and Google Cloud.
-        [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254] | [0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254] => {
-            Class::Metadata
-        }
+        // AWS, Google Cloud, Scaleway.
+        [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254 | 0x0023]
+        | [0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254]
+        | [0xfd00, 0x0042, 0, 0, 0, 0, 0, 0x0042] => Class::Metadata,
         [0xfc00..=0xfdff, ..] => Class::Private,
         [0xfe80..=0xfebf, ..] => Class::LinkLocal,
         [0xfec0..=0xfeff, ..] => Class::Private,
@@ -123,86 +127,95 @@ mod tests {
         address_class(text.parse().expect("an address"))
     }
 
+    use AddressClass::*;
+
+    const NOT_PUBLIC: &[(&str, AddressClass)] = &[
+        ("0.0.0.0", Unspecified),
+        ("0.255.255.255", Unspecified),
+        ("10.0.0.0", Private),
+        ("10.255.255.255", Private),
+        ("100.64.0.0", Shared),
+        ("100.127.255.255", Shared),
+        ("100.100.100.200", Metadata),
+        ("127.0.0.1", Loopback),
+        ("127.255.255.255", Loopback),
+        ("169.254.0.1", LinkLocal),
+        ("169.254.169.254", Metadata),
+        ("169.254.170.2", Metadata),
+        ("169.254.170.23", Metadata),
+        ("168.63.129.16", Metadata),
+        ("172.16.0.0", Private),
+        ("172.31.255.255", Private),
+        ("192.0.0.8", Reserved),
+        ("192.0.2.1", Documentation),
+        ("192.88.99.1", Reserved),
+        ("192.168.0.1", Private),
+        ("198.18.0.1", Reserved),
+        ("198.19.255.255", Reserved),
+        ("198.51.100.1", Documentation),
+        ("203.0.113.1", Documentation),
+        ("224.0.0.1", Multicast),
+        ("239.255.255.255", Multicast),
+        ("240.0.0.1", Reserved),
+        ("255.255.255.255", Reserved),
+        ("::", Unspecified),
+        ("::1", Loopback),
+        ("::127.0.0.1", Reserved),
+        ("::ffff:127.0.0.1", Loopback),
+        ("::ffff:10.0.0.1", Private),
+        ("::ffff:169.254.169.254", Metadata),
+        ("64:ff9b::127.0.0.1", Loopback),
+        ("64:ff9b::10.0.0.1", Private),
+        ("64:ff9b::169.254.169.254", Metadata),
+        ("64:ff9b:1::1", Reserved),
+        ("100::1", Reserved),
+        ("2001::1", Reserved),
+        ("2001:db8::1", Documentation),
+        ("2002:7f00:1::1", Reserved),
+        ("3fff::1", Documentation),
+        ("fc00::1", Private),
+        ("fdff::1", Private),
+        ("fd00:ec2::254", Metadata),
+        ("fd20:ce::254", Metadata),
+        ("fd00:ec2::23", Metadata),
+        ("fd00:42::42", Metadata),
+        ("fe80::1", LinkLocal),
+        ("febf::1", LinkLocal),
+        ("fec0::1", Private),
+        ("ff02::1", Multicast),
+        ("4000::1", Reserved),
+        ("5f00::1", Reserved),
+    ];
+
+    const PUBLIC: &[&str] = &[
+        "1.1.1.1",
+        "9.255.255.255",
+        "11.0.0.0",
+        "100.63.255.255",
+        "100.128.0.0",
+        "126.255.255.255",
+        "128.0.0.0",
+        "169.253.255.255",
+        "169.255.0.0",
+        "172.15.255.255",
+        "172.32.0.0",
+        "192.167.255.255",
+        "192.169.0.0",
+        "198.17.255.255",
+        "198.20.0.0",
+        "223.255.255.255",
+        "::ffff:1.1.1.1",
+        "64:ff9b::1.1.1.1",
+        "2001:4860:4860::8888",
+        "2606:4700:4700::1111",
+    ];
+
     #[test]
     fn the_edges_of_what_is_not_public() {
-        use AddressClass::*;
-        for (address, expected) in [
-            ("0.0.0.0", Unspecified),
-            ("0.255.255.255", Unspecified),
-            ("10.0.0.0", Private),
-            ("10.255.255.255", Private),
-            ("100.64.0.0", Shared),
-            ("100.127.255.255", Shared),
-            ("100.100.100.200", Metadata),
-            ("127.0.0.1", Loopback),
-            ("127.255.255.255", Loopback),
-            ("169.254.0.1", LinkLocal),
-            ("169.254.169.254", Metadata),
-            ("169.254.170.2", Metadata),
-            ("172.16.0.0", Private),
-            ("172.31.255.255", Private),
-            ("192.0.0.8", Reserved),
-            ("192.0.2.1", Documentation),
-            ("192.88.99.1", Reserved),
-            ("192.168.0.1", Private),
-            ("198.18.0.1", Reserved),
-            ("198.19.255.255", Reserved),
-            ("198.51.100.1", Documentation),
-            ("203.0.113.1", Documentation),
-            ("224.0.0.1", Multicast),
-            ("239.255.255.255", Multicast),
-            ("240.0.0.1", Reserved),
-            ("255.255.255.255", Reserved),
-            ("::", Unspecified),
-            ("::1", Loopback),
-            ("::127.0.0.1", Reserved),
-            ("::ffff:127.0.0.1", Loopback),
-            ("::ffff:10.0.0.1", Private),
-            ("::ffff:169.254.169.254", Metadata),
-            ("64:ff9b::127.0.0.1", Loopback),
-            ("64:ff9b::10.0.0.1", Private),
-            ("64:ff9b::169.254.169.254", Metadata),
-            ("64:ff9b:1::1", Reserved),
-            ("100::1", Reserved),
-            ("2001::1", Reserved),
-            ("2001:db8::1", Documentation),
-            ("2002:7f00:1::1", Reserved),
-            ("3fff::1", Documentation),
-            ("fc00::1", Private),
-            ("fdff::1", Private),
-            ("fd00:ec2::254", Metadata),
-            ("fd20:ce::254", Metadata),
-            ("fe80::1", LinkLocal),
-            ("febf::1", LinkLocal),
-            ("fec0::1", Private),
-            ("ff02::1", Multicast),
-            ("4000::1", Reserved),
-            ("5f00::1", Reserved),
-        ] {
-            assert_eq!(class(address), Some(expected), "{address}");
+        for (address, expected) in NOT_PUBLIC {
+            assert_eq!(class(address), Some(*expected), "{address}");
         }
-        for public in [
-            "1.1.1.1",
-            "9.255.255.255",
-            "11.0.0.0",
-            "100.63.255.255",
-            "100.128.0.0",
-            "126.255.255.255",
-            "128.0.0.0",
-            "169.253.255.255",
-            "169.255.0.0",
-            "172.15.255.255",
-            "172.32.0.0",
-            "192.167.255.255",
-            "192.169.0.0",
-            "198.17.255.255",
-            "198.20.0.0",
-            "223.255.255.255",
-            "::ffff:1.1.1.1",
-            "64:ff9b::1.1.1.1",
-            "2001:4860:4860::8888",
-            "2606:4700:4700::1111",
-        ] {
+        for public in PUBLIC {
             assert_eq!(class(public), None, "{public}");
         }
     }

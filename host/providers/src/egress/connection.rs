@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::address::AddressClass;
 use super::{EgressError, EgressLimits, EgressRequest, EgressResponse, drop_framing};
 use crate::error::SetupError;
 
@@ -29,6 +30,21 @@ pub(super) struct Tls(TlsConnector);
 pub(super) enum Stream {
     Plain(TcpStream),
     Encrypted(Box<TlsStream<TcpStream>>),
+}
+
+/// Whether a connection may end at this machine, which a public address of its own does too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Itself {
+    Allowed,
+    Refused,
+}
+
+/// A connection from a machine to itself has the same address at both ends. Nothing was sent over it yet.
+fn is_this_machine(stream: &TcpStream) -> bool {
+    match (stream.local_addr(), stream.peer_addr()) {
+        (Ok(local), Ok(peer)) => local.ip() == peer.ip(),
+        _ => false,
+    }
 }
 
 impl Tls {
@@ -53,11 +69,18 @@ impl Tls {
         &self,
         url: &Url,
         host: &str,
-        addresses: &[SocketAddr],
+        (addresses, itself): (&[SocketAddr], Itself),
     ) -> Result<Stream, EgressError> {
         let mut last = None;
         for address in addresses {
             match TcpStream::connect(address).await {
+                Ok(stream) if itself == Itself::Refused && is_this_machine(&stream) => {
+                    return Err(EgressError::Prohibited {
+                        host: host.to_owned(),
+                        address: address.ip(),
+                        class: AddressClass::Loopback,
+                    });
+                }
                 Ok(stream) => return self.encrypt(url, host, stream).await,
                 Err(error) => last = Some(error),
             }
@@ -258,5 +281,18 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Encrypted(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_to_this_machine_is_known_by_its_ends() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        assert!(is_this_machine(&stream));
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Denials(Vec<Denied>);
 pub struct Withheld {
     /// The capability, for example `llm`.
     pub capability: String,
-    /// What of it: a model, a source, a person, a tool; empty: all of it.
+    /// What of it: a model, a source, a person, a tool.
     pub name: String,
     /// What would grant it.
     pub remedy: String,
@@ -91,7 +91,7 @@ impl State {
             .grants
             .withheld
             .iter()
-            .find(|it| it.capability == capability && (it.name == name || it.name.is_empty()));
+            .find(|it| it.capability == capability && (name.is_empty() || it.name == name));
         let remedy = match withheld {
             Some(withheld) => withheld.remedy.clone(),
             None => format!("add `\"{capability}\": {grant}` to the agent's `grants`"),

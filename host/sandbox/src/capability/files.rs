@@ -14,13 +14,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Resource;
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtx, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::FsResult;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorFlags, ErrorCode};
 
 use self::host::HostFolder;
-use self::scratch::{NodeId, Scratch};
+use self::scratch::{At, NodeId, Scratch};
 use crate::state::State;
 use crate::wasi::clock::GuestClock;
 
@@ -93,6 +94,15 @@ pub(crate) struct FilesUsed {
 
 /// Files and folders that a guest may hold open at once; each costs the host a handle of the process.
 const OPEN_MAX: usize = 128;
+/// Listings of folders that a guest may hold at once: each is in the host's memory as a whole.
+const LISTINGS_MAX: usize = 8;
+/// Entries of a folder of the host that can be listed. Protects the host's memory.
+const LISTED_MAX: usize = 100_000;
+/// Fuel for each entry of a listing, about what it costs the host to look at it.
+const ENTRY_FUEL: u64 = 500;
+/// Files and folders of the host that all guests together hold open. Each is a handle of the process, of which systems
+/// allow a thousand or a few thousand.
+pub(crate) const HOST_HANDLES_MAX: usize = 512;
 /// Bytes of a path. Protects the host from paths that it would have to copy and walk for long.
 const PATH_BYTES_MAX: usize = 4_096;
 /// What one read or write moves at most. Bounds an allocation of the host.
@@ -108,7 +118,46 @@ pub(crate) struct FilesState {
     roots: Vec<Root>,
     /// What the guest holds, by its number in the table.
     open: BTreeMap<u32, Opened>,
+    /// The handles of the process behind it, by the same numbers.
+    handles: BTreeMap<u32, Handle>,
+    all_handles: HostHandles,
+    /// Listings that the guest holds.
+    listings: usize,
     meter: Meter,
+}
+
+/// The handles of the process that a call may have, of those that all calls may have together.
+pub(crate) struct HostHandles {
+    of_call: Arc<Semaphore>,
+    of_all: Arc<Semaphore>,
+}
+
+/// The right to one handle of the process, until it is dropped.
+struct Handle {
+    _of_call: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl HostHandles {
+    /// Those of one call, of `of_all`.
+    pub(crate) fn new(of_all: &Arc<Semaphore>) -> Self {
+        HostHandles {
+            of_call: Arc::new(Semaphore::new(OPEN_MAX)),
+            of_all: Arc::clone(of_all),
+        }
+    }
+
+    fn take(&self) -> Result<Handle, ErrorCode> {
+        let take = |handles: &Arc<Semaphore>| {
+            let taken = Arc::clone(handles).try_acquire_owned();
+            // WASI has no word for too many open files; this is what it costs the host.
+            taken.map_err(|_none_left| ErrorCode::InsufficientMemory)
+        };
+        Ok(Handle {
+            _of_call: take(&self.of_call)?,
+            _of_all: take(&self.of_all)?,
+        })
+    }
 }
 
 /// A folder that the guest begins with.
@@ -147,6 +196,8 @@ struct Shared {
     scratch: Option<Scratch>,
     /// What is left of the quotas of the folders that may be written.
     quotas: BTreeMap<usize, Quota>,
+    /// Bytes by which the files of all these folders together may grow.
+    disk_bytes_left: u64,
     used: FilesUsed,
     fuel_owed: u64,
     /// Whether the guest was told that there is no more room.
@@ -163,15 +214,19 @@ impl FilesState {
     pub(crate) fn open(
         grant: Option<&FilesGrant>,
         disk_bytes_max: u64,
-        clock: &Arc<GuestClock>,
+        (handles, clock): (HostHandles, &Arc<GuestClock>),
     ) -> Self {
         let mut state = FilesState {
             wasi: WasiFilesystemCtx::default(),
             roots: Vec::new(),
             open: BTreeMap::new(),
+            handles: BTreeMap::new(),
+            all_handles: handles,
+            listings: 0,
             meter: Meter(Arc::new(Mutex::new(Shared {
                 scratch: None,
                 quotas: BTreeMap::new(),
+                disk_bytes_left: disk_bytes_max,
                 used: FilesUsed::default(),
                 fuel_owed: 0,
                 is_full: false,
@@ -197,14 +252,14 @@ impl FilesState {
             } = folder.access
             {
                 let quota = Quota {
-                    bytes_left: bytes_max.min(disk_bytes_max),
+                    bytes_left: bytes_max,
                     entries_left: entries_max,
                 };
                 state.meter.lock().quotas.insert(state.roots.len(), quota);
             }
             state.roots.push(Root {
                 at: folder.at.clone(),
-                kind: host::open(&folder.access),
+                kind: host::open(&folder.access, &state.all_handles),
             });
         }
         state
@@ -233,6 +288,13 @@ impl FilesState {
     /// Takes the fuel that calls so far cost.
     pub(crate) fn take_fuel_owed(&self) -> u64 {
         std::mem::take(&mut self.meter.lock().fuel_owed)
+    }
+
+    fn check_listings(&self) -> Result<(), ErrorCode> {
+        match self.listings < LISTINGS_MAX {
+            true => Ok(()),
+            false => Err(ErrorCode::InsufficientMemory),
+        }
     }
 
     fn check_room(&self) -> Result<(), ErrorCode> {
@@ -273,6 +335,21 @@ impl Shared {
         self.used.bytes_written = self.used.bytes_written.saturating_add(bytes);
     }
 
+    /// Charges for a listing.
+    fn charge_entries(&mut self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.charge(count.saturating_mul(ENTRY_FUEL));
+    }
+
+    /// Writes to a file of the scratch folder; a hole before what is written is filled with zeroes, and paid for. Where it
+    /// ends.
+    fn write_scratch(&mut self, node: NodeId, bytes: &[u8], at: At) -> Result<u64, ErrorCode> {
+        let before = self.scratch(|scratch| scratch.size(node))?;
+        let end = self.scratch(|scratch| scratch.write(node, bytes, at))?;
+        self.charge(end.saturating_sub(before));
+        Ok(end)
+    }
+
     fn scratch<T>(
         &mut self,
         act: impl FnOnce(&mut Scratch) -> Result<T, ErrorCode>,
@@ -284,9 +361,12 @@ impl Shared {
 
     fn take_bytes(&mut self, root: usize, bytes: u64) -> Result<(), ErrorCode> {
         let quota = self.quotas.get_mut(&root).ok_or(ErrorCode::ReadOnly)?;
-        let left = quota.bytes_left.checked_sub(bytes);
+        let left = quota
+            .bytes_left
+            .checked_sub(bytes)
+            .zip(self.disk_bytes_left.checked_sub(bytes));
         self.is_full |= left.is_none();
-        quota.bytes_left = left.ok_or(ErrorCode::InsufficientSpace)?;
+        (quota.bytes_left, self.disk_bytes_left) = left.ok_or(ErrorCode::InsufficientSpace)?;
         Ok(())
     }
 

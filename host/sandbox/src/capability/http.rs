@@ -16,9 +16,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use wasmtime::StoreContextMut;
-use wasmtime::component::{Linker, Resource, ResourceType};
+use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceType};
 use wasmtime_wasi::p2::{DynOutputStream, DynPollable};
-use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, HostOutgoingRequest as _, Method};
 use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
 use wasmtime_wasi_http::p2::types::{
     HostFutureIncomingResponse, HostIncomingResponse, HostOutgoingRequest,
@@ -44,6 +44,11 @@ const HANDLER: &str = "wasi:http/outgoing-handler@0.2.12";
 /// Bytes of one set of headers that a guest makes, with what they take in memory. Protects the host: a guest may hold
 /// thousands of sets.
 const FIELDS_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a method, of a host with its port, and of a path with its query. Protects the host: a guest may hold
+/// thousands of requests.
+const METHOD_BYTES_MAX: usize = 32;
+const AUTHORITY_BYTES_MAX: usize = 512;
+const PATH_BYTES_MAX: usize = 8 << 10;
 /// Fuel for asking for a response, about what it costs the host.
 const ASK_FUEL: u64 = 2_000;
 
@@ -150,6 +155,23 @@ impl WasiHttpView for State {
     }
 }
 
+/// What a guest sets of a request: refused where it is longer than any request has it, and paid for.
+fn set(
+    mut store: StoreContextMut<'_, State>,
+    (text_bytes, bytes_max): (usize, usize),
+    set: impl FnOnce(&mut WasiHttpCtxView<'_>) -> wasmtime::Result<Result<(), ()>>,
+) -> wasmtime::Result<Result<(), ()>> {
+    charge(&mut store, u64::try_from(text_bytes).unwrap_or(u64::MAX))?;
+    if text_bytes > bytes_max {
+        return Ok(Err(()));
+    }
+    set(&mut store.data_mut().http())
+}
+
+fn text_bytes(text: Option<&String>) -> usize {
+    text.map_or(0, String::len)
+}
+
 /// `outgoing-request.body`: a body that is kept here.
 fn request_body(
     mut store: StoreContextMut<'_, State>,
@@ -195,7 +217,7 @@ fn body_finish(
     let kept = http.bodies.remove(&body.rep());
     table.delete(body)?;
     let has_trailers = match trailers {
-        Some(trailers) => table.delete(trailers)?.len() > 0,
+        Some(trailers) => !table.delete(trailers)?.is_empty(),
         None => false,
     };
     let Some(kept) = kept else {
@@ -283,11 +305,46 @@ fn drop_future(mut store: StoreContextMut<'_, State>, rep: u32) -> wasmtime::Res
     Ok(())
 }
 
+/// Links the functions by which a guest sets texts of a request.
+fn link_setters(types: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
+    types.func_wrap(
+        "[method]outgoing-request.set-method",
+        |store, (request, method): (Resource<HostOutgoingRequest>, Method)| {
+            let bytes = match &method {
+                Method::Other(text) => text.len(),
+                _ => 0,
+            };
+            let set = set(store, (bytes, METHOD_BYTES_MAX), |http| {
+                http.set_method(request, method)
+            });
+            Ok((set?,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-authority",
+        |store, (request, text): (Resource<HostOutgoingRequest>, Option<String>)| {
+            let bytes = (text_bytes(text.as_ref()), AUTHORITY_BYTES_MAX);
+            let set = set(store, bytes, |http| http.set_authority(request, text));
+            Ok((set?,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-path-with-query",
+        |store, (request, text): (Resource<HostOutgoingRequest>, Option<String>)| {
+            let bytes = (text_bytes(text.as_ref()), PATH_BYTES_MAX);
+            let set = set(store, bytes, |http| http.set_path_with_query(request, text));
+            Ok((set?,))
+        },
+    )?;
+    Ok(())
+}
+
 /// Links `wasi:http`, with our own way of everything that sends.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     linker.allow_shadowing(true);
     let mut types = linker.instance(TYPES)?;
+    link_setters(&mut types)?;
     types.func_wrap(
         "[method]outgoing-request.body",
         |store, (request,): (Resource<HostOutgoingRequest>,)| Ok((request_body(store, &request)?,)),

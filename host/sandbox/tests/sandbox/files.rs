@@ -221,6 +221,17 @@ async fn so_many_files_are_open_at_once() {
 }
 
 #[tokio::test]
+async fn so_many_listings_are_held_at_once() {
+    let steps = json!([
+        {"do": "make_many", "path": "/tmp", "count": 2},
+        {"do": "list_many", "path": "/tmp", "count": 1_000},
+        {"do": "list", "path": "/tmp"},
+    ]);
+    let results = results(steps, with(Vec::new(), scratch(10_000, 10))).await;
+    assert_eq!(results[1..], [Ok(json!(8)), Ok(json!(["0", "1"]))]);
+}
+
+#[tokio::test]
 async fn work_with_files_is_paid_for() {
     let steps = json!([{"do": "append", "path": "/tmp/x", "text": "x", "times": 10_000_000}]);
     let mut call = with(Vec::new(), scratch(1 << 30, 10));
@@ -230,6 +241,9 @@ async fn work_with_files_is_paid_for() {
     // Also what the guest hardly computes for.
     let grow = json!([{"do": "set_len", "path": "/tmp/x", "bytes": 40_000_000}]);
     let ended = report(grow, with(Vec::new(), scratch(50_000_000, 10))).await;
+    assert!(ended.usage.fuel > 40_000_000, "{}", ended.usage.fuel);
+    let hole = json!([{"do": "write_at", "path": "/tmp/x", "offset": 40_000_000, "text": "x"}]);
+    let ended = report(hole, with(Vec::new(), scratch(50_000_000, 10))).await;
     assert!(ended.usage.fuel > 40_000_000, "{}", ended.usage.fuel);
 }
 

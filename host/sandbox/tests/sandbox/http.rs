@@ -313,6 +313,9 @@ async fn headers_that_the_host_writes_are_refused() {
     let mut expected = vec![forbidden; 9];
     expected.extend([invalid, invalid, "taken"]);
     assert_eq!(result, json!(expected));
+    let report = run(&web, None, "long texts", &Value::Null).await;
+    let taken = json!([true, false, false]);
+    assert_eq!(returned(report), json!([taken, taken, taken]));
     let report = run(&web, None, "many headers", &Value::Null).await;
     assert!(
         matches!(&report.outcome, Outcome::Trapped(trap) if trap.message.contains("total size of fields")),

@@ -96,9 +96,11 @@ impl GrantEntry {
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn from_command_line(text: &str) -> Result<Spanned<Self>, String> {
-        let written = |text: &str| toml::from_str::<Self>(text).map_err(|e| e.message().to_owned());
-        let entry = written(&format!("agents = [\"*\"]\n{text}"))
-            .or_else(|error| written(text).map_err(|_| error))?;
+        let said = |error: toml::de::Error| error.message().to_owned();
+        let mut entry: toml::Table = toml::from_str(text).map_err(said)?;
+        let all = || toml::Value::from(vec!["*"]);
+        entry.entry("agents").or_insert_with(all);
+        let entry = entry.try_into().map_err(said)?;
         Ok(Spanned::new(0..0, entry))
     }
 

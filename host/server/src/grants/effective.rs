@@ -59,12 +59,11 @@ impl Granting {
         narrow(asked.llm_models.as_deref().unwrap_or_default(), MODELS);
         narrow(asked.search.as_deref().unwrap_or_default(), SEARCH);
         narrow(asked.tools.as_deref().unwrap_or_default(), TOOLS);
-        match &asked.human {
-            Some(people) => match &people.assignees {
+        if let Some(people) = &asked.human {
+            match &people.assignees {
                 Some(assignees) => narrow(assignees, HUMAN),
                 None => add("human", "anybody".to_owned(), Ok(self.anybody(asking))),
-            },
-            None => {}
+            }
         }
         for host in &asked.hosts {
             add("hosts", host.clone(), self.host(asking, host));

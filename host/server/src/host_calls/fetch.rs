@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use troupe_providers::{
-    EgressError, EgressLimits, EgressReach, EgressRequest, EgressResponse, Secrecy, Secret,
+    EgressError, EgressLimits, EgressReach, EgressRequest, EgressResponse, Secrecy,
 };
 use troupe_sandbox::{HttpFault, HttpFaultKind, HttpRequest, HttpResponse, Reach, SecretUse};
 use troupe_workflow::{CallKind, CallOutcome, Code, Failure};
@@ -19,6 +19,10 @@ use troupe_workflow::{CallKind, CallOutcome, Code, Failure};
 use super::GuestHost;
 use crate::replay::{Place, hex};
 
+/// Characters of a call's target in the journal.
+const TARGET_CHARS_MAX: usize = 300;
+/// Headers that ask for a response that cannot be searched.
+const UNREADABLE: [&str; 3] = ["accept-encoding", "range", "if-range"];
 /// The header that tells a server that it has seen a request before.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -54,6 +58,7 @@ impl GuestHost {
         place: &Place,
     ) -> Result<HttpResponse, HttpFault> {
         let target = format!("{} {}", request.method, origin_of(&request.url));
+        let target = target.chars().take(TARGET_CHARS_MAX).collect();
         let sending = match &request.refused {
             Some(fault) => Err(CallOutcome::Failed(failure_of(fault))),
             None => Ok(self.send(&request, place.position)),
@@ -68,7 +73,10 @@ impl GuestHost {
     /// Sends one, with its secrets.
     async fn send(&self, request: &HttpRequest, position: u32) -> CallOutcome {
         let sent = self.send_with_secrets(request, position).await;
-        let result = sent.map(|response| self.without_secrets(&request.secrets, response));
+        let result = sent.and_then(|response| {
+            check_readable(&request.secrets, &response)?;
+            Ok(self.without_secrets(&request.secrets, response))
+        });
         let outcome = result.and_then(|response| {
             let recorded = recorded(response);
             serde_json::to_value(recorded).map_err(|error| {
@@ -142,13 +150,26 @@ impl GuestHost {
             }
             message.add_header(name, value, secrecy).map_err(invalid)?;
         }
+        if request.secrets.iter().any(|secret| secret.header.is_some()) {
+            // A service that repeats what it was sent can be read: its answers are searched for the secret.
+            for name in UNREADABLE {
+                message.headers.remove(name);
+            }
+            message
+                .add_header(
+                    "accept-encoding",
+                    Bytes::from_static(b"identity"),
+                    Secrecy::Plain,
+                )
+                .map_err(invalid)?;
+        }
         // What was sent when the process died is sent again: a server that knows the key does it once.
         let is_repeatable = matches!(
             request.method.as_str(),
             "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"
         );
         if !is_repeatable && !message.headers.contains_key(IDEMPOTENCY_KEY) {
-            let key = format!("{}/http/{position}", self.idempotency_key);
+            let key = idempotency_key(&self.idempotency_key, position);
             message
                 .add_header(IDEMPOTENCY_KEY, Bytes::from(key), Secrecy::Plain)
                 .map_err(invalid)?;
@@ -159,17 +180,90 @@ impl GuestHost {
     /// The response with placeholders where a secret of the agent's came back.
     fn without_secrets(&self, used: &[SecretUse], response: EgressResponse) -> EgressResponse {
         let mut masked = response;
-        for secret in used {
-            let Some(value) = self.secrets.get(&secret.name).map(Secret::expose) else {
-                continue;
-            };
-            masked.body = replaced(&masked.body, value, &secret.placeholder);
+        for (form, placeholder) in self.forms(used) {
+            masked.body = replaced(&masked.body, &form, placeholder);
             for (_, header) in &mut masked.headers {
-                *header = replaced(header, value, &secret.placeholder);
+                *header = replaced(header, &form, placeholder);
             }
         }
         masked
     }
+
+    /// The forms in which secrets come back, longest first: one may be the beginning of another.
+    fn forms<'a>(&'a self, used: &'a [SecretUse]) -> Vec<(String, &'a str)> {
+        let secrets = used.iter().filter_map(|secret| {
+            let value = self.secrets.get(&secret.name)?.expose();
+            Some((value, secret.placeholder.as_str()))
+        });
+        forms_of(secrets)
+    }
+}
+
+/// The forms in which secrets come back, each with what takes its place; longest first, for one may be the beginning of
+/// another.
+fn forms_of<'a>(secrets: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(String, &'a str)> {
+    let forms = secrets.flat_map(|(value, placeholder)| {
+        let in_json = json!(value).to_string();
+        let in_json = in_json.trim_matches('"').to_owned();
+        let all = [
+            in_json.replace('/', "\\/"),
+            in_json,
+            url_encoded(value, |byte| format!("%{byte:02X}")),
+            url_encoded(value, |byte| format!("%{byte:02x}")),
+            BASE64.encode(value),
+            value.to_owned(),
+        ];
+        all.map(|form| (form, placeholder))
+    });
+    let mut forms: Vec<_> = forms.collect();
+    forms.sort_by(|(one, _), (other, _)| (other.len(), one).cmp(&(one.len(), other)));
+    forms.dedup();
+    forms
+}
+
+/// Tells a service that it has seen a request before, and nothing else: the execution's own key would tell it what the
+/// component's random numbers follow from.
+fn idempotency_key(key: &str, position: u32) -> String {
+    hex(&Sha256::digest(format!(
+        "idempotency-key/{key}/http/{position}"
+    )))
+}
+
+/// Refuses a response in which a secret that was sent could not be found.
+fn check_readable(secrets: &[SecretUse], response: &EgressResponse) -> Result<(), HttpFault> {
+    let was_sent = secrets.iter().any(|secret| secret.header.is_some());
+    let is_encoded = response.headers.iter().any(|(name, value)| {
+        name == "content-encoding" && !value.eq_ignore_ascii_case(b"identity")
+    });
+    if was_sent && (is_encoded || response.status == 206) {
+        let message = "the response to a request with a secret is compressed or only a part, and was not asked for as such: it cannot be searched for the secret";
+        return Err(HttpFault::new(HttpFaultKind::Protocol, message));
+    }
+    Ok(())
+}
+
+/// `%2F` for `/` and so on, as in forms and queries.
+fn url_encoded(text: &str, written: impl Fn(u8) -> String) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| match is_plain(byte) {
+            true => char::from(byte).to_string(),
+            false => written(byte),
+        })
+        .collect()
+}
+
+/// Whether a text takes no more room in JSON than in base64.
+fn is_short_in_json(text: &str) -> bool {
+    let more: usize = text
+        .bytes()
+        .map(|byte| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 8 | 12 => 1,
+            0..0x20 => 5,
+            _ => 0,
+        })
+        .sum();
+    more <= text.len() / 3
 }
 
 /// What makes a request the same as another. Secrets are in it as their placeholders.
@@ -194,8 +288,8 @@ fn origin_of(url: &str) -> String {
 fn recorded(response: EgressResponse) -> Recorded {
     let headers = response.headers.iter();
     let (text, base64) = match std::str::from_utf8(&response.body) {
-        Ok(text) => (Some(text.to_owned()), None),
-        Err(_) => (None, Some(BASE64.encode(&response.body))),
+        Ok(text) if is_short_in_json(text) => (Some(text.to_owned()), None),
+        Ok(_) | Err(_) => (None, Some(BASE64.encode(&response.body))),
     };
     Recorded {
         status: response.status,
@@ -319,7 +413,7 @@ mod tests {
 
     #[test]
     fn what_is_recorded_is_what_was_there() {
-        for body in [&b"text"[..], b"", b"\xff\xfe\0"] {
+        for body in [&b"text"[..], b"", b"\xff\xfe\0", b"\x01\x01\x01"] {
             let response = EgressResponse {
                 status: 418,
                 headers: vec![("x-name".parse().unwrap(), Bytes::from_static(b"\xe9\x01 v"))],
@@ -338,6 +432,53 @@ mod tests {
         let own = Failure::new(Code::Cancelled, "the execution is gone");
         let back = result_of(CallOutcome::Failed(own)).unwrap_err();
         assert_eq!(back.kind, HttpFaultKind::Other);
+    }
+
+    #[test]
+    fn a_secret_is_found_in_the_forms_in_which_it_comes_back() {
+        let (short, long) = ("ab/cd+ef==", "ab/cd+ef==gh");
+        let secrets = [(short, "{{S}}"), (long, "{{L}}")];
+        let forms = forms_of(secrets.into_iter());
+        let masked = |text: &'static str| {
+            let mut masked = Bytes::from_static(text.as_bytes());
+            for (form, placeholder) in &forms {
+                masked = replaced(&masked, form, placeholder);
+            }
+            masked
+        };
+        for (text, expected) in [
+            ("x ab/cd+ef== y", "x {{S}} y"),
+            ("x ab/cd+ef==gh y", "x {{L}} y"),
+            (r#"{"a": "ab\/cd+ef=="}"#, r#"{"a": "{{S}}"}"#),
+            ("a=ab%2Fcd%2Bef%3D%3D", "a={{S}}"),
+            ("a=ab%2fcd%2bef%3d%3dgh", "a={{L}}"),
+            ("YWIvY2QrZWY9PQ==", "{{S}}"),
+            ("ab/cd", "ab/cd"),
+        ] {
+            assert_eq!(masked(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_response_that_cannot_be_searched_is_refused() {
+        let secret = |header: Option<&str>| SecretUse {
+            name: "key".to_owned(),
+            placeholder: "{{P}}".to_owned(),
+            header: header.map(str::to_owned),
+        };
+        let response = |status, encoding: &'static str| EgressResponse {
+            status,
+            headers: vec![(
+                "content-encoding".parse().unwrap(),
+                Bytes::from_static(encoding.as_bytes()),
+            )],
+            body: Bytes::new(),
+        };
+        let sent = [secret(Some("authorization"))];
+        assert!(check_readable(&sent, &response(200, "identity")).is_ok());
+        assert!(check_readable(&sent, &response(200, "gzip")).is_err());
+        assert!(check_readable(&sent, &response(206, "identity")).is_err());
+        assert!(check_readable(&[secret(None)], &response(206, "gzip")).is_ok());
     }
 
     #[test]

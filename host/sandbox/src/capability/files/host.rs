@@ -12,7 +12,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use super::scratch::At;
 use super::stream::{HostInput, HostOutput, end_of};
-use super::{FolderAccess, RootKind};
+use super::{FolderAccess, Handle, HostHandles, LISTED_MAX, RootKind};
 use crate::state::State;
 
 /// An open folder of the host.
@@ -20,10 +20,11 @@ pub(super) struct HostFolder {
     pub(super) folder: Dir,
     /// What would let the guest write; none: it may.
     pub(super) to_write: Option<String>,
+    _handle: Handle,
 }
 
 /// Opens a folder as far as it is granted.
-pub(super) fn open(access: &FolderAccess) -> RootKind {
+pub(super) fn open(access: &FolderAccess, handles: &HostHandles) -> RootKind {
     let (path, perms, to_write) = match access {
         FolderAccess::Read { path, to_write } => (path, FsPerms::ReadOnly, Some(to_write.clone())),
         FolderAccess::Write { path, .. } => (path, FsPerms::ReadWrite, None),
@@ -37,14 +38,19 @@ pub(super) fn open(access: &FolderAccess) -> RootKind {
         FsPerms::ReadOnly => OpenMode::READ,
         FsPerms::ReadWrite => OpenMode::READ | OpenMode::WRITE,
     };
+    let denied = |why: String| RootKind::Denied {
+        remedy: format!("it is granted, and cannot be opened on this machine: {why}"),
+    };
+    let Ok(handle) = handles.take() else {
+        return denied("too many files are open; try again later".to_owned());
+    };
     match open_folder(path) {
         Ok(folder) => RootKind::Host(HostFolder {
             folder: Dir::new(folder, perms, mode, false),
             to_write,
+            _handle: handle,
         }),
-        Err(error) => RootKind::Denied {
-            remedy: format!("it is granted, and cannot be opened on this machine: {error}"),
-        },
+        Err(error) => denied(error.to_string()),
     }
 }
 
@@ -59,6 +65,16 @@ fn open_folder(path: &Path) -> std::io::Result<fs::File> {
         return Err(no_folder());
     }
     Ok(folder)
+}
+
+/// Entries of a folder, as far as they may be listed, and one more where there are more.
+fn count_entries(folder: &fs::File) -> std::io::Result<usize> {
+    let mut count = 0;
+    for entry in rustix::fs::Dir::read_from(folder)?.take(LISTED_MAX + 1) {
+        entry?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 impl State {
@@ -103,6 +119,23 @@ impl State {
         }
     }
 
+    /// Counts what a listing of a folder of the host will hold, before it is made as a whole.
+    pub(super) async fn count_host_entries(
+        &mut self,
+        descriptor: &Resource<Descriptor>,
+    ) -> FsResult<usize> {
+        let Descriptor::Dir(folder) = self.table.get(descriptor)? else {
+            return Err(ErrorCode::NotDirectory.into());
+        };
+        let folder = std::sync::Arc::clone(&folder.dir);
+        let counting = tokio::task::spawn_blocking(move || count_entries(&folder));
+        let count = counting.await.map_err(FsError::trap)??;
+        if count > LISTED_MAX {
+            return Err(ErrorCode::Overflow.into());
+        }
+        Ok(count)
+    }
+
     /// The open file of a descriptor of the host.
     pub(super) fn host_file(
         &self,
@@ -133,8 +166,13 @@ impl State {
         stream: Resource<DynInputStream>,
     ) -> FsResult<Resource<DynInputStream>> {
         let inner = self.table.delete(stream)?;
+        let handle = self.files.all_handles.take()?;
         let meter = self.files.meter.clone();
-        let counted: DynInputStream = Box::new(HostInput { meter, inner });
+        let counted: DynInputStream = Box::new(HostInput {
+            meter,
+            inner,
+            _handle: handle,
+        });
         Ok(self.table.push(counted)?)
     }
 
@@ -146,8 +184,10 @@ impl State {
         at: At,
     ) -> FsResult<Resource<DynOutputStream>> {
         let inner = self.table.delete(stream)?;
+        let handle = self.files.all_handles.take()?;
         let meter = self.files.meter.clone();
         let counted: DynOutputStream = Box::new(HostOutput {
+            _handle: handle,
             meter,
             inner,
             file,

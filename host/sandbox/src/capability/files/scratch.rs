@@ -227,6 +227,7 @@ impl Scratch {
         else {
             return Err(ErrorCode::Busy);
         };
+        self.check_has_name(to)?;
         let is_folder = self.is_folder(id)?;
         if !is_folder && wants_folder {
             return Err(ErrorCode::NotDirectory);
@@ -301,7 +302,7 @@ impl Scratch {
         let Content::File(content) = &mut self.node_mut(id)?.content else {
             return Err(ErrorCode::IsDirectory);
         };
-        let begin = usize::try_from(begin).map_err(|_| ErrorCode::FileTooLarge)?;
+        let begin = usize::try_from(begin).map_err(|_too_large| ErrorCode::FileTooLarge)?;
         content[begin..begin + bytes.len()].copy_from_slice(bytes);
         self.touch(id);
         Ok(end)
@@ -464,9 +465,7 @@ impl Scratch {
     }
 
     fn add(&mut self, folder: NodeId, name: String, content: Content) -> Result<NodeId> {
-        if !self.node(folder)?.has_name && folder != Self::ROOT {
-            return Err(ErrorCode::NoEntry); // A folder that was removed takes nothing more.
-        }
+        self.check_has_name(folder)?;
         // The folder itself is no entry.
         if self.nodes.len() > self.entries_max {
             return Err(ErrorCode::InsufficientSpace);
@@ -482,6 +481,14 @@ impl Scratch {
         self.entries(folder)?.insert(name, id);
         self.touch(folder);
         Ok(id)
+    }
+
+    /// A folder that was removed takes nothing more.
+    fn check_has_name(&self, folder: NodeId) -> Result<()> {
+        if !self.node(folder)?.has_name && folder != Self::ROOT {
+            return Err(ErrorCode::NoEntry);
+        }
+        Ok(())
     }
 
     fn remove(&mut self, folder: NodeId, name: &str) -> Result<()> {
@@ -524,13 +531,13 @@ impl Scratch {
         {
             return Err(ErrorCode::InsufficientSpace);
         }
-        let size = usize::try_from(size).map_err(|_| ErrorCode::FileTooLarge)?;
+        let size = usize::try_from(size).map_err(|_too_large| ErrorCode::FileTooLarge)?;
         let Content::File(content) = &mut self.node_mut(id)?.content else {
             return Err(ErrorCode::IsDirectory);
         };
         content
             .try_reserve(size - content.len())
-            .map_err(|_| ErrorCode::InsufficientMemory)?;
+            .map_err(|_no_memory| ErrorCode::InsufficientMemory)?;
         content.resize(size, 0);
         self.take(more)
     }

@@ -12,7 +12,7 @@ use wasmtime_wasi::p2::{
 };
 
 use super::scratch::{At, NodeId};
-use super::{IO_BYTES_MAX, Meter};
+use super::{Handle, IO_BYTES_MAX, Meter};
 
 /// Reads a file of the scratch folder.
 pub(super) struct ScratchInput {
@@ -60,7 +60,7 @@ impl OutputStream for ScratchOutput {
         let mut shared = self.meter.lock();
         shared.count_call(bytes.len());
         let end = shared
-            .scratch(|scratch| scratch.write(self.node, &bytes, self.at))
+            .write_scratch(self.node, &bytes, self.at)
             .map_err(failed)?;
         shared.count_written(bytes.len());
         if let At::Offset(offset) = &mut self.at {
@@ -82,6 +82,7 @@ impl OutputStream for ScratchOutput {
 pub(super) struct HostInput {
     pub(super) meter: Meter,
     pub(super) inner: DynInputStream,
+    pub(super) _handle: Handle,
 }
 
 #[async_trait]
@@ -122,6 +123,7 @@ pub(super) struct HostOutput {
     /// The folder whose quota it takes from.
     pub(super) root: usize,
     pub(super) at: At,
+    pub(super) _handle: Handle,
 }
 
 impl HostOutput {

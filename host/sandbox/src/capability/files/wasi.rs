@@ -37,6 +37,7 @@ impl preopens::Host for State {
             }
             let at = self.files.roots[root].at.clone();
             let (object, descriptor) = match &self.files.roots[root].kind {
+                // The same handle as the root's.
                 RootKind::Host(folder) => {
                     let folder = Descriptor::Dir(folder.folder.clone());
                     (Object::Host, self.table.push(folder)?)
@@ -319,7 +320,8 @@ impl HostDescriptor for State {
             }
             Object::Scratch(node, flags) => {
                 Self::scratch_handle(flags, DescriptorFlags::WRITE)?;
-                self.scratch(|scratch| scratch.write(node, &buffer, At::Offset(offset)))?;
+                let mut shared = self.files.meter.lock();
+                shared.write_scratch(node, &buffer, At::Offset(offset))?;
                 u64::try_from(count).unwrap_or(u64::MAX)
             }
             Object::Denied => return Err(ErrorCode::IsDirectory.into()),
@@ -334,12 +336,20 @@ impl HostDescriptor for State {
     ) -> FsResult<Resource<ReaddirIterator>> {
         let Opened { root, object } = self.object(&descriptor)?;
         match object {
-            Object::Host => self.host_files().read_directory(descriptor).await,
+            Object::Host => {
+                self.files.check_listings()?;
+                let count = self.count_host_entries(&descriptor).await?;
+                self.files.meter.lock().charge_entries(count);
+                let listing = self.host_files().read_directory(descriptor).await?;
+                self.files.listings += 1;
+                Ok(listing)
+            }
             Object::Scratch(node, _) => {
+                self.files.check_listings()?;
                 let entries = self.scratch(|scratch| scratch.list(node))?;
-                let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
-                self.files.meter.lock().charge(count.saturating_mul(50));
+                self.files.meter.lock().charge_entries(entries.len());
                 let listing = self.table.push(Listing(entries.into_iter()))?;
+                self.files.listings += 1;
                 Ok(Resource::new_own(listing.rep()))
             }
             Object::Denied => Err(self.deny_folder(root).into()),
@@ -448,11 +458,13 @@ impl HostDescriptor for State {
         self.files.check_room()?;
         let opened = match object {
             Object::Host => {
+                let handle = self.files.all_handles.take()?;
                 self.check_host_open(&descriptor, (root, &path), (follow, how))
                     .await?;
                 let mut files = self.host_files();
                 let opened = files.open_at(descriptor, follow, path, how, flags).await?;
                 let object = Object::Host;
+                self.files.handles.insert(opened.rep(), handle);
                 self.files
                     .open
                     .insert(opened.rep(), Opened { root, object });
@@ -609,6 +621,7 @@ impl HostDescriptor for State {
 
     fn drop(&mut self, descriptor: Resource<Descriptor>) -> wasmtime::Result<()> {
         let rep = descriptor.rep();
+        self.files.handles.remove(&rep);
         match self.files.open.remove(&rep).map(|opened| opened.object) {
             Some(Object::Scratch(node, _)) => {
                 let mut shared = self.files.meter.lock();
@@ -642,6 +655,7 @@ impl HostDirectoryEntryStream for State {
     }
 
     fn drop(&mut self, stream: Resource<ReaddirIterator>) -> wasmtime::Result<()> {
+        self.files.listings = self.files.listings.saturating_sub(1);
         let listing = Resource::<Listing>::new_borrow(stream.rep());
         if self.table.get(&listing).is_ok() {
             let listing = Resource::<Listing>::new_own(stream.rep());

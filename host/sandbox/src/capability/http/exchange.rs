@@ -110,7 +110,8 @@ impl Unsent {
     /// Bytes of everything but the body.
     pub(super) fn head_bytes(&self) -> u64 {
         let url = self.url.as_ref().map_or(0, |url| url.as_str().len());
-        head_bytes(&self.headers).saturating_add(length(url))
+        let line = self.method.len().saturating_add(url);
+        head_bytes(&self.headers).saturating_add(length(line))
     }
 
     fn is_whole(&self) -> bool {
@@ -261,9 +262,8 @@ impl State {
         if requests.is_empty() {
             return Ok(());
         }
-        let cut = requests
-            .iter()
-            .any(|request| request.response_bytes_max < HTTP_RESPONSE_BYTES_MAX);
+        let least = requests.iter().map(|request| request.response_bytes_max);
+        let least = least.min().unwrap_or(HTTP_RESPONSE_BYTES_MAX);
         let host = Arc::clone(&self.host);
         let mut answers = host.fetch_many(requests).await.into_iter();
         self.move_clock();
@@ -277,7 +277,7 @@ impl State {
             {
                 self.denials.note("hosts", fault.message.clone());
             }
-            self.count_answer(&answer, cut)?;
+            self.count_answer(&answer, least)?;
             self.http.exchanges.insert(future, Exchange::Over(answer));
         }
         Ok(())
@@ -332,21 +332,24 @@ impl State {
         self.http
             .placeholders
             .iter()
-            .map(|placeholder| placeholder.find(&searched))
+            .filter_map(|placeholder| placeholder.find(&searched).transpose())
             .collect()
     }
 
-    /// Counts and charges for what came back. `cut`: less might come back than in one response.
+    /// Counts and charges for what came back, of which at most `bytes_max` were let through.
     fn count_answer(
         &mut self,
         answer: &Result<HttpResponse, HttpFault>,
-        cut: bool,
+        bytes_max: u64,
     ) -> wasmtime::Result<()> {
         let bytes = match answer {
             Ok(response) => {
                 head_bytes(&response.headers).saturating_add(length(response.body.len()))
             }
-            Err(fault) if fault.kind == HttpFaultKind::ResponseBody && cut => {
+            Err(fault)
+                if fault.kind == HttpFaultKind::ResponseBody
+                    && bytes_max < HTTP_RESPONSE_BYTES_MAX =>
+            {
                 return Err(Stop(Limit::HostBytes).into());
             }
             Err(_) => 0,
@@ -434,14 +437,10 @@ fn method_name(method: Method) -> String {
 
 /// `CONNECT` asks for a tunnel, and `TRACE` for the headers that were sent, secrets among them.
 fn check_method(method: &str) -> Result<(), HttpFault> {
-    const METHOD_BYTES_MAX: usize = 32;
     let refused = ["CONNECT", "TRACE"]
         .iter()
         .any(|other| other.eq_ignore_ascii_case(method));
-    if refused
-        || method.len() > METHOD_BYTES_MAX
-        || http::Method::from_bytes(method.as_bytes()).is_err()
-    {
+    if refused || http::Method::from_bytes(method.as_bytes()).is_err() {
         let message = "the request cannot be sent: its method is none that is sent from here";
         return Err(HttpFault::new(HttpFaultKind::InvalidRequest, message));
     }

@@ -110,7 +110,8 @@ impl FromStr for HostPattern {
         if rest.contains('*') {
             return Err(ParseHostError::Wildcard);
         }
-        let url = Url::parse(&format!("{scheme}://{rest}/")).map_err(|_| ParseHostError::Name)?;
+        let url =
+            Url::parse(&format!("{scheme}://{rest}/")).map_err(|_invalid| ParseHostError::Name)?;
         let port = url.port_or_known_default().ok_or(ParseHostError::Name)?;
         let name = match url.host().ok_or(ParseHostError::Name)? {
             Host::Domain(name) => {

@@ -50,8 +50,9 @@ impl Placeholder {
         )
     }
 
-    /// Where it is in a request: nowhere, or in its header to its host; anywhere else is refused.
-    pub(super) fn find(&self, request: &Searched<'_>) -> Result<SecretUse, HttpFault> {
+    /// Where it is in a request: nowhere, or in its header to its host; anywhere else is refused. None where it may not go
+    /// to this host at all: there it is not looked for in the response either, lest a guest that owns the host guess it.
+    pub(super) fn find(&self, request: &Searched<'_>) -> Result<Option<SecretUse>, HttpFault> {
         let finder = memmem::Finder::new(&self.token);
         let is_in = |bytes: &[u8]| finder.find(bytes).is_some();
         let mut header = None;
@@ -73,11 +74,11 @@ impl Placeholder {
         if is_in(request.body) {
             return Err(self.misplaced("the body", request.url));
         }
-        Ok(SecretUse {
+        Ok(self.goes_to(request.url).then(|| SecretUse {
             name: self.grant.name.clone(),
             placeholder: self.text.clone(),
             header,
-        })
+        }))
     }
 
     fn goes_to(&self, url: &Url) -> bool {

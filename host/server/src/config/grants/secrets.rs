@@ -9,8 +9,9 @@ use troupe_sandbox::HostPattern;
 use super::hosts::read_host;
 use crate::config::SecretSource;
 
-/// The shortest secret. A shorter one would be found by chance in what a host answers, and be masked there.
-const SECRET_BYTES_MIN: usize = 8;
+/// The shortest secret. A shorter one would be found by chance in what a host answers, and be masked there; and a guest
+/// could guess it by having its host send it candidates.
+const SECRET_BYTES_MIN: usize = 16;
 
 /// A secret that goes into one header of requests to one host.
 #[derive(Debug, Clone, Deserialize)]

@@ -275,10 +275,18 @@ fn read_human(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<HumanGrant
     }
 }
 
+/// Folders of one agent. Each is a handle of the process while it runs.
+const FILES_MAX: usize = 32;
+
 /// `files: [{path, at, mode}]`
 fn read_files(fields: &mut Fields<'_>, faults: &mut Faults) -> Vec<FileGrant> {
     let mut files: Vec<FileGrant> = Vec::new();
-    for (place, value) in fields.items("files", faults) {
+    let items = fields.items("files", faults);
+    if items.len() > FILES_MAX {
+        let message = format!("an agent has at most {FILES_MAX} folders");
+        faults.add(fields.at("files"), message);
+    }
+    for (place, value) in items.take(FILES_MAX) {
         let Some(mut file) = Fields::of(value, &place, faults) else {
             continue;
         };

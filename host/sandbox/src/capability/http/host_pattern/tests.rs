@@ -1,3 +1,5 @@
+//! Hosts as operators and workflows write them, and what they allow.
+
 use proptest::prelude::*;
 
 use super::*;
