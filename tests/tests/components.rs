@@ -354,3 +354,62 @@ async fn what_is_no_component_is_refused() {
     }
     assert!(place.list().await.is_empty());
 }
+
+/// A component of one function of a million operations, as text.
+fn giant() -> Vec<u8> {
+    let operations =
+        "local.get 0 i32.const 7 i32.xor local.tee 0 i32.load8_u offset=3 local.set 0 "
+            .repeat(250_000);
+    let text = format!(
+        r#"(component
+            (core module $m (memory 1) (func (export "f") (param i32) (result i32) {operations} local.get 0))
+            (core instance $i (instantiate $m))
+            (func (export "f") (param "x" u32) (result u32) (canon lift (core func $i "f"))))"#
+    );
+    wat::parse_str(text).expect("a component")
+}
+
+#[tokio::test]
+async fn a_component_that_takes_too_much_to_compile_is_refused_and_ends_nothing_else() {
+    let place = Workplace::new();
+    place.write("giant.wasm", giant());
+    place.write("echo.wasm", guest("echo"));
+    for (limit, says) in [
+        ("compile_timeout_ms = 50", "it took more than 50 ms"),
+        ("compile_memory_mb = 600", "too little memory"),
+    ] {
+        place.write("troupe.toml", format!("[server]\n{limit}\n"));
+        let compile = |file: &'static str| place.troupe(["component", "compile", file]).end();
+        let refused = compile("giant.wasm").await.expect_code(2);
+        for text in ["cannot be compiled here", says, "smaller functions"] {
+            assert!(refused.stderr.contains(text), "{text}: {refused}");
+        }
+    }
+    place.write("troupe.toml", "");
+    drop(
+        place
+            .troupe(["component", "compile", "echo.wasm"])
+            .end()
+            .await
+            .expect_code(0),
+    );
+}
+
+#[tokio::test]
+async fn what_the_compiler_refuses_is_said_as_before() {
+    let place = Workplace::new();
+    // Its function leaves nothing, and promises a number.
+    let broken = r#"(component
+        (core module $m (func (export "f") (result i32)))
+        (core instance $i (instantiate $m))
+        (func (export "f") (result u32) (canon lift (core func $i "f"))))"#;
+    place.write("broken.wasm", wat::parse_str(broken).expect("a binary"));
+    let refused = place
+        .troupe(["component", "compile", "broken.wasm"])
+        .end()
+        .await
+        .expect_code(2);
+    for text in ["the component is not valid", "type mismatch"] {
+        assert!(refused.stderr.contains(text), "{text}: {refused}");
+    }
+}

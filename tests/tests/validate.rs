@@ -40,7 +40,7 @@ async fn a_document_of_the_wrong_shape() {
         /agents/4/max_tokens: this is the number 0, it must be a whole number from 1 to 4294967295
         /agents/5: a code agent needs `language` and `code`, or `component`
         /agents/5/limits/memory_mb: this is the number 100000, it must be a whole number from 0 to 4096
-        /agents/5/limits/disk_mb: the field `disk_mb` is not known here; known are `fuel`, `memory_mb`, `timeout_ms`, `output_kb`, `host_calls`, `host_kb`, `log_kb` and `instances`
+        /agents/5/limits/processors: the field `processors` is not known here; known are `fuel`, `memory_mb`, `timeout_ms`, `output_kb`, `host_calls`, `host_kb`, `log_kb`, `disk_mb` and `instances`
         /steps/0: `action` is missing
         /steps/1/parallel: this list needs at least one step
         /steps/2: a step needs one of `agent` (with `action` and `input`), `parallel`, `condition` with `then`, `loop`, `workflow`, `wait` or `set`
@@ -92,7 +92,7 @@ async fn what_this_version_does_not_have_is_refused_before_it_runs() {
         /agents/1/model: the model `gpt-5-mini` is answered by the provider `openai`, which cannot be used: the environment variable OPENAI_API_KEY is not set; or run with --offline, without any key
         /agents/1/tools: tools of a language model are not available in this version of Troupe; call them in steps of a tool agent, or from a component that is granted them
         /agents/1/cache: `cache` is not available in this version of Troupe
-        /agents/2/grants/hosts: the grant `hosts` is not available in this version of Troupe
+        /agents/2/grants/memory: the grant `memory` is not available in this version of Troupe
         /agents/2/grants/llm/models/0: the model `gpt-5-mini` is answered by the provider `openai`, which cannot be used: the environment variable OPENAI_API_KEY is not set; or run with --offline, without any key
         /agents/2/grants/llm/budget_usd: the grant `llm.budget_usd` is not available in this version of Troupe
     "#]]).await;

@@ -92,6 +92,26 @@ impl CompiledCache {
         })
     }
 
+    /// A file for a compiled component, beside those that are whole.
+    pub(crate) fn unfinished(&self) -> io::Result<tempfile::NamedTempFile> {
+        tempfile::NamedTempFile::new_in(&self.folder)
+    }
+
+    /// Takes a file in that a process of ours has written, and maps it.
+    pub(crate) fn adopt(
+        &self,
+        engine: &Engine,
+        digest: &ComponentDigest,
+        compiled: tempfile::NamedTempFile,
+    ) -> io::Result<Deserialized> {
+        compiled.as_file().sync_all()?;
+        let mut hasher = Sha256::new();
+        io::copy(&mut compiled.reopen()?, &mut hasher)?;
+        let path = self.path(digest, &hex(&hasher.finalize()));
+        compiled.persist(&path).map_err(|error| error.error)?;
+        self.load_file(engine, digest, &path)
+    }
+
     /// Files that were made from this component by this engine; one, unless two processes compiled it at once.
     fn files(&self, digest: &ComponentDigest) -> Vec<PathBuf> {
         let prefix = self.prefix(digest);
@@ -143,8 +163,9 @@ impl CompiledCache {
             let reason = "the bytes do not match the digest in the file's name";
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
-        // SAFETY: the file holds what `Engine::precompile_component` returned. `prepare` refused a folder that
-        // others could write to, and the file is ours and written by nobody else; only `write` puts files of this name there; and the digest
+        // SAFETY: the file holds what `Engine::precompile_component` returned, in this process or in one that ran our own
+        // program for it (`compiler.rs`). `prepare` refused a folder that
+        // others could write to, and the file is ours and written by nobody else; only `write` and `adopt` put files of this name there; and the digest
         // in the name, just compared with the bytes, rules out a torn or rotten file. Who could change both
         // runs as this user already. That it fits this engine is checked by wasmtime itself.
         #[expect(unsafe_code, reason = "loading compiled code")]

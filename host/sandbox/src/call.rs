@@ -24,6 +24,7 @@ use crate::capability::files::{FilesState, HOST_HANDLES_MAX, HostHandles};
 use crate::capability::http::HttpState;
 use crate::capability::log::LogState;
 use crate::capability::{Grants, HostBytes, HostCallCount};
+use crate::compiler::Compiler;
 use crate::component::{
     Component, ComponentKind, Exports, Loader, check_imports, kind_of, load_in_background,
 };
@@ -66,17 +67,21 @@ pub struct SandboxConfig {
     /// Memory of all guests together, in bytes: linear memories and tables. A guest that needs more than is left waits
     /// until others have ended. Protects the machine.
     pub guest_memory_bytes_max: u64,
+    /// Who compiles; none: this process itself, which a hostile component can end. For tests, and for components that are
+    /// one's own.
+    pub compiler: Option<Compiler>,
 }
 
 impl SandboxConfig {
     /// Keeps compiled components in `cache_dir`, accepts components of 64 MiB, makes 256 calls at once, and gives all
-    /// guests together 4 GiB of memory.
+    /// guests together 4 GiB of memory. It compiles by itself.
     pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
         SandboxConfig {
             cache_dir: cache_dir.into(),
             component_bytes_max: 64 << 20,
             calls_max: 256,
             guest_memory_bytes_max: 4 << 30,
+            compiler: None,
         }
     }
 }
@@ -179,6 +184,7 @@ impl Sandbox {
         let loader = Loader {
             cache: CompiledCache::open(&config.cache_dir, &engine)?,
             component_bytes_max: config.component_bytes_max,
+            compiler: config.compiler,
             compiling: Mutex::new(()),
             engine: engine.clone(),
             linker,

@@ -12,6 +12,7 @@ use wasmtime::component::{InstancePre, Linker};
 use crate::bindings::agent::AgentPre;
 use crate::bindings::interpreter::SourceInterpreterPre;
 use crate::cache::{CompiledCache, hex};
+use crate::compiler::{Compiler, Fault};
 use crate::description::{self, Description};
 use crate::error::LoadError;
 use crate::function::{self, Function, UnknownFunction};
@@ -214,6 +215,7 @@ pub(crate) struct Loader {
     pub(crate) linker: Linker<State>,
     pub(crate) cache: CompiledCache,
     pub(crate) component_bytes_max: u64,
+    pub(crate) compiler: Option<Compiler>,
     /// One compilation uses every processor; a second one at the same time would only use twice the memory,
     /// or do the same work again.
     pub(crate) compiling: Mutex<()>,
@@ -272,13 +274,32 @@ impl Loader {
         if let Some(deserialized) = self.cache.load(&self.engine, digest) {
             return deserialized.map_err(LoadError::Invalid); // Somebody compiled it while we waited.
         }
-        let compiled = self
-            .engine
-            .precompile_component(wasm)
-            .map_err(LoadError::Invalid)?;
-        self.cache
-            .store(&self.engine, digest, &compiled)
-            .map_err(LoadError::Invalid)
+        let deserialized = match &self.compiler {
+            Some(compiler) => self.compile_apart(compiler, wasm, digest)?,
+            None => {
+                let compiled = self.engine.precompile_component(wasm);
+                let compiled = compiled.map_err(LoadError::Invalid)?;
+                self.cache.store(&self.engine, digest, &compiled)
+            }
+        };
+        deserialized.map_err(LoadError::Invalid)
+    }
+
+    fn compile_apart(
+        &self,
+        compiler: &Compiler,
+        wasm: &[u8],
+        digest: &ComponentDigest,
+    ) -> Result<wasmtime::Result<wasmtime::component::Component>, LoadError> {
+        let host = |error: std::io::Error| LoadError::Host(error.into());
+        let compiled = self.cache.unfinished().map_err(host)?;
+        compiler.run(wasm, &compiled).map_err(|fault| match fault {
+            Fault::Invalid(reason) => LoadError::Invalid(wasmtime::Error::msg(reason)),
+            Fault::TooCostly(reason) => LoadError::TooCostly { reason },
+            Fault::Host(error) => host(error),
+        })?;
+        let adopted = self.cache.adopt(&self.engine, digest, compiled);
+        adopted.map_err(host)
     }
 
     fn link(

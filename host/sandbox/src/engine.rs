@@ -78,6 +78,11 @@ pub(crate) fn start(calls_max: u32) -> Result<(Engine, Allocation), StartError> 
     }
 }
 
+/// Makes an engine that compiles for those that [`start`] makes, and reserves nothing.
+pub(crate) fn for_compiling() -> wasmtime::Result<Engine> {
+    Engine::new(&config())
+}
+
 fn config() -> Config {
     let mut config = Config::new();
     // Multiple memories stay on: wasmtime itself makes such modules, to pass values between the parts of a

@@ -91,6 +91,12 @@ pub enum LoadError {
         /// How.
         reason: String,
     },
+    /// Compiling it takes more than it may.
+    #[error("the component cannot be compiled here: {reason}; build it of smaller functions")]
+    TooCostly {
+        /// Of what.
+        reason: String,
+    },
     /// The host failed while it compiled: not the component's fault.
     #[error("the component could not be compiled")]
     Host(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -134,11 +134,13 @@ impl Row {
 
 /// Settings without the folder of documents: whoever wrote the file does not choose what of this machine is searched.
 fn without_folder(settings: String) -> String {
-    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&settings) {
-        Ok(mut fields) if fields.remove("documents").is_some() => {
-            serde_json::Value::Object(fields).to_string()
-        }
-        Ok(_) | Err(_) => settings,
+    let fields = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&settings);
+    let Ok(mut fields) = fields else {
+        return settings;
+    };
+    match fields.remove("documents") {
+        Some(_) => serde_json::Value::Object(fields).to_string(),
+        None => settings,
     }
 }
 

@@ -37,6 +37,9 @@ use crate::config::{GrantEntry, PlaceOptions, Places, SecretSource, ServerConfig
 use crate::open;
 use crate::operations::OperationError;
 
+/// The command by which this program compiles one component, and does nothing else.
+pub(crate) const COMPILE: &str = "compile-alone";
+
 /// Runs workflows of agents; every piece of foreign code runs in a sandbox.
 #[derive(Debug, Parser)]
 #[command(name = "troupe", version, max_term_width = 100)]
@@ -159,6 +162,12 @@ enum Command {
     /// Work with components
     #[command(subcommand)]
     Component(component::ComponentCommand),
+    /// Compile the component on standard input; what other commands start for it
+    #[command(name = COMPILE, hide = true)]
+    CompileAlone {
+        /// Address space, in bytes
+        memory_bytes_max: u64,
+    },
 }
 
 /// How a command ended, as its exit code says.
@@ -213,6 +222,9 @@ impl From<anyhow::Error> for CliError {
 /// Runs the command that the command line names.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::CompileAlone { memory_bytes_max } = cli.command {
+        return component::compile_alone(memory_bytes_max);
+    }
     start_log();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -273,6 +285,8 @@ async fn dispatch(cli: Cli) -> Result<End, CliError> {
         Command::Agent(command) => agent::run(&common, command).await,
         Command::Policy(command) => policy::run(&common, command).await,
         Command::Component(command) => component::run(&common, command).await,
+        // Done before there are threads.
+        Command::CompileAlone { .. } => Ok(End::Done),
     }
 }
 

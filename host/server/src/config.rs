@@ -64,6 +64,10 @@ pub(crate) struct ServerSection {
     pub(crate) guests: usize,
     /// Memory of all components at work in this process, in MiB; who needs more waits until others have ended.
     pub(crate) guest_memory_mb: u64,
+    /// Address space of a process that compiles a component, in MiB.
+    pub(crate) compile_memory_mb: u64,
+    /// How long it may take.
+    pub(crate) compile_timeout_ms: u64,
     /// Executions that wait for somebody who works on them; further ones are refused.
     pub(crate) queue_max: u32,
     /// How long a process that ends waits for the steps that run, in milliseconds; then others take them up.
@@ -84,6 +88,8 @@ impl Default for ServerSection {
             workflow_concurrency: None,
             guests: 256,
             guest_memory_mb: 4096,
+            compile_memory_mb: 3072,
+            compile_timeout_ms: 300_000,
             queue_max: 100_000,
             grace_ms: 30_000,
             lease_ms: 15_000,

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use troupe_journal::{FailPoint, Journal};
 use troupe_providers::{HttpClient, HttpSettings};
-use troupe_sandbox::{ComponentDigest, Limits, Sandbox, SandboxConfig};
+use troupe_sandbox::{Compiler, ComponentDigest, Limits, Sandbox, SandboxConfig};
 use troupe_workflow::{
     Agent, AgentKind, CodeAgent, CodeSource, Definition, Faults, Tool, ToolAgent,
 };
 
+use crate::cli::COMPILE;
 use crate::components::Components;
 use crate::config::{Places, ServerConfig};
 use crate::gate::Gate;
@@ -320,6 +322,16 @@ impl ServicesBySettings {
     }
 }
 
+/// This program, as it compiles: the very one that runs, also where its file has been replaced since.
+fn compiler(config: &ServerConfig) -> Compiler {
+    Compiler {
+        program: "/proc/self/exe".into(),
+        arguments: vec![COMPILE.into()],
+        memory_bytes_max: config.server.compile_memory_mb.saturating_mul(1 << 20),
+        time_max: Duration::from_millis(config.server.compile_timeout_ms),
+    }
+}
+
 /// The components alone, for commands that need no journal.
 pub(crate) fn open_components(
     config: &ServerConfig,
@@ -327,6 +339,7 @@ pub(crate) fn open_components(
 ) -> anyhow::Result<Components> {
     let sandbox = Sandbox::new(SandboxConfig {
         guest_memory_bytes_max: config.server.guest_memory_mb.saturating_mul(1 << 20),
+        compiler: Some(compiler(config)),
         ..SandboxConfig::new(&places.cache)
     })?;
     if let troupe_sandbox::Allocation::OnDemand { reason } = sandbox.allocation() {

@@ -1,6 +1,7 @@
 //! `troupe component`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -45,4 +46,15 @@ pub(super) async fn run(common: &Common, command: ComponentCommand) -> Result<En
     }
     bar.finish_and_clear();
     Ok(End::Done)
+}
+
+/// Compiles the component on standard input, for a process that waits for it.
+pub(super) fn compile_alone(memory_bytes_max: u64) -> ExitCode {
+    match troupe_sandbox::compile(memory_bytes_max, std::io::stdin(), std::io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((reason, code)) => {
+            output::note(&reason);
+            ExitCode::from(code)
+        }
+    }
 }
