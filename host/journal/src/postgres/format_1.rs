@@ -10,7 +10,6 @@ use super::schema;
 use crate::checksum::{Fixed, of_record};
 use crate::error::OpenError;
 use crate::execution::WorkflowVersion;
-use crate::fail_point::{FailPoint, Passing};
 
 /// Rows that are read at once: bounds memory, and how long one statement takes.
 const PAGE: i64 = 1_000;
@@ -29,14 +28,10 @@ enum Tried {
 
 /// Does it in one transaction, when no process of the version before lives any more. `nodes` gets a column that they do
 /// not fill, so none of them begins later either. Answers the format that the tables have then.
-pub(super) async fn migrate(
-    connection: &mut PgConnection,
-    place: &str,
-    fail_point: Option<&FailPoint>,
-) -> Result<i64, OpenError> {
+pub(super) async fn migrate(connection: &mut PgConnection, place: &str) -> Result<i64, OpenError> {
     let looks = LIVING_MAX.as_millis() / LOOK_EVERY.as_millis();
     for _ in 0..=looks {
-        let tried = try_to(connection, fail_point).await;
+        let tried = try_to(connection).await;
         match tried.map_err(|source| OpenError::Database {
             place: place.to_owned(),
             source: source.into(),
@@ -53,10 +48,7 @@ pub(super) async fn migrate(
     })
 }
 
-async fn try_to(
-    connection: &mut PgConnection,
-    fail_point: Option<&FailPoint>,
-) -> sqlx::Result<Tried> {
+async fn try_to(connection: &mut PgConnection) -> sqlx::Result<Tried> {
     let mut transaction = connection.begin().await?;
     // Another process may be at it, for as long as it takes.
     transaction
@@ -103,9 +95,7 @@ async fn try_to(
         .bind(schema::FORMAT)
         .execute(&mut *transaction)
         .await?;
-    let upgrade = Passing::enter(fail_point, "upgrade");
     transaction.commit().await?;
-    upgrade.leave();
     Ok(Tried::Done)
 }
 
