@@ -80,7 +80,7 @@ fn config(case: u32) -> Config {
     let anything = case % 8 == 7;
     Config {
         module_shape: Some(wat::parse_str(SHAPE).expect("WebAssembly text")),
-        allow_start_export: case % 2 == 0,
+        allow_start_export: case.is_multiple_of(2),
         max_instructions: 200,
         max_funcs: 12,
         max_memories: if anything { 4 } else { 1 },

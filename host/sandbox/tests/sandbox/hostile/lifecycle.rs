@@ -1,8 +1,9 @@
 //! Many hostile guests at once and one after the other: nothing of one reaches the next, and the good ones among them
 //! are served.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use bytes::Bytes;
 use troupe_sandbox::{
     Component, Invocation, Limits, Outcome, Program, Report, Sandbox, SandboxConfig,
 };
@@ -66,92 +67,72 @@ const NO_POLLS: &str = "(loop (local.set $handle (call $timer (i64.const 0)))
 const WRITES: &str = "(local.set $handle (call $stdout))
     (loop (call $write (local.get $handle) (i32.const 64) (i32.const 1) (i32.const 24)) (br 0))";
 
-/// A dozen guests and more that end in different ways.
+/// Sixteen guests that end in different ways.
 pub(super) async fn all(sandbox: &Sandbox) -> Vec<Hostile> {
-    let recursion =
-        format!("(module {MEMORY} (func $r (call $r) (call $r)) {RUN} (call $r) (i32.const 0)))");
-    let start =
-        format!("(module {MEMORY} (func $s (loop (br 0))) (start $s) {RUN} (i32.const 0)))");
-    let agents = [
-        (
-            "loop",
-            agent_wasm(&body("(loop (br 0)) (i32.const 0)")),
-            "limit_fuel",
-        ),
-        ("start", agent_wasm(&start), "limit_fuel"),
-        ("trap", agent_wasm(&body("unreachable")), "trap unreachable"),
-        ("recursion", agent_wasm(&recursion), "trap stack_overflow"),
-        (
-            "wild",
-            agent_wasm(&body("(i32.load (i32.const -4))")),
-            "trap out_of_bounds",
-        ),
-        (
-            "memory",
-            agent_wasm(&body(&format!("{GROW} unreachable"))),
-            "limit_memory",
-        ),
-        (
-            "lie",
-            agent_wasm(&returning(u32::MAX, "")),
-            "trap invalid_data",
-        ),
-        ("handles", wasi::agent(MANY_HANDLES), "trap invalid_data"),
-        ("polls", wasi::agent(NO_POLLS), "limit_fuel"),
-        ("entropy", wasi::agent(ENTROPY), "trap invalid_data"),
-        ("writes", wasi::agent(WRITES), "limit_fuel"),
-    ];
     let mut all = Vec::new();
-    for (name, wasm, ends) in agents {
-        let component = sandbox.load(wasm).await.expect("a component");
+    for (name, wasm, ends) in agents() {
         all.push(Hostile {
             name,
-            component,
+            component: sandbox.load(wasm).await.expect("a component"),
             asked: Asked::Agent(invocation("do", "null")),
             // A recursion as deep as the stack costs some, and so do thousands of handles.
             change: |limits| limits.fuel = 10_000_000,
             ends,
         });
     }
+    let sleep = wasi::agent("(call $block (call $timer (i64.const -1)))");
     all.push(Hostile {
         name: "sleep",
-        component: sandbox
-            .load(wasi::agent("(call $block (call $timer (i64.const -1)))"))
-            .await
-            .expect("a component"),
+        component: sandbox.load(sleep).await.expect("a component"),
         asked: Asked::Agent(invocation("do", "null")),
         change: |limits| limits.time_max = Duration::from_millis(5),
         ends: "limit_time",
     });
-    for (file, source, name, ends) in [
-        ("python", "while True: pass", "Python", "limit_fuel"),
-        (
-            "python",
-            "raise MemoryError",
-            "Python's exception",
-            "MemoryError",
-        ),
-        ("javascript", "for(;;);", "JavaScript", "limit_fuel"),
-        (
-            "javascript",
-            "return { get a() { throw 1 } }",
-            "a getter",
-            "Error",
-        ),
+    for (name, source, ends) in [
+        ("python", "while True: pass", "limit_fuel"),
+        ("python", "raise MemoryError", "MemoryError"),
+        ("javascript", "for(;;);", "limit_fuel"),
+        ("javascript", "return { get a() { throw 1 } }", "Error"),
     ] {
-        let wasm = std::fs::read(target().join(format!("plugins/{file}.wasm")));
-        let component = sandbox
-            .load(wasm.expect("the set-up built it").into())
-            .await;
+        let wasm = std::fs::read(target().join(format!("plugins/{name}.wasm")));
+        let wasm = wasm.expect("the set-up built it");
         all.push(Hostile {
             name,
-            component: component.expect("a component"),
+            component: sandbox.load(wasm.into()).await.expect("a component"),
             asked: Asked::Interpreter(program("agent", source)),
             change: |limits| limits.fuel = 20_000_000,
             ends,
         });
     }
     all
+}
+
+/// The agents among them, with how they end.
+fn agents() -> [(&'static str, Bytes, &'static str); 11] {
+    let run = |code: &str| agent_wasm(&body(code));
+    let recursion = "(func $r (call $r) (call $r))";
+    let recursion = format!("(module {MEMORY} {recursion} {RUN} (call $r) (i32.const 0)))");
+    let start = "(func $s (loop (br 0))) (start $s)";
+    let start = format!("(module {MEMORY} {start} {RUN} (i32.const 0)))");
+    let lie = returning(u32::MAX, "");
+    let grow = format!("{GROW} unreachable");
+    [
+        ("loop", run("(loop (br 0)) (i32.const 0)"), "limit_fuel"),
+        ("start", agent_wasm(&start), "limit_fuel"),
+        ("trap", run("unreachable"), "trap unreachable"),
+        ("recursion", agent_wasm(&recursion), "trap stack_overflow"),
+        (
+            "wild",
+            run("(i32.load (i32.const -4))"),
+            "trap out_of_bounds",
+        ),
+        ("memory", run(&grow), "limit_memory"),
+        ("lie", agent_wasm(&lie), "trap invalid_data"),
+        ("handles", wasi::agent(MANY_HANDLES), "trap invalid_data"),
+        ("polls", wasi::agent(NO_POLLS), "limit_fuel"),
+        ("entropy", wasi::agent(ENTROPY), "trap invalid_data"),
+        ("writes", wasi::agent(WRITES), "limit_fuel"),
+    ]
 }
 
 /// A guest that means well.
@@ -173,17 +154,16 @@ async fn a_thousand_at_once_end_as_themselves_and_good_ones_among_them_are_serve
     let sandbox = own_sandbox(32);
     let (hostile, good) = (all(&sandbox).await, good(&sandbox).await);
     let calls = (0..1_000).map(async |number: usize| {
-        // One in sixteen means well.
+        // One in seventeen means well.
         match hostile.get(number % (hostile.len() + 1)) {
             Some(hostile) => drop(hostile.call(&sandbox).await),
             None => call_good(&sandbox, &good).await,
         }
     });
     futures::future::join_all(calls).await;
-    let began = Instant::now();
-    call_good(&sandbox, &good).await;
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    let next = call_good(&sandbox, &good);
+    let served = tokio::time::timeout(Duration::from_secs(2), next).await;
+    served.expect("nobody is in its way any more");
 }
 
 #[tokio::test]

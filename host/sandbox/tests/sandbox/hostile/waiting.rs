@@ -163,7 +163,7 @@ async fn entropy_comes_in_pieces_that_are_paid_for() {
     }
     let flood = endless("(call $random (i64.const 65536) (i32.const 8))");
     let report = report(&flood, |limits| {
-        limits.time_max = Duration::from_millis(500)
+        limits.time_max = Duration::from_millis(500);
     })
     .await;
     let ends = [Limit::Fuel, Limit::Time].map(Outcome::LimitHit);
