@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use troupe_sandbox::{Limit, Limits, Outcome, Report, TrapCode};
 
 use super::{good_call, trap_code, wasi};
 use crate::support::{invocation, limited, sandbox};
 
 async fn report(code: &str, change: impl FnOnce(&mut Limits)) -> Report {
-    let component = sandbox().load(wasi::agent(code)).await;
+    report_of(wasi::agent(code), change).await
+}
+
+async fn report_of(wasm: Bytes, change: impl FnOnce(&mut Limits)) -> Report {
+    let component = sandbox().load(wasm).await;
     let component = component.expect("a component");
     let call = limited(|limits| {
         limits.fuel = 100_000_000;
@@ -102,6 +107,24 @@ async fn one_timer_named_a_thousand_times_is_paid_for_each_time_and_ten_thousand
     assert!(report.usage.fuel > 1_000 * 2_000, "{}", report.usage.fuel);
     let outcome = outcome(&named(10_000)).await;
     assert_eq!(trap_code(outcome), TrapCode::InvalidData);
+}
+
+#[tokio::test]
+async fn no_debt_is_lost_while_the_host_waits_for_room() {
+    // It grows its memory, a call of the host within the one that asks; or works so long that ticks interrupt it.
+    let work = "(loop (local.set 0 (i32.add (local.get 0) (i32.const 1)))
+        (br_if 0 (i32.lt_u (local.get 0) (i32.const 1000000))))";
+    for first in ["(drop (memory.grow (i32.const 0)))", work] {
+        let wasm = wasi::agent_with_room(&named(1_000), first);
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            let report = report_of(wasm.clone(), |_| ()).await;
+            assert_eq!(report.outcome, Outcome::Returned("null".to_owned()));
+            all.push(report.usage.fuel);
+        }
+        assert!(all[0] > 1_000 * 2_000, "{first}: {all:?}");
+        assert_eq!(all, [all[0]; 3], "{first}");
+    }
 }
 
 #[tokio::test]

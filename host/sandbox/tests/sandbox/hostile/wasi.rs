@@ -69,11 +69,16 @@ const IMPORTS: &str = r#"
 /// A guest whose `run` is this code; `$handle` is a local of its own, and `null` is returned where it ends. The host
 /// puts what it hands over at address 65536, where there is room for 64 KiB.
 pub(super) fn agent(code: &str) -> Bytes {
+    agent_with_room(code, "")
+}
+
+/// The same of a guest that does this first when the host asks for room.
+pub(super) fn agent_with_room(code: &str, first: &str) -> Bytes {
     let module = format!(
         r#"(module {IMPORTS}
         (memory (export "memory") 3)
         (data (i32.const 64) "null")
-        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536))
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) {first} (i32.const 65536))
         {RUN} (local $handle i32)
             {code}
             (i32.store8 (i32.const 16) (i32.const 0))
