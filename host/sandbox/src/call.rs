@@ -425,6 +425,7 @@ impl Sandbox {
             log: LogState::new(limits.log_bytes_max),
             http,
             fuel_owed: 0,
+            fuel_put_off: Vec::new(),
         };
         let mut store = Store::new(&self.shared.loader.engine, state);
         store.limiter_async(|state| &mut state.memory);
@@ -433,13 +434,19 @@ impl Sandbox {
             HANDED_BYTES_MAX.max(limits.output_bytes_max.saturating_add(HANDED_BYTES_ROOM));
         store.set_hostcall_fuel(usize::try_from(handed).unwrap_or(usize::MAX));
         store.set_max_component_handles(HANDLES_MAX);
-        // Only here: while guest code runs it has the fuel in a register, and overwrites what is set.
+        // Only here: while guest code runs it has the fuel in a register, and overwrites what is set. It does so also
+        // when it grows its memory or a tick interrupts it, which are calls of the host for this hook: they owe nothing,
+        // and what is owed by the call that asked the guest for room must outlast them.
         store.call_hook(|mut store, transition| match transition {
+            CallHook::CallingHost => {
+                store.data_mut().host_call_begins();
+                Ok(())
+            }
             CallHook::ReturningFromHost => {
-                let owed = store.data_mut().take_fuel_owed();
+                let owed = store.data_mut().host_call_ends();
                 capability::charge(&mut store, owed)
             }
-            CallHook::CallingWasm | CallHook::ReturningFromWasm | CallHook::CallingHost => Ok(()),
+            CallHook::CallingWasm | CallHook::ReturningFromWasm => Ok(()),
         });
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| {
@@ -459,7 +466,7 @@ fn places(count: u32) -> Semaphore {
 
 /// Takes the fuel that is still owed and returns what is left; none where it does not suffice.
 fn settle(store: &mut Store<State>) -> wasmtime::Result<Option<u64>> {
-    let owed = store.data_mut().take_fuel_owed();
+    let owed = store.data_mut().settle_fuel_owed();
     Ok(store.get_fuel()?.checked_sub(owed))
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct State {
     /// Fuel for WASI calls that is not yet taken from the store: WASI's functions cannot reach it.
     /// It is taken when they return to the guest.
     pub(crate) fuel_owed: u64,
+    /// What each host call that is under way owed when guest code called the host from within it, innermost last.
+    pub(crate) fuel_put_off: Vec<u64>,
 }
 
 impl State {
@@ -57,8 +59,28 @@ impl State {
         }
     }
 
-    /// Takes the fuel that is owed.
-    pub(crate) fn take_fuel_owed(&mut self) -> u64 {
+    /// The guest calls the host, or the machine does for it. What is owed already is the debt of a host call further
+    /// out, which waits for the guest to make room for its answer: it is put off until that call returns.
+    pub(crate) fn host_call_begins(&mut self) {
+        let owed = self.take_fuel_owed();
+        self.fuel_put_off.push(owed);
+    }
+
+    /// The host call returns: what it owes itself, to be taken now.
+    pub(crate) fn host_call_ends(&mut self) -> u64 {
+        let owed = self.take_fuel_owed();
+        self.fuel_owed = self.fuel_put_off.pop().unwrap_or(0);
+        owed
+    }
+
+    /// Takes all that is owed, when no guest code runs any more.
+    pub(crate) fn settle_fuel_owed(&mut self) -> u64 {
+        let put_off = std::mem::take(&mut self.fuel_put_off);
+        let owed = self.take_fuel_owed();
+        put_off.into_iter().fold(owed, u64::saturating_add)
+    }
+
+    fn take_fuel_owed(&mut self) -> u64 {
         std::mem::take(&mut self.fuel_owed)
             .saturating_add(self.output.take_fuel_owed())
             .saturating_add(self.http.take_fuel_owed())

@@ -69,24 +69,32 @@ pub(crate) fn agent_wasm(module: &str) -> Bytes {
     let world = resolve
         .select_world(&[package], Some("agent"))
         .expect("the world of agents");
-    component_of(module, &resolve, world)
+    component_of(module, (&resolve, world), StringEncoding::UTF8)
 }
 
 /// Makes a component of the world `tool`, given as WIT, from a core module's text.
 pub(crate) fn tool_wasm(world: &str, module: &str) -> Bytes {
+    encoded_tool_wasm(world, module, StringEncoding::UTF8)
+}
+
+/// The same of a module whose texts have this encoding.
+pub(crate) fn encoded_tool_wasm(world: &str, module: &str, encoding: StringEncoding) -> Bytes {
     let mut resolve = Resolve::default();
     let wit = format!("package test:tool; {world}");
     let package = resolve.push_str("tool.wit", &wit).expect("WIT");
     let world = resolve
         .select_world(&[package], Some("tool"))
         .expect("the world");
-    component_of(module, &resolve, world)
+    component_of(module, (&resolve, world), encoding)
 }
 
-fn component_of(module: &str, resolve: &Resolve, world: WorldId) -> Bytes {
+fn component_of(
+    module: &str,
+    (resolve, world): (&Resolve, WorldId),
+    encoding: StringEncoding,
+) -> Bytes {
     let mut core = wat::parse_str(module).expect("WebAssembly text");
-    embed_component_metadata(&mut core, resolve, world, StringEncoding::UTF8)
-        .expect("room for metadata");
+    embed_component_metadata(&mut core, resolve, world, encoding).expect("room for metadata");
     let encoder = ComponentEncoder::default()
         .module(&core)
         .expect("a core module");
