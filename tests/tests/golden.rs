@@ -253,6 +253,41 @@ async fn a_file_that_an_earlier_version_works_with_is_not_brought_up() {
     assert_eq!(place.list().await.len(), 1);
 }
 
+/// Brings what an earlier version wrote to the present format, killed at the commit that does it, and then undisturbed.
+async fn is_brought_up_in_spite_of(place: &Workplace) {
+    // The first leaves the earlier format, and the second has it to bring up.
+    for side in ["before", "after"] {
+        let point = format!("upgrade:1:{side}");
+        let killed = place
+            .troupe(["show"])
+            .variable("TROUPE_FAIL_POINT", &point)
+            .end()
+            .await;
+        assert!(killed.was_killed(), "{point}: {killed}");
+    }
+    assert_eq!(place.list().await.len(), 1);
+    ends(place, &["verify"], 0).await;
+}
+
+#[tokio::test]
+async fn a_file_whose_upgrade_was_killed_is_whole_in_one_format_or_the_other() {
+    for name in ["journal-format-1.db", "journal-format-2.db"] {
+        let place = Workplace::new();
+        let bytes = std::fs::read(golden(name)).unwrap();
+        let file = place.write("data/journal.db", bytes);
+        is_brought_up_in_spite_of(&place).await;
+        let left = std::fs::read(file).unwrap();
+        assert_eq!(left[60..64], [0, 0, 0, 3], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_whose_upgrade_was_killed_is_whole_in_one_format_or_the_other() {
+    let mut place = Workplace::new();
+    place.set("TROUPE_DATABASE", &database_of("postgres-format-1.sql"));
+    is_brought_up_in_spite_of(&place).await;
+}
+
 /// The id of the execution in the golden files of the first formats.
 const NOTE: &str = "exec_01M88BXVMK2RYNDZE9QHEMVX4X";
 

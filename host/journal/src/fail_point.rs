@@ -21,7 +21,8 @@ pub enum FailSide {
 
 /// The n-th pass of a kind of place in this process, counted from 1, written `append:N:before`, `append:N:after` or
 /// `append:N:lost`. The kinds: every writing call of the journal by its name, `write` for any of them; `renew`, a sign of
-/// life, which comes by the clock and counts for no `write`; `effect`, a request to the outside; `attempt`, one attempt
+/// life, which comes by the clock and counts for no `write`; `upgrade`, the commit that brings what an earlier version wrote
+/// to the present format; `effect`, a request to the outside; `attempt`, one attempt
 /// of a step, whose start is on disk before it and whose end is not after it, and whose end is never lost.
 #[derive(Debug)]
 pub struct FailPoint {
@@ -105,6 +106,21 @@ impl<'a> Gate<'a> {
 pub enum Delivery {
     Told,
     Lost,
+}
+
+/// Both sides of a place where nobody is told of an answer that could be lost.
+pub(crate) struct Passing<'a>(Option<(&'a FailPoint, Pass)>);
+
+impl<'a> Passing<'a> {
+    pub(crate) fn enter(fail_point: Option<&'a FailPoint>, name: &str) -> Self {
+        Self(fail_point.map(|point| (point, point.enter(name))))
+    }
+
+    pub(crate) fn leave(self) {
+        if let Some((point, pass)) = self.0 {
+            point.leave(pass);
+        }
+    }
 }
 
 impl FailPoint {

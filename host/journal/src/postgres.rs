@@ -61,7 +61,7 @@ impl PostgresJournal {
     ) -> Result<Self, OpenError> {
         let database = Database::new(url, Access::Write)?;
         let mut connection = database.open().await?;
-        schema::prepare(&mut connection, database.place()).await?;
+        schema::prepare(&mut connection, database.place(), fail_point.as_deref()).await?;
         let failed = |source| OpenError::Database {
             place: database.place().to_owned(),
             source,

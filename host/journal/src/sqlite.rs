@@ -72,7 +72,7 @@ impl SqliteJournal {
         };
         judge_log(&path).map_err(io)??;
         let mut connection = Connection::open(&path).map_err(database)?;
-        schema::prepare(&mut connection, &path)?;
+        schema::prepare(&mut connection, &path, fail_point.as_deref())?;
         let reader = Connection::open(&path).map_err(database)?;
         schema::configure(&reader).map_err(database)?;
         let nodes = nodes_in(folder);

@@ -124,11 +124,23 @@ impl Row {
             version: self.events,
             owner: None,
             due_at: None,
-            settings: self.settings,
+            settings: without_folder(self.settings),
             created_at: self.created_at,
             updated_at: self.updated_at,
         };
         Ok((row, document))
+    }
+}
+
+/// Settings without the folder of documents: whoever wrote the file does not choose what of this machine is searched.
+fn without_folder(settings: String) -> String {
+    let fields = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&settings);
+    let Ok(mut fields) = fields else {
+        return settings;
+    };
+    match fields.remove("documents") {
+        Some(_) => serde_json::Value::Object(fields).to_string(),
+        None => settings,
     }
 }
 
@@ -194,5 +206,22 @@ impl Out<'_> {
         self.to
             .write_all(text.as_bytes())
             .context("the export cannot be written")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_folder;
+
+    #[test]
+    fn a_file_names_no_folder_of_this_machine() {
+        let settings = |text: &str| without_folder(text.to_owned());
+        assert_eq!(
+            settings(r#"{"offline":true,"documents":"/etc"}"#),
+            r#"{"offline":true}"#
+        );
+        for as_it_is in [r#"{"offline":false}"#, "damaged"] {
+            assert_eq!(settings(as_it_is), as_it_is);
+        }
     }
 }

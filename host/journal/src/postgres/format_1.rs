@@ -10,6 +10,7 @@ use super::schema;
 use crate::checksum::{Fixed, of_record};
 use crate::error::OpenError;
 use crate::execution::WorkflowVersion;
+use crate::fail_point::{FailPoint, Passing};
 
 /// Rows that are read at once: bounds memory, and how long one statement takes.
 const PAGE: i64 = 1_000;
@@ -28,10 +29,14 @@ enum Tried {
 
 /// Does it in one transaction, when no process of the version before lives any more. `nodes` gets a column that they do
 /// not fill, so none of them begins later either. Answers the format that the tables have then.
-pub(super) async fn migrate(connection: &mut PgConnection, place: &str) -> Result<i64, OpenError> {
+pub(super) async fn migrate(
+    connection: &mut PgConnection,
+    place: &str,
+    fail_point: Option<&FailPoint>,
+) -> Result<i64, OpenError> {
     let looks = LIVING_MAX.as_millis() / LOOK_EVERY.as_millis();
     for _ in 0..=looks {
-        let tried = try_to(connection).await;
+        let tried = try_to(connection, fail_point).await;
         match tried.map_err(|source| OpenError::Database {
             place: place.to_owned(),
             source: source.into(),
@@ -48,7 +53,10 @@ pub(super) async fn migrate(connection: &mut PgConnection, place: &str) -> Resul
     })
 }
 
-async fn try_to(connection: &mut PgConnection) -> sqlx::Result<Tried> {
+async fn try_to(
+    connection: &mut PgConnection,
+    fail_point: Option<&FailPoint>,
+) -> sqlx::Result<Tried> {
     let mut transaction = connection.begin().await?;
     // Another process may be at it, for as long as it takes.
     transaction
@@ -95,7 +103,9 @@ async fn try_to(connection: &mut PgConnection) -> sqlx::Result<Tried> {
         .bind(schema::FORMAT)
         .execute(&mut *transaction)
         .await?;
+    let upgrade = Passing::enter(fail_point, "upgrade");
     transaction.commit().await?;
+    upgrade.leave();
     Ok(Tried::Done)
 }
 

@@ -4,6 +4,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::format_1;
 use crate::error::OpenError;
+use crate::fail_point::FailPoint;
 
 /// Counted up when a change needs a migration; kept in the table `format`.
 pub(super) const FORMAT: i64 = 2;
@@ -98,13 +99,17 @@ CREATE TABLE nodes (
 "#;
 
 /// Makes the schema and its tables where there are none; brings older ones to this format; refuses those of a newer one.
-pub(super) async fn prepare(connection: &mut PgConnection, place: &str) -> Result<(), OpenError> {
+pub(super) async fn prepare(
+    connection: &mut PgConnection,
+    place: &str,
+    fail_point: Option<&FailPoint>,
+) -> Result<(), OpenError> {
     let mut found = match format(connection).await.map_err(failed(place))? {
         Some(found) => found,
         None => make_tables(connection).await.map_err(failed(place))?,
     };
     if found == 1 {
-        found = format_1::migrate(connection, place).await?;
+        found = format_1::migrate(connection, place, fail_point).await?;
     }
     if found != FORMAT {
         return Err(OpenError::Format {

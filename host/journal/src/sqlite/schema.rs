@@ -6,6 +6,7 @@ use rusqlite::Connection;
 
 use super::node::Node;
 use crate::error::OpenError;
+use crate::fail_point::{FailPoint, Passing};
 
 /// Counted up when a change needs a migration; kept in SQLite's `user_version`.
 pub(crate) const FORMAT: i64 = 3;
@@ -85,7 +86,11 @@ CREATE INDEX records_due ON records (due_at, id) WHERE due_at IS NOT NULL;
 ";
 
 /// Makes the tables of a new file; brings an older file to this format; refuses a newer one.
-pub(crate) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+pub(crate) fn prepare(
+    connection: &mut Connection,
+    path: &Path,
+    fail_point: Option<&FailPoint>,
+) -> Result<(), OpenError> {
     let database = |source: rusqlite::Error| OpenError::Database {
         place: path.display().to_string(),
         source: source.into(),
@@ -120,7 +125,10 @@ pub(crate) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Op
     transaction
         .pragma_update(None, "user_version", FORMAT)
         .map_err(database)?;
-    transaction.commit().map_err(database)
+    let upgrade = Passing::enter(fail_point.filter(|_| found > 0), "upgrade");
+    transaction.commit().map_err(database)?;
+    upgrade.leave();
+    Ok(())
 }
 
 /// Whether other processes work with the file; this one is not registered yet.
