@@ -138,9 +138,12 @@ fn without_folder(settings: String) -> String {
     let Ok(mut fields) = fields else {
         return settings;
     };
-    match fields.remove("documents") {
-        Some(_) => serde_json::Value::Object(fields).to_string(),
-        None => settings,
+    match fields.get_mut("documents") {
+        Some(folder) if !folder.is_null() => {
+            *folder = serde_json::Value::Null;
+            serde_json::Value::Object(fields).to_string()
+        }
+        Some(_) | None => settings,
     }
 }
 
@@ -218,9 +221,9 @@ mod tests {
         let settings = |text: &str| without_folder(text.to_owned());
         assert_eq!(
             settings(r#"{"offline":true,"documents":"/etc"}"#),
-            r#"{"offline":true}"#
+            r#"{"offline":true,"documents":null}"#
         );
-        for as_it_is in [r#"{"offline":false}"#, "damaged"] {
+        for as_it_is in [r#"{"offline":false,"documents":null}"#, "{}", "damaged"] {
             assert_eq!(settings(as_it_is), as_it_is);
         }
     }
