@@ -179,6 +179,7 @@ pub(crate) fn program(filename: &str, source: &str) -> Program {
         filename: filename.to_owned(),
         input: "null".to_owned(),
         action: "main".to_owned(),
+        stdin: bytes::Bytes::new(),
     }
 }
 
