@@ -269,7 +269,8 @@ def attempt(deed):
 
 result = {
     "open": attempt(lambda: open("/etc/passwd").read()),
-    "write": attempt(lambda: open("/tmp/x", "w")),
+    "write": attempt(lambda: open("/etc/x", "w")),
+    "temporary": os.listdir("/tmp"),
     "here": attempt(lambda: open("troupe.toml").read()),
     "list": attempt(lambda: os.listdir("/")),
     "socket": attempt(lambda: socket.create_connection(("127.0.0.1", 1), 1)),
@@ -287,6 +288,8 @@ result = {
     for (name, value) in fields {
         match name.as_str() {
             "environment" => assert_eq!(*value, json!({})),
+            // Its own, and empty.
+            "temporary" => assert_eq!(*value, json!([])),
             "arguments" => assert_eq!(*value, json!(0)),
             _ => assert!(
                 value
@@ -411,7 +414,10 @@ async fn what_is_printed_is_shown_as_it_is() {
         .expect_code(0);
     let shown = ended.json();
     let keys: Vec<&String> = shown.as_object().expect("an object").keys().collect();
-    assert_eq!(keys, ["result", "stdout", "stderr", "error", "usage"]);
+    assert_eq!(
+        keys,
+        ["result", "stdout", "stderr", "error", "denied", "usage"]
+    );
     assert_eq!(
         (&shown["stdout"], &shown["stderr"]),
         (&json!("to out\n"), &json!("to err\n"))

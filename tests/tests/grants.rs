@@ -357,6 +357,34 @@ async fn folders_that_are_not_granted_or_are_none_are_refused_before_anything_ru
 }
 
 #[tokio::test]
+async fn a_folder_with_our_own_files_is_granted_to_nobody() {
+    let place = Workplace::new();
+    let grants = json!({ "files": [{ "path": "all", "at": "/all" }] });
+    place.write("workflow.json", python("result = 1", &grants));
+    place.write("code.py", "result = 1");
+    for path in [".", "data", "data/components"] {
+        let config = format!(
+            "[[grants]]\nagents = [\"*\"]\nfiles = [{{ name = \"all\", path = \"{path}\" }}]\n"
+        );
+        place.write("troupe.toml", config);
+        let refused = place.troupe(["run", "workflow.json"]).end().await;
+        let refused = refused.expect_code(1);
+        for text in ["the [[grants]] at line 1", "is Troupe's own"] {
+            assert!(refused.stderr.contains(text), "{text}: {refused}");
+        }
+        place.write("troupe.toml", "");
+        std::fs::create_dir_all(place.path(path)).expect("a folder");
+        let folder = format!("/all={path}");
+        let refused = place
+            .troupe(["exec", "code.py", "--folder", &folder])
+            .end()
+            .await;
+        let refused = refused.expect_code(2);
+        assert!(refused.stderr.contains("is Troupe's own"), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn the_disk_has_a_limit_that_a_workflow_may_lower_and_a_failure_tells_of_it() {
     let code = "
 open('/tmp/large', 'wb').write(b'x' * 3_000_000)

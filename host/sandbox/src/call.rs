@@ -119,6 +119,8 @@ pub struct Program {
     /// A function of this name that the source defines is called with the input, where nothing else gives
     /// the result.
     pub action: String,
+    /// What it reads from standard input.
+    pub stdin: bytes::Bytes,
 }
 
 /// The circumstances of a call.
@@ -290,6 +292,10 @@ impl Sandbox {
         let Exports::Interpreter(interpreter) = &component.exports else {
             return Err(wrong_kind(component, ComponentKind::Interpreter));
         };
+        let start = Start {
+            stdin: program.stdin,
+            ..Start::default()
+        };
         let program = GuestProgram {
             source: program.source,
             filename: program.filename,
@@ -297,7 +303,7 @@ impl Sandbox {
             action: program.action,
             seed: u64::from_le_bytes(wasi::derive(&call.seed, "interpreter")),
         };
-        self.run(call, Start::default(), async |store| {
+        self.run(call, start, async |store| {
             let instance = interpreter
                 .instantiate_async(&mut *store)
                 .await

@@ -46,6 +46,9 @@ pub(crate) struct ServerConfig {
     /// What agents may be given.
     #[serde(default)]
     pub(crate) grants: GrantEntries,
+    /// Where it was read from; none: there is none.
+    #[serde(skip)]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// Where executions are kept, and how workflows are served.
@@ -276,6 +279,7 @@ impl ServerConfig {
             }
         }
         config.warn_of_unused();
+        config.file = Some(path);
         config.with_environment()
     }
 

@@ -2,6 +2,7 @@
 //! people, with the reasons; [`Granting::given`] says it to the sandbox.
 
 mod effective;
+mod own;
 #[cfg(test)]
 mod tests;
 
@@ -17,15 +18,16 @@ use troupe_workflow::{
 };
 
 use crate::config::{
-    AskingAgent, FolderEntry, GrantEntries, GrantEntry, SecretEntry, SecretSource,
+    AskingAgent, FolderEntry, GrantEntries, GrantEntry, SecretEntry, SecretSource, ServerConfig,
 };
 use crate::models::Reach;
 use crate::tools::LoadedTool;
 
 pub(crate) use effective::Verdict;
+pub(crate) use own::Own;
 
 /// Files and folders that a call may make in one folder. Protects the file system, and the host's memory.
-const ENTRIES_MAX: u32 = 10_000;
+pub(crate) const ENTRIES_MAX: u32 = 10_000;
 
 /// The operator's grants, and the way out for those of hosts.
 pub(crate) struct Granting {
@@ -78,14 +80,23 @@ type Granted<T> = Result<T, String>;
 
 impl Granting {
     /// Prepares the way out; connects to nothing.
-    pub(crate) fn new(entries: &GrantEntries, reach: Reach) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// A folder that is not to be granted, no usable certificates.
+    pub(crate) fn new(config: &ServerConfig, own: &Own, reach: Reach) -> anyhow::Result<Self> {
+        for entry in config.grants.iter().map(toml::Spanned::get_ref) {
+            for folder in &entry.files {
+                own.check(&access(folder, String::new()))
+                    .map_err(|reason| anyhow::anyhow!("{}: {reason}", entry.place()))?;
+            }
+        }
         Ok(Self {
             egress: match reach {
                 Reach::Online => Some(Egress::new()?),
                 Reach::Offline => None,
             },
             limits: EgressLimits::STANDARD,
-            entries: entries.clone(),
+            entries: config.grants.clone(),
         })
     }
 
@@ -385,13 +396,7 @@ impl Granting {
             }
             let access = match self.find_folder(asking, file) {
                 Err(remedy) => FolderAccess::Denied { remedy },
-                Ok((folder, _)) if file.is_writable && folder.is_writable() => {
-                    FolderAccess::Write {
-                        path: folder.path.clone(),
-                        bytes_max: u64::MAX,
-                        entries_max: ENTRIES_MAX,
-                    }
-                }
+                Ok((folder, place)) if file.is_writable => access(folder, to_write(file, &place)),
                 Ok((folder, place)) => FolderAccess::Read {
                     path: folder.path.clone(),
                     to_write: to_write(file, &place),
@@ -430,6 +435,19 @@ impl Granting {
                 &format!("files = [{{ name = \"{name}\", path = \"…\", mode = \"{mode}\" }}]"),
             )
         })
+    }
+}
+
+/// All that the operator grants of a folder; `to_write` is what would let a guest write, where he does not.
+fn access(folder: &FolderEntry, to_write: String) -> FolderAccess {
+    let path = folder.path.clone();
+    match folder.is_writable() {
+        true => FolderAccess::Write {
+            path,
+            bytes_max: u64::MAX,
+            entries_max: ENTRIES_MAX,
+        },
+        false => FolderAccess::Read { path, to_write },
     }
 }
 

@@ -17,7 +17,7 @@ use crate::cli::COMPILE;
 use crate::components::Components;
 use crate::config::{Places, ServerConfig};
 use crate::gate::Gate;
-use crate::grants::Granting;
+use crate::grants::{Granting, Own};
 use crate::limits::ceilings;
 use crate::models::{Models, Reach};
 use crate::run::RunSettings;
@@ -69,7 +69,7 @@ impl Services {
             models: Arc::new(Models::new(config, outside.reach, &client)),
             sources: Sources::new(config, outside.reach, documents, &places.data, &client),
             components: Arc::new(open_components(config, places)?),
-            granting: Granting::new(&config.grants, outside.reach)?,
+            granting: Granting::new(config, &Own::new(config, places), outside.reach)?,
             limits: ceilings(&config.limits),
             guests: Gate::new(config.server.guests),
             fail_point: config.server.fail_point.clone(),
@@ -314,7 +314,7 @@ impl ServicesBySettings {
             models: Arc::clone(models),
             sources: Sources::new(config, outside.reach, documents, &places.data, &client),
             components,
-            granting: Granting::new(&config.grants, outside.reach)?,
+            granting: Granting::new(config, &Own::new(config, places), outside.reach)?,
             limits: ceilings(&config.limits),
             guests,
             fail_point: config.server.fail_point.clone(),

@@ -12,7 +12,7 @@ import time
 import traceback
 import types
 
-from troupe_python import streams
+from troupe_python import packages, streams
 from troupe_python.context import Context
 from troupe_python.values import to_json
 
@@ -49,6 +49,7 @@ def run(source, filename, input_json, action):
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     # The snapshot's clock stood still since the build.
     logging._startTime = time.time_ns()
+    packages.use()
     try:
         return to_json(_result(source, filename, json.loads(input_json), action))
     except BaseException as error:  # The author's code may raise anything.

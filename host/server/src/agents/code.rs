@@ -102,6 +102,7 @@ async fn call_source(
                 filename: format!("{}.{}", agent.id, extension(*language)),
                 input: start.input.to_string(),
                 action: start.action.clone(),
+                stdin: Default::default(),
             };
             services
                 .components

@@ -1,23 +1,33 @@
 //! `troupe exec`.
 
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
-use troupe_sandbox::{Call, CancelFlag, DenyAll, Grants, Outcome, Program, Report};
-use troupe_workflow::{Language, Limits as AskedLimits};
+use tempfile::TempDir;
+use troupe_sandbox::{
+    Call, CancelFlag, DenyAll, EnvGrant, FilesGrant, FolderAccess, FolderGrant, Grants, Outcome,
+    Program, Report, ScratchGrant,
+};
+use troupe_workflow::{FileGrant, Language, Limits as AskedLimits};
 
 use super::{CliError, Common, End, output};
 use crate::clock;
+use crate::grants::{ENTRIES_MAX, Own};
 use crate::limits::{ceilings, within};
 use crate::services::open_components;
 
-/// Protects memory from a script without end on standard input.
-const SOURCE_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of the source, and of what it reads. Protects memory from an input without end.
+const READ_BYTES_MAX: u64 = 16 << 20;
+/// Where the folder lies that every call has for itself.
+const SCRATCH_AT: &str = "/tmp";
+/// Where the Python interpreter looks for packages.
+const PACKAGES_AT: &str = "/packages";
 
 #[derive(Debug, Args)]
 pub(super) struct ExecArgs {
@@ -37,6 +47,18 @@ pub(super) struct ExecArgs {
     /// The function to call with the input, where the source sets no `result`
     #[arg(long, default_value = "main")]
     action: String,
+    /// A folder that the code may read at AT, and write where `:rw` follows; may be given again
+    #[arg(long, value_name = "AT=PATH[:rw]", value_parser = parse_folder)]
+    folder: Vec<FolderGrant>,
+    /// A variable of the code's environment; may be given again
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
+    env: Vec<(String, String)>,
+    /// What the code reads from standard input: a file, or `-` for that of this command
+    #[arg(long, value_name = "FILE")]
+    stdin: Option<PathBuf>,
+    /// A pure-Python wheel (`…-none-any.whl`) that the code may import; may be given again
+    #[arg(long, value_name = "WHEEL")]
+    package: Vec<PathBuf>,
     /// Most units of computation, about one for each WebAssembly instruction
     #[arg(long)]
     fuel: Option<u64>,
@@ -49,6 +71,9 @@ pub(super) struct ExecArgs {
     /// Largest result, and largest output
     #[arg(long)]
     output_kb: Option<u64>,
+    /// Most that files may grow by, and as much in /tmp
+    #[arg(long)]
+    disk_mb: Option<u64>,
     /// Print result, output, error and usage as JSON
     #[arg(long)]
     json: bool,
@@ -64,7 +89,13 @@ pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError
     })?;
     let config = common.config()?;
     let ceiling = ceilings(&config.limits);
-    let components = open_components(&config, &common.places()?)?;
+    let places = common.places()?;
+    let own = Own::new(&config, &places);
+    for folder in &args.folder {
+        let checked = own.check(&folder.access);
+        checked.map_err(|reason| CliError::Caller(anyhow!("--folder: {reason}")))?;
+    }
+    let components = open_components(&config, &places)?;
     let component = components.interpreter(language).await?;
     let filename = match args.file.file_name() {
         Some(name) if name != "-" => name.to_string_lossy().into_owned(),
@@ -75,10 +106,13 @@ pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError
         filename,
         input: input.to_string(),
         action: args.action.clone(),
+        stdin: read_stdin(&args).map_err(CliError::Caller)?,
     };
+    // Until the call has ended.
+    let packages = packages(&args, language).map_err(CliError::Caller)?;
     let call = Call {
         agent: "exec".to_owned(),
-        grants: Grants::none(),
+        grants: grants(&args, packages.as_ref()),
         limits: within(ceiling, &asked(&args)),
         host: Arc::new(DenyAll),
         seed: clock::entropy(),
@@ -121,21 +155,131 @@ fn language(args: &ExecArgs) -> anyhow::Result<Language> {
 }
 
 fn read_source(args: &ExecArgs) -> anyhow::Result<String> {
-    let mut source = String::new();
-    let read = if args.file.as_os_str() == "-" {
+    let bytes = read("the source", &args.file)?;
+    String::from_utf8(bytes)
+        .with_context(|| format!("the source {} cannot be read", args.file.display()))
+}
+
+/// A file as a whole, or standard input for `-`.
+fn read(what: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = if path.as_os_str() == "-" {
         std::io::stdin()
-            .take(SOURCE_BYTES_MAX + 1)
-            .read_to_string(&mut source)
+            .take(READ_BYTES_MAX + 1)
+            .read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(&args.file)
-            .and_then(|file| file.take(SOURCE_BYTES_MAX + 1).read_to_string(&mut source))
+        std::fs::File::open(path)
+            .and_then(|file| file.take(READ_BYTES_MAX + 1).read_to_end(&mut bytes))
     };
-    let bytes =
-        read.with_context(|| format!("the source {} cannot be read", args.file.display()))?;
-    if u64::try_from(bytes).unwrap_or(u64::MAX) > SOURCE_BYTES_MAX {
-        return Err(anyhow!("the source has more than {SOURCE_BYTES_MAX} bytes"));
+    let count = read.with_context(|| format!("{what} {} cannot be read", path.display()))?;
+    if u64::try_from(count).unwrap_or(u64::MAX) > READ_BYTES_MAX {
+        return Err(anyhow!("{what} has more than {READ_BYTES_MAX} bytes"));
     }
-    Ok(source)
+    Ok(bytes)
+}
+
+fn read_stdin(args: &ExecArgs) -> anyhow::Result<Bytes> {
+    match &args.stdin {
+        None => Ok(Bytes::new()),
+        Some(path) if path.as_os_str() == "-" && args.file.as_os_str() == "-" => Err(anyhow!(
+            "standard input holds the source; give the code's own with --stdin FILE"
+        )),
+        Some(path) => Ok(read("--stdin", path)?.into()),
+    }
+}
+
+/// `/data=./data`, or `/out=./out:rw`
+fn parse_folder(text: &str) -> Result<FolderGrant, String> {
+    let (at, path) = text
+        .split_once('=')
+        .filter(|(at, path)| at.starts_with('/') && !path.is_empty())
+        .ok_or("write AT=PATH, for example /data=./data, or /out=./out:rw")?;
+    if !FileGrant::is_place(at) {
+        return Err(format!(
+            "`{at}` is no place of a folder; write it like `/data`"
+        ));
+    }
+    let (path, is_writable) = match path.strip_suffix(":rw") {
+        Some(path) => (path, true),
+        None => (path.strip_suffix(":ro").unwrap_or(path), false),
+    };
+    if !Path::new(path).is_dir() {
+        return Err(format!("there is no folder {path}"));
+    }
+    let path = PathBuf::from(path);
+    let access = match is_writable {
+        true => FolderAccess::Write {
+            path,
+            bytes_max: u64::MAX,
+            entries_max: ENTRIES_MAX,
+        },
+        false => FolderAccess::Read {
+            path,
+            to_write: format!("add `:rw` to its --folder {text}"),
+        },
+    };
+    Ok(FolderGrant {
+        at: at.to_owned(),
+        access,
+    })
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// A folder with the packages that were given. They are read in the sandbox only.
+fn packages(args: &ExecArgs, language: Language) -> anyhow::Result<Option<TempDir>> {
+    if args.package.is_empty() {
+        return Ok(None);
+    }
+    if language != Language::Python {
+        return Err(anyhow!(
+            "--package is for Python; put JavaScript into one file"
+        ));
+    }
+    let folder = tempfile::tempdir().context("no folder can be made for packages")?;
+    for wheel in &args.package {
+        let name = wheel.file_name().and_then(|name| name.to_str());
+        let Some(name) = name.filter(|name| name.ends_with("-none-any.whl")) else {
+            return Err(anyhow!(
+                "{} is no pure-Python wheel: its name does not end in `-none-any.whl`; packages with native code cannot run here",
+                wheel.display()
+            ));
+        };
+        std::fs::copy(wheel, folder.path().join(name))
+            .with_context(|| format!("the package {} cannot be read", wheel.display()))?;
+    }
+    Ok(Some(folder))
+}
+
+/// What the caller gives, and a folder for what does not last.
+fn grants(args: &ExecArgs, packages: Option<&TempDir>) -> Grants {
+    let packages = packages.map(|folder| FolderGrant {
+        at: PACKAGES_AT.to_owned(),
+        access: FolderAccess::Read {
+            path: folder.path().to_owned(),
+            to_write: "packages are only read".to_owned(),
+        },
+    });
+    Grants {
+        files: Some(FilesGrant {
+            folders: args.folder.iter().cloned().chain(packages).collect(),
+            scratch: Some(ScratchGrant {
+                at: SCRATCH_AT.to_owned(),
+                bytes_max: u64::MAX,
+                entries_max: ENTRIES_MAX,
+            }),
+        }),
+        env: Some(EnvGrant {
+            values: args.env.clone(),
+        }),
+        ..Grants::none()
+    }
 }
 
 /// What the caller asks for.
@@ -145,6 +289,7 @@ fn asked(args: &ExecArgs) -> AskedLimits {
         memory_mb: args.memory_mb,
         timeout: args.timeout_ms.map(Duration::from_millis),
         output_kb: args.output_kb,
+        disk_mb: args.disk_mb,
         ..AskedLimits::default()
     }
 }
@@ -166,6 +311,9 @@ fn print(report: &Report) -> End {
         }
         Some((_, message)) => {
             output::note(message.trim_end());
+            for denied in &report.denials {
+                output::note(&denied.message);
+            }
             End::Failed
         }
     }
@@ -193,12 +341,14 @@ fn print_json(report: &Report) -> End {
         "stdout": report.stdout.text,
         "stderr": report.stderr.text,
         "error": error,
+        "denied": report.denials.iter().map(|denied| &denied.message).collect::<Vec<_>>(),
         "usage": {
             "fuel": report.usage.fuel,
             "memory_bytes": report.usage.memory_bytes_peak,
             "duration_ms": u64::try_from(report.usage.duration.as_millis()).unwrap_or(u64::MAX),
             "output_bytes": report.usage.output_bytes,
             "log_bytes": report.usage.log_bytes,
+            "disk_bytes": report.usage.file_bytes_written,
         },
     }));
     end

@@ -10,7 +10,7 @@ use troupe_workflow::{Agent, AgentKind, CodeAgent, CodeSource, Definition, Fault
 
 use super::{CliError, Common, End, document, output};
 use crate::components::{Components, needs};
-use crate::grants::{Granting, Verdict};
+use crate::grants::{Granting, Own, Verdict};
 use crate::limits;
 use crate::models::Reach;
 use crate::services::open_components;
@@ -33,13 +33,14 @@ pub(super) enum PolicyCommand {
 pub(super) async fn run(common: &Common, command: PolicyCommand) -> Result<End, CliError> {
     let PolicyCommand::Explain { file, agent, json } = command;
     let config = common.config()?;
-    let components = open_components(&config, &common.places()?)?;
+    let places = common.places()?;
+    let components = open_components(&config, &places)?;
     let mut faults = Faults::default();
     let mut gathered = document::gather(&file, &mut faults)?;
     gathered.add_components(&components, &mut faults).await;
     let definition = document::compile(&gathered.document, faults)?;
     let explained = Explained {
-        granting: Granting::new(&config.grants, Reach::Offline)?,
+        granting: Granting::new(&config, &Own::new(&config, &places), Reach::Offline)?,
         ceilings: limits::ceilings(&config.limits),
         definition: &definition,
         components: &components,

@@ -7,7 +7,7 @@ use troupe_sandbox::FolderAccess;
 use troupe_workflow::{Agent, AgentKind, CodeAgent, Definition, Faults};
 
 use super::*;
-use crate::config::ServerConfig;
+use crate::config::{Places, ServerConfig};
 
 fn definition(grants: &Value) -> Definition {
     let document = json!({
@@ -25,7 +25,13 @@ fn with<T>(
     look: impl FnOnce(&Granting, (&Agent, &CodeAgent)) -> T,
 ) -> T {
     let config: ServerConfig = toml::from_str(config).expect("a configuration");
-    let granting = Granting::new(&config.grants, Reach::Offline).expect("no way out");
+    let places = Places {
+        data: "/var/lib/troupe".into(),
+        cache: "/var/cache/troupe".into(),
+        plugins: Vec::new(),
+    };
+    let own = Own::new(&config, &places);
+    let granting = Granting::new(&config, &own, Reach::Offline).expect("no way out");
     let definition = definition(grants);
     let agent = definition.agents().next().expect("an agent");
     let AgentKind::Code(code) = &agent.kind else {

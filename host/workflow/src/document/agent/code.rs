@@ -106,6 +106,16 @@ pub struct FileGrant {
 impl FileGrant {
     /// The folder that is empty when a call begins, and gone when it ends. It needs no grant of the operator's.
     pub const SCRATCH: &str = "scratch";
+
+    /// Whether a text is `/` and names that are parted by `/`.
+    pub fn is_place(text: &str) -> bool {
+        const BYTES_MAX: usize = 256;
+        let is_name = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\0');
+        text.len() <= BYTES_MAX
+            && text
+                .strip_prefix('/')
+                .is_some_and(|names| names.split('/').all(is_name))
+    }
 }
 
 /// A secret of the operator's that goes into one header of requests to one host.
@@ -305,7 +315,7 @@ fn read_files(fields: &mut Fields<'_>, faults: &mut Faults) -> Vec<FileGrant> {
         } else if path == FileGrant::SCRATCH && files.iter().any(|file| file.path == path) {
             faults.add(at_path, "there is one scratch folder for each agent");
         }
-        if !is_place(&at) {
+        if !FileGrant::is_place(&at) {
             let message = format!(
                 "`{at}` is no place of a folder; write it like `/data`, without `.` and `..`"
             );
@@ -321,16 +331,6 @@ fn read_files(fields: &mut Fields<'_>, faults: &mut Faults) -> Vec<FileGrant> {
         });
     }
     files
-}
-
-/// Whether a text is `/` and names that are parted by `/`.
-fn is_place(text: &str) -> bool {
-    const BYTES_MAX: usize = 256;
-    let is_name = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\0');
-    text.len() <= BYTES_MAX
-        && text
-            .strip_prefix('/')
-            .is_some_and(|names| names.split('/').all(is_name))
 }
 
 /// `secrets: [{name, host, header}]`
