@@ -72,6 +72,8 @@ async fn an_endless_loop_ends_by_time_where_fuel_does_not_stop_it() {
     let report = run_wat(&body("(loop (br 0)) (i32.const 0)"), patient).await;
     assert_eq!(report.outcome, Outcome::LimitHit(Limit::Time));
     assert!(report.usage.duration >= Duration::from_millis(100));
+    // What it computed until then is known: a loop of two operations takes a nanosecond or so.
+    assert!(report.usage.fuel >= 10_000_000, "{}", report.usage.fuel);
     assert!(
         report.usage.duration < Duration::from_secs(2),
         "{:?}",
