@@ -1,6 +1,7 @@
 //! The one place that reads clocks and draws entropy.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::BoxFuture;
@@ -73,13 +74,56 @@ pub(crate) fn entropy<const N: usize>() -> [u8; N] {
 
 /// An id that no execution has.
 pub(crate) fn new_execution_id() -> ExecutionId {
-    let millis = u64::try_from(now().as_millis()).unwrap_or(0);
-    ExecutionId::from_parts(millis, u128::from_le_bytes(entropy()))
+    let (millis, random) = new_parts();
+    ExecutionId::from_parts(millis, random)
 }
 
 /// An id with a prefix, of which there is no second: `prefix_` and 26 characters that sort by time (a ULID).
 pub(crate) fn new_id(prefix: &str) -> String {
+    let (millis, random) = new_parts();
+    format!("{prefix}_{}", ulid::Ulid::from_parts(millis, random))
+}
+
+/// Milliseconds and 80 random bits of an id. Those of one process and one millisecond follow each other, so that lists have
+/// the order in which things were made.
+fn new_parts() -> (u64, u128) {
+    static LAST: Mutex<(u64, u128)> = Mutex::new((0, 0));
     let millis = u64::try_from(now().as_millis()).unwrap_or(0);
-    let ulid = ulid::Ulid::from_parts(millis, u128::from_le_bytes(entropy()));
-    format!("{prefix}_{ulid}")
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    *last = following(
+        *last,
+        (millis, u128::from_le_bytes(entropy()) & RANDOM_BITS),
+    );
+    *last
+}
+
+/// The random bits of a ULID.
+const RANDOM_BITS: u128 = (1 << 80) - 1;
+
+/// Parts that were drawn, or where they come before the last ones of the same millisecond, such that come after these.
+fn following(last: (u64, u128), drawn: (u64, u128)) -> (u64, u128) {
+    // As much further as nobody can guess; where there is no room, which is one time in a trillion, without an order.
+    let next = last.1 + 1 + (drawn.1 & u128::from(u32::MAX));
+    if drawn.0 == last.0 && drawn.1 <= last.1 && next <= RANDOM_BITS {
+        (drawn.0, next)
+    } else {
+        drawn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_one_millisecond_follow_each_other() {
+        assert_eq!(following((5, 100), (5, 200)), (5, 200));
+        assert_eq!(following((5, 100), (5, 7)), (5, 108));
+        assert_eq!(following((5, 100), (6, 7)), (6, 7));
+        // A clock that was set back.
+        assert_eq!(following((5, 100), (4, 7)), (4, 7));
+        assert_eq!(following((5, RANDOM_BITS), (5, 7)), (5, 7));
+        let ids: Vec<String> = (0..1_000).map(|_| new_id("x")).collect();
+        assert!(ids.is_sorted_by(|one, other| one < other));
+    }
 }
