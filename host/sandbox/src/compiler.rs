@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tempfile::NamedTempFile;
 
 use crate::engine;
@@ -138,16 +138,26 @@ pub fn compile(
 
 /// Limits this process, which is one that only compiles.
 fn confine(memory_bytes_max: u64) -> io::Result<()> {
-    let limit = |bytes| Rlimit {
-        current: Some(bytes),
-        maximum: Some(bytes),
-    };
-    setrlimit(Resource::As, limit(memory_bytes_max))?;
-    setrlimit(Resource::Fsize, limit(COMPILED_BYTES_MAX))?;
-    setrlimit(Resource::Core, limit(0))?;
+    lower(Resource::As, memory_bytes_max)?;
+    lower(Resource::Fsize, COMPILED_BYTES_MAX)?;
+    lower(Resource::Core, 0)?;
     // It has all files that it needs; a thread pool needs none.
-    setrlimit(Resource::Nofile, limit(64))?;
+    lower(Resource::Nofile, 64)?;
     // Whoever started it waits for it: without them it is of no use.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    Ok(())
+}
+
+/// Lowers a limit of this process for good. Where the machine has a lower one already, that stays.
+fn lower(resource: Resource, most: u64) -> io::Result<()> {
+    let there = getrlimit(resource).maximum;
+    let limit = Some(there.map_or(most, |there| there.min(most)));
+    setrlimit(
+        resource,
+        Rlimit {
+            current: limit,
+            maximum: limit,
+        },
+    )?;
     Ok(())
 }
