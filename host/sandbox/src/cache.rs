@@ -17,8 +17,15 @@ use wasmtime::Engine;
 use crate::component::ComponentDigest;
 use crate::error::StartError;
 
-/// A component that was made from compiled bytes, or why the engine did not take them.
-type Deserialized = wasmtime::Result<wasmtime::component::Component>;
+/// A component that was made from compiled bytes.
+pub(crate) struct Compiled {
+    pub(crate) component: wasmtime::component::Component,
+    /// The file; none: there is none, and the bytes were in memory.
+    pub(crate) path: Option<PathBuf>,
+}
+
+/// A compiled component, or why the engine did not take it.
+type Deserialized = wasmtime::Result<Compiled>;
 
 /// The folder, for one build of the engine.
 pub(crate) struct CompiledCache {
@@ -86,9 +93,12 @@ impl CompiledCache {
             // SAFETY: `compiled` was returned by `Engine::precompile_component` of this very engine a moment
             // ago and has not left this process.
             #[expect(unsafe_code, reason = "loading compiled code")]
-            unsafe {
-                wasmtime::component::Component::deserialize(engine, compiled)
-            }
+            let component =
+                unsafe { wasmtime::component::Component::deserialize(engine, compiled) };
+            Ok(Compiled {
+                component: component?,
+                path: None,
+            })
         })
     }
 
@@ -169,7 +179,11 @@ impl CompiledCache {
         // in the name, just compared with the bytes, rules out a torn or rotten file. Who could change both
         // runs as this user already. That it fits this engine is checked by wasmtime itself.
         #[expect(unsafe_code, reason = "loading compiled code")]
-        Ok(unsafe { wasmtime::component::Component::deserialize_file(engine, path) })
+        let component = unsafe { wasmtime::component::Component::deserialize_file(engine, path) };
+        Ok(component.map(|component| Compiled {
+            component,
+            path: Some(path.to_owned()),
+        }))
     }
 
     fn write(&self, digest: &ComponentDigest, compiled: &[u8]) -> io::Result<PathBuf> {

@@ -17,6 +17,8 @@ pub(crate) mod tools;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
@@ -38,7 +40,7 @@ pub(crate) const INTERFACES: &[&str] = &[
 
 /// What a call may ask for. What is not here is denied; `log` and `budget` are about the guest itself and
 /// need no grant.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grants {
     /// Language models.
     pub llm: Option<llm::LlmGrant>,
@@ -77,7 +79,7 @@ const HOST_CALL_FUEL: u64 = 5_000;
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 /// Calls that are answered `budget-spent` before a guest that goes on calling is stopped.
-const REFUSED_CALLS_MAX: u32 = 100;
+pub(crate) const REFUSED_CALLS_MAX: u32 = 100;
 
 /// Counts the calls that [`crate::Limits::host_calls_max`] limits.
 #[derive(Debug)]
@@ -151,7 +153,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 }
 
 /// How much text a value carries, in bytes, for charging and for limits.
-trait TextBytes {
+pub(crate) trait TextBytes {
     fn text_bytes(&self) -> usize;
 }
 

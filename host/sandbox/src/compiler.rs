@@ -130,7 +130,7 @@ pub fn compile(
     confine(memory_bytes_max).map_err(failed)?;
     let mut wasm = Vec::new();
     from.read_to_end(&mut wasm).map_err(failed)?;
-    let compiled = engine::for_compiling()
+    let compiled = engine::without_pool()
         .and_then(|engine| engine.precompile_component(&wasm))
         .map_err(|error| (format!("{error:#}"), REFUSED))?;
     to.write_all(&compiled).map_err(failed)
@@ -149,7 +149,7 @@ fn confine(memory_bytes_max: u64) -> io::Result<()> {
 }
 
 /// Lowers a limit of this process for good. Where the machine has a lower one already, that stays.
-fn lower(resource: Resource, most: u64) -> io::Result<()> {
+pub(crate) fn lower(resource: Resource, most: u64) -> io::Result<()> {
     let there = getrlimit(resource).maximum;
     let limit = Some(there.map_or(most, |there| there.min(most)));
     setrlimit(

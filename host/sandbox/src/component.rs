@@ -1,22 +1,23 @@
 //! Accepts components: checks them, compiles them once, and tells what they are.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
-use wasmtime::component::{InstancePre, Linker};
+use wasmtime::component::Linker;
 
-use crate::bindings::agent::AgentPre;
-use crate::bindings::interpreter::SourceInterpreterPre;
-use crate::cache::{CompiledCache, hex};
+use crate::cache::{Compiled, CompiledCache, hex};
 use crate::compiler::{Compiler, Fault};
 use crate::description::{self, Description};
 use crate::error::LoadError;
 use crate::function::{self, Function, UnknownFunction};
-use crate::inspection::Inspection;
+use crate::inspection::{Inspection, describe_function};
+use crate::linked::{Linked, Role};
 use crate::state::State;
 
 /// The first bytes of a WebAssembly binary.
@@ -129,18 +130,12 @@ impl fmt::Display for ComponentKind {
 pub struct Component {
     inspection: Arc<Inspection>,
     description: Option<Arc<Description>>,
-    pub(crate) instance: InstancePre<State>,
-    pub(crate) exports: Exports,
-}
-
-/// The instance to be made, by what it exports.
-#[derive(Clone)]
-pub(crate) enum Exports {
-    Agent(AgentPre<State>),
-    Interpreter(SourceInterpreterPre<State>),
-    /// The full name of the interface `wasi:cli/run`.
-    Command(String),
-    Tool,
+    pub(crate) role: Role,
+    pub(crate) linked: Linked,
+    /// Its file of native code; none where it could not be stored.
+    pub(crate) compiled: Option<Arc<Path>>,
+    /// The most memory that its last call used, in bytes.
+    pub(crate) memory_bytes_last: Arc<AtomicU64>,
 }
 
 impl Component {
@@ -184,19 +179,15 @@ impl Component {
         self.description = Some(Arc::new(description));
     }
 
-    /// The interface in which it describes itself, where it does.
-    pub(crate) fn description_interface(&self) -> Option<&str> {
-        self.inspection.export_of(description::INTERFACE, "0.1")
+    /// The function by which it describes itself, where it does.
+    pub(crate) fn describe_function(&self) -> Option<Function> {
+        let interface = self.inspection.export_of(description::INTERFACE, "0.1")?;
+        Some(describe_function(interface))
     }
 
     /// What it can be called as.
     pub fn kind(&self) -> ComponentKind {
-        match self.exports {
-            Exports::Agent(_) => ComponentKind::Agent,
-            Exports::Interpreter(_) => ComponentKind::Interpreter,
-            Exports::Command(_) => ComponentKind::Command,
-            Exports::Tool => ComponentKind::Tool,
-        }
+        self.role.kind()
     }
 }
 
@@ -226,12 +217,20 @@ impl Loader {
     pub(crate) fn load(&self, wasm: &[u8]) -> Result<Component, LoadError> {
         let inspection = self.inspect(wasm)?;
         check_imports(&inspection)?;
-        let kind = kind_of(&inspection)?;
-        let component = match self.cache.load(&self.engine, &inspection.digest) {
-            Some(deserialized) => deserialized.map_err(LoadError::Invalid)?,
+        let role = role_of(&inspection)?;
+        let compiled = match self.cache.load(&self.engine, &inspection.digest) {
+            Some(compiled) => compiled.map_err(LoadError::Invalid)?,
             None => self.compile(wasm, &inspection.digest)?,
         };
-        self.link(&component, inspection, kind)
+        let linked = Linked::new(&self.linker, &compiled.component, &role);
+        Ok(Component {
+            inspection: Arc::new(inspection),
+            description: None,
+            role,
+            linked: linked.map_err(LoadError::WrongTypes)?,
+            compiled: compiled.path.map(Arc::from),
+            memory_bytes_last: Arc::default(),
+        })
     }
 
     /// Reads what a component is, without compiling it.
@@ -262,19 +261,15 @@ impl Loader {
         }
     }
 
-    fn compile(
-        &self,
-        wasm: &[u8],
-        digest: &ComponentDigest,
-    ) -> Result<wasmtime::component::Component, LoadError> {
+    fn compile(&self, wasm: &[u8], digest: &ComponentDigest) -> Result<Compiled, LoadError> {
         let _one_at_a_time = self
             .compiling
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(deserialized) = self.cache.load(&self.engine, digest) {
-            return deserialized.map_err(LoadError::Invalid); // Somebody compiled it while we waited.
+        if let Some(compiled) = self.cache.load(&self.engine, digest) {
+            return compiled.map_err(LoadError::Invalid); // Somebody compiled it while we waited.
         }
-        let deserialized = match &self.compiler {
+        let compiled = match &self.compiler {
             Some(compiler) => self.compile_apart(compiler, wasm, digest)?,
             None => {
                 let compiled = self.engine.precompile_component(wasm);
@@ -282,7 +277,7 @@ impl Loader {
                 self.cache.store(&self.engine, digest, &compiled)
             }
         };
-        deserialized.map_err(LoadError::Invalid)
+        compiled.map_err(LoadError::Invalid)
     }
 
     fn compile_apart(
@@ -290,7 +285,7 @@ impl Loader {
         compiler: &Compiler,
         wasm: &[u8],
         digest: &ComponentDigest,
-    ) -> Result<wasmtime::Result<wasmtime::component::Component>, LoadError> {
+    ) -> Result<wasmtime::Result<Compiled>, LoadError> {
         let host = |error: std::io::Error| LoadError::Host(error.into());
         let compiled = self.cache.unfinished().map_err(host)?;
         compiler.run(wasm, &compiled).map_err(|fault| match fault {
@@ -300,37 +295,6 @@ impl Loader {
         })?;
         let adopted = self.cache.adopt(&self.engine, digest, compiled);
         adopted.map_err(host)
-    }
-
-    fn link(
-        &self,
-        component: &wasmtime::component::Component,
-        inspection: Inspection,
-        kind: ComponentKind,
-    ) -> Result<Component, LoadError> {
-        let instance = self
-            .linker
-            .instantiate_pre(component)
-            .map_err(LoadError::WrongTypes)?;
-        let exports = match kind {
-            ComponentKind::Agent => AgentPre::new(instance.clone())
-                .map(Exports::Agent)
-                .map_err(LoadError::WrongTypes)?,
-            ComponentKind::Interpreter => SourceInterpreterPre::new(instance.clone())
-                .map(Exports::Interpreter)
-                .map_err(LoadError::WrongTypes)?,
-            ComponentKind::Command => {
-                let run = inspection.export_of("wasi:cli/run", "0.2");
-                Exports::Command(run.unwrap_or_default().to_owned())
-            }
-            ComponentKind::Tool => Exports::Tool,
-        };
-        Ok(Component {
-            inspection: Arc::new(inspection),
-            description: None,
-            instance,
-            exports,
-        })
     }
 }
 
@@ -346,15 +310,15 @@ pub(crate) fn check_imports(inspection: &Inspection) -> Result<(), LoadError> {
 }
 
 /// What a component is called as: our own worlds before others.
-pub(crate) fn kind_of(inspection: &Inspection) -> Result<ComponentKind, LoadError> {
+pub(crate) fn role_of(inspection: &Inspection) -> Result<Role, LoadError> {
     if inspection.exports_interface("troupe:agent/guest", "0.1") {
-        Ok(ComponentKind::Agent)
+        Ok(Role::Agent)
     } else if inspection.exports_interface("troupe:agent/interpreter", "0.1") {
-        Ok(ComponentKind::Interpreter)
-    } else if inspection.exports_interface("wasi:cli/run", "0.2") {
-        Ok(ComponentKind::Command)
+        Ok(Role::Interpreter)
+    } else if let Some(interface) = inspection.export_of("wasi:cli/run", "0.2") {
+        Ok(Role::Command(interface.to_owned()))
     } else if !inspection.functions.is_empty() {
-        Ok(ComponentKind::Tool)
+        Ok(Role::Tool)
     } else {
         Err(LoadError::NothingToCall {
             exports: inspection.exports.clone(),

@@ -10,8 +10,10 @@ use serde_json::Value;
 use crate::call::Call;
 use crate::cancel::CancelFlag;
 use crate::capability::Grants;
+use crate::error::LoadError;
 use crate::host_calls::DenyAll;
 use crate::limits::Limits;
+use crate::outcome::Outcome;
 
 /// The interface and the version that it is asked in.
 pub(crate) const INTERFACE: &str = "troupe:agent/description";
@@ -83,4 +85,26 @@ pub(crate) fn call() -> Call {
         started_at: UNIX_EPOCH,
         cancel: CancelFlag::new(),
     }
+}
+
+/// Reads what `describe` returned.
+///
+/// # Errors
+/// It failed, or said nothing that can be read.
+pub(crate) fn read(outcome: Outcome) -> Result<Description, LoadError> {
+    let reason = match outcome {
+        Outcome::Returned(json) => match description_of(&json) {
+            Ok(description) => return Ok(description),
+            Err(error) => error.to_string(),
+        },
+        Outcome::Trapped(trap) => trap.to_string(),
+        Outcome::LimitHit(limit) => format!("{} was reached", limit.code()),
+        Outcome::Exited(code) => format!("it ended itself with exit code {code}"),
+        other => format!("{other:?}"),
+    };
+    Err(LoadError::Description { reason })
+}
+
+fn description_of(json: &str) -> serde_json::Result<Description> {
+    serde_json::from_value(serde_json::from_str::<Value>(json)?)
 }

@@ -78,8 +78,8 @@ pub(crate) fn start(calls_max: u32) -> Result<(Engine, Allocation), StartError> 
     }
 }
 
-/// Makes an engine that compiles for those that [`start`] makes, and reserves nothing.
-pub(crate) fn for_compiling() -> wasmtime::Result<Engine> {
+/// Makes an engine that compiles and checks for those that [`start`] makes, and reserves nothing.
+pub(crate) fn without_pool() -> wasmtime::Result<Engine> {
     Engine::new(&config())
 }
 

@@ -135,6 +135,12 @@ pub enum SandboxError {
         /// The panic's message.
         message: String,
     },
+    /// The process that made the call ended, or could not be started.
+    #[error("the worker that runs the component failed: {message}")]
+    Worker {
+        /// How.
+        message: String,
+    },
     /// wasmtime failed in a way that no guest can cause.
     #[error("the WebAssembly engine failed")]
     Engine(#[source] wasmtime::Error),
@@ -146,7 +152,8 @@ impl SandboxError {
         match self {
             SandboxError::Instantiate(_)
             | SandboxError::Busy { .. }
-            | SandboxError::OutOfMemory(_) => true,
+            | SandboxError::OutOfMemory(_)
+            | SandboxError::Worker { .. } => true,
             SandboxError::WrongKind { .. }
             | SandboxError::Panicked { .. }
             | SandboxError::Engine(_) => false,

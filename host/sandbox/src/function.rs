@@ -2,28 +2,32 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use serde_json::{Value, json};
 use wasmtime::component::Val;
 
 use crate::description::Action;
 use crate::limits::{Limit, Limits};
 use crate::outcome::{Failure, Outcome};
-use crate::value::{self, ReadError, Type};
+use crate::value::{self, ReadError, SharedType, Type};
 
 /// Names and types of parameters.
-pub(crate) type Parameters = Vec<(String, Arc<Type>)>;
+pub(crate) type Parameters = Vec<(String, SharedType)>;
 
 /// Bytes of the texts in a failure that a guest gave as a `result`'s error.
 const MESSAGE_CHARS_MAX: usize = 2_000;
 
 /// A function that can be called with JSON.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Function {
     pub(crate) name: String,
     pub(crate) interface: Option<String>,
     pub(crate) export: String,
     pub(crate) parameters: Parameters,
-    pub(crate) result: Option<Arc<Type>>,
+    pub(crate) result: Option<SharedType>,
+    /// For those who read what can be called; a worker only calls.
+    #[serde(skip)]
     pub(crate) described: Option<Arc<Action>>,
 }
 
@@ -39,6 +43,13 @@ pub struct RefusedFunction {
 /// Arguments that were checked against a function's types.
 #[derive(Clone, Debug)]
 pub struct Arguments(pub(crate) Vec<Val>);
+
+impl Arguments {
+    /// Those of a function without parameters.
+    pub(crate) fn none() -> Self {
+        Arguments(Vec::new())
+    }
+}
 
 impl Function {
     /// What it is called by: its own name, with that of its interface where it would not be clear.

@@ -6,6 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -71,11 +74,11 @@ impl GuestMemory {
     }
 
     /// The share of a new call, of nothing as yet.
-    pub(crate) fn enter(&self, patience: Patience) -> Share {
+    pub(crate) fn enter(&self, patience: Patience) -> HeldShare {
         let mut pot = self.lock();
         let age = pot.next_age;
         pot.next_age += 1;
-        Share {
+        HeldShare {
             memory: self.clone(),
             age,
             patience,
@@ -88,31 +91,110 @@ impl GuestMemory {
     }
 }
 
-/// What one call holds. Dropping it gives all back.
-#[derive(Debug)]
-pub(crate) struct Share {
-    memory: GuestMemory,
-    age: u64,
-    patience: Patience,
+/// Where a call takes its memory from.
+pub(crate) enum Share {
+    /// What all guests of this process have together.
+    Held(HeldShare),
+    /// What another process has, which is asked.
+    Asked(AskedShare),
 }
 
 impl Share {
     /// What all may have together, in bytes. No single call can have more.
     pub(crate) fn bytes_max(&self) -> u64 {
-        self.memory.bytes_max
+        match self {
+            Share::Held(share) => share.bytes_max(),
+            Share::Asked(share) => share.bytes_max,
+        }
     }
 
     /// Takes so many bytes more, and waits for them where it must. Dropping the future takes nothing.
     pub(crate) async fn take(&self, bytes: u64) -> Result<(), Busy> {
+        match self {
+            Share::Held(share) => share.take(bytes).await,
+            Share::Asked(share) => share.take(bytes).await,
+        }
+    }
+}
+
+/// What another process gives: asked for so many bytes that are needed and so many that would be welcome, it answers how
+/// many there are.
+pub(crate) type AskForMemory =
+    Box<dyn Fn(u64, u64) -> Pin<Box<dyn Future<Output = Result<u64, Busy>> + Send>> + Send + Sync>;
+
+/// What one call has of another process's memory. That process takes it back when the call ends.
+pub(crate) struct AskedShare {
+    bytes_max: u64,
+    /// Given and not used.
+    spare: AtomicU64,
+    /// Used.
+    taken: AtomicU64,
+    ask: AskForMemory,
+}
+
+impl AskedShare {
+    /// A share of which `given` bytes are there already.
+    pub(crate) fn new((bytes_max, given): (u64, u64), ask: AskForMemory) -> Self {
+        AskedShare {
+            bytes_max,
+            spare: AtomicU64::new(given),
+            taken: AtomicU64::new(0),
+            ask,
+        }
+    }
+
+    /// One guest grows in one place at a time: nobody else changes the numbers meanwhile.
+    async fn take(&self, bytes: u64) -> Result<(), Busy> {
+        let spare = self.spare.load(Ordering::Relaxed);
+        if bytes > spare {
+            let needed = bytes - spare;
+            // Who grows will go on growing: more at once costs fewer questions.
+            let welcome = needed.max(self.taken.load(Ordering::Relaxed) / 4);
+            let given = (self.ask)(needed, welcome).await?;
+            self.spare.fetch_add(given, Ordering::Relaxed);
+        }
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+        let spare = self.spare.load(Ordering::Relaxed);
+        let left = spare.checked_sub(bytes).ok_or(Busy)?;
+        self.spare.store(left, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// What one call holds. Dropping it gives all back.
+#[derive(Debug)]
+pub(crate) struct HeldShare {
+    memory: GuestMemory,
+    age: u64,
+    patience: Patience,
+}
+
+impl HeldShare {
+    /// What all may have together, in bytes. No single call can have more.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.memory.bytes_max
+    }
+
+    /// Takes so many bytes more if they are there now, and nobody older waits.
+    pub(crate) fn take_now(&self, bytes: u64) -> bool {
+        let mut pot = self.memory.lock();
+        let is_there = bytes <= pot.free && pot.nobody_older_waits(self.age);
+        if is_there {
+            pot.give(self.age, bytes);
+        }
+        is_there
+    }
+
+    /// Takes so many bytes more, and waits for them where it must. Dropping the future takes nothing.
+    pub(crate) async fn take(&self, bytes: u64) -> Result<(), Busy> {
+        if self.take_now(bytes) {
+            return Ok(());
+        }
         let answer = {
-            let mut pot = self.memory.lock();
-            if bytes <= pot.free && pot.nobody_older_waits(self.age) {
-                pot.give(self.age, bytes);
-                return Ok(());
-            }
             if self.patience == Patience::None {
                 return Err(Busy);
             }
+            let mut pot = self.memory.lock();
             let (answer, answered) = oneshot::channel();
             pot.waiting.insert(self.age, Waiting { bytes, answer });
             pot.serve();
@@ -124,7 +206,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for HeldShare {
     fn drop(&mut self) {
         let mut pot = self.memory.lock();
         pot.take_back(self.age);
@@ -133,7 +215,7 @@ impl Drop for Share {
 }
 
 /// Leaves the queue when a call is cancelled while it waits.
-struct StopsWaiting<'a>(&'a Share);
+struct StopsWaiting<'a>(&'a HeldShare);
 
 impl Drop for StopsWaiting<'_> {
     fn drop(&mut self) {

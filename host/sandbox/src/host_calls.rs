@@ -5,6 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
 use crate::http_exchange::{HttpFault, HttpFaultKind, HttpRequest, HttpResponse};
 use crate::{budget, human, llm, search, tools};
 
@@ -15,7 +17,7 @@ pub use crate::bindings::agent::troupe::agent::types::{BudgetKind, Denial, Error
 pub type HostFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A line for the execution's log.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {
     /// How important it is.
     pub level: LogLevel,
@@ -26,7 +28,7 @@ pub struct LogLine {
 }
 
 /// What a tool answered, and the fuel that its work cost, which its caller pays.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolAnswer {
     /// The result, as JSON.
     pub result: Result<String, Error>,

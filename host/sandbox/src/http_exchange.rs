@@ -4,6 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use bytes::Bytes;
 
 /// Bytes of the body of one request. Protects the host, which holds it until the request is sent.
@@ -13,7 +15,7 @@ pub const HTTP_RESPONSE_BYTES_MAX: u64 = 8 << 20;
 
 /// A request of a guest. Its address was checked against the grants, and is written as the parser of addresses
 /// writes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpRequest {
     /// For example `POST`.
     pub method: String,
@@ -21,8 +23,10 @@ pub struct HttpRequest {
     /// it is empty and `refused` says so.
     pub url: String,
     /// Names in lower case, and values. `host`, `content-length` and what is between two machines only are not in it.
+    #[serde(with = "crate::octets::headers")]
     pub headers: Vec<(String, Bytes)>,
     /// At most [`HTTP_REQUEST_BYTES_MAX`].
+    #[serde(with = "crate::octets")]
     pub body: Bytes,
     /// Which addresses its host may have.
     pub reach: Reach,
@@ -37,7 +41,7 @@ pub struct HttpRequest {
 }
 
 /// Which addresses a host may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reach {
     /// Those of the public internet.
     Public,
@@ -48,7 +52,7 @@ pub enum Reach {
 }
 
 /// How long a guest wants to wait; none: as long as the host does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpTimeouts {
     /// For a connection.
     pub connect: Option<Duration>,
@@ -59,7 +63,7 @@ pub struct HttpTimeouts {
 }
 
 /// A secret of which the guest has a placeholder.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretUse {
     /// Its name in the grant.
     pub name: String,
@@ -70,18 +74,20 @@ pub struct SecretUse {
 }
 
 /// A response.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpResponse {
     /// For example 200. Redirections are responses like others.
     pub status: u16,
     /// Names in lower case, and values, in the order in which they came.
+    #[serde(with = "crate::octets::headers")]
     pub headers: Vec<(String, Bytes)>,
     /// The body as it was sent: whatever its `content-encoding` says was not undone.
+    #[serde(with = "crate::octets")]
     pub body: Bytes,
 }
 
 /// Why there is no response.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{kind}: {message}")]
 pub struct HttpFault {
     /// The kind of fault: all that a guest is told, but for [`HttpFaultKind::Other`].
@@ -91,7 +97,7 @@ pub struct HttpFault {
 }
 
 /// Kinds of fault, as `wasi:http` tells them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum HttpFaultKind {
     /// Not granted.
     Denied,

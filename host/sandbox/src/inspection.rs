@@ -4,8 +4,6 @@
 mod signature;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use wasmparser::component_types::{ComponentEntityType, ComponentFuncTypeId};
 use wasmparser::types::Types;
 use wasmparser::{
@@ -14,7 +12,7 @@ use wasmparser::{
 
 use crate::component::ComponentDigest;
 use crate::function::{Function, RefusedFunction};
-use crate::value::Type;
+use crate::value::{SharedType, Type};
 
 use self::signature::TypeReader;
 
@@ -149,18 +147,18 @@ fn cut_off() -> wasmtime::Error {
 
 /// The function `describe`, as the interface `troupe:agent/description` has it.
 pub(crate) fn describe_function(interface: &str) -> Function {
-    let text = || Arc::new(Type::String);
+    let text = || SharedType::new(Type::String);
     let field = |name: &str| (name.to_owned(), text());
     let action = ["name", "description", "input-schema", "output-schema"].map(field);
     let mut described = ["name", "version", "description"].map(field).to_vec();
-    let actions = Type::List(Arc::new(Type::Record(action.into())));
-    described.push(("actions".to_owned(), Arc::new(actions)));
+    let actions = Type::List(SharedType::new(Type::Record(action.into())));
+    described.push(("actions".to_owned(), SharedType::new(actions)));
     Function {
         name: "describe".to_owned(),
         interface: Some(interface.to_owned()),
         export: "describe".to_owned(),
         parameters: Vec::new(),
-        result: Some(Arc::new(Type::Record(described))),
+        result: Some(SharedType::new(Type::Record(described))),
         described: None,
     }
 }

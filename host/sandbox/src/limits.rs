@@ -5,13 +5,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use wasmtime::ResourceLimiterAsync;
 use wasmtime_wasi::async_trait;
 
 use crate::guest_memory::Share;
 
 /// What one call of a guest may use. There is no default: the operator's file or [`Limits::STANDARD`] decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Units of computation, about one for each WebAssembly instruction; host calls cost fuel too.
     /// Protects the host's processors, and is the same for the same work on every machine.
@@ -58,7 +60,7 @@ impl Limits {
 }
 
 /// A limit that ended a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Limit {
     /// [`Limits::fuel`].
     Fuel,
@@ -264,7 +266,8 @@ mod tests {
             memory_bytes_max: bytes_max,
             ..Limits::STANDARD
         };
-        MemoryLimiter::new(&limits, GuestMemory::new(all).enter(Patience::Waits))
+        let share = GuestMemory::new(all).enter(Patience::Waits);
+        MemoryLimiter::new(&limits, Share::Held(share))
     }
 
     #[tokio::test]

@@ -3,13 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits::Limit;
 
 pub use crate::bindings::agent::troupe::agent::types::Failure;
 pub use crate::bindings::interpreter::exports::troupe::agent::interpreter::Exception;
 
 /// How a call ended, what it used, and what the guest printed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// How it ended.
     pub outcome: Outcome,
@@ -24,7 +26,7 @@ pub struct Report {
 }
 
 /// Something that a guest was denied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denied {
     /// The capability, for example `llm` or `files`.
     pub capability: String,
@@ -35,7 +37,7 @@ pub struct Denied {
 }
 
 /// How a call ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
     /// The result: JSON text, checked to be JSON of bounded size and depth.
     Returned(String),
@@ -56,7 +58,7 @@ pub enum Outcome {
 }
 
 /// Why the machine stopped a guest.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trap {
     /// The kind of trap.
     pub code: TrapCode,
@@ -67,7 +69,7 @@ pub struct Trap {
 }
 
 /// The kinds of trap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TrapCode {
     /// The guest gave up by itself: a panic, an abort, an assertion.
     Unreachable,
@@ -108,7 +110,7 @@ impl fmt::Display for Trap {
 }
 
 /// What a call used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Fuel, of the guest and of the host's work for it.
     pub fuel: u64,
@@ -141,7 +143,7 @@ pub struct Usage {
 }
 
 /// What a guest printed, as far as it was kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Captured {
     /// The text, bytes that are not UTF-8 replaced; where it was cut, the last line says so. It comes from a
     /// guest: remove control sequences before it reaches a terminal.

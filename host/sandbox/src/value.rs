@@ -27,18 +27,21 @@ mod schema;
 mod tests;
 mod write;
 
+use std::ops::Deref;
 use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use read::ReadError;
 pub(crate) use read::read_arguments;
 pub(crate) use schema::{parameters_schema, schema};
-pub(crate) use write::write;
+pub(crate) use write::{write, write_arguments};
 
 /// The largest whole number that every JSON reader keeps.
 const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 
 /// The type of a value that can be passed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Type {
     Bool,
     S8,
@@ -55,17 +58,53 @@ pub(crate) enum Type {
     String,
     /// `list<u8>`
     Bytes,
-    List(Arc<Type>),
-    Record(Vec<(String, Arc<Type>)>),
-    Tuple(Vec<Arc<Type>>),
-    Variant(Vec<(String, Option<Arc<Type>>)>),
+    List(SharedType),
+    Record(Vec<(String, SharedType)>),
+    Tuple(Vec<SharedType>),
+    Variant(Vec<(String, Option<SharedType>)>),
     Enum(Vec<String>),
-    Option(Arc<Type>),
+    Option(SharedType),
     Result {
-        ok: Option<Arc<Type>>,
-        err: Option<Arc<Type>>,
+        ok: Option<SharedType>,
+        err: Option<SharedType>,
     },
     Flags(Vec<String>),
+}
+
+/// A type that others share. In a message it is written wherever it occurs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SharedType(Arc<Type>);
+
+impl SharedType {
+    pub(crate) fn new(ty: Type) -> Self {
+        SharedType(Arc::new(ty))
+    }
+}
+
+impl Deref for SharedType {
+    type Target = Type;
+
+    fn deref(&self) -> &Type {
+        &self.0
+    }
+}
+
+impl AsRef<Type> for SharedType {
+    fn as_ref(&self) -> &Type {
+        &self.0
+    }
+}
+
+impl Serialize for SharedType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.as_ref().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SharedType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Type::deserialize(deserializer).map(SharedType::new)
+    }
 }
 
 impl Type {

@@ -39,6 +39,8 @@ use crate::operations::OperationError;
 
 /// The command by which this program compiles one component, and does nothing else.
 pub(crate) const COMPILE: &str = "compile-alone";
+/// The command by which this program runs guests for the process at the other end of standard input.
+pub(crate) const WORK: &str = "work";
 
 /// Runs workflows of agents; every piece of foreign code runs in a sandbox.
 #[derive(Debug, Parser)]
@@ -168,6 +170,9 @@ enum Command {
         /// Address space, in bytes
         memory_bytes_max: u64,
     },
+    /// Run components for the process on standard input; what other commands start for it
+    #[command(name = WORK, hide = true)]
+    Work,
 }
 
 /// How a command ended, as its exit code says.
@@ -224,6 +229,9 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::CompileAlone { memory_bytes_max } = cli.command {
         return component::compile_alone(memory_bytes_max);
+    }
+    if let Command::Work = cli.command {
+        return component::work();
     }
     start_log();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -286,7 +294,7 @@ async fn dispatch(cli: Cli) -> Result<End, CliError> {
         Command::Policy(command) => policy::run(&common, command).await,
         Command::Component(command) => component::run(&common, command).await,
         // Done before there are threads.
-        Command::CompileAlone { .. } => Ok(End::Done),
+        Command::CompileAlone { .. } | Command::Work => Ok(End::Done),
     }
 }
 

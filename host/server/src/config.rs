@@ -4,7 +4,7 @@ mod grants;
 mod secret;
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -71,6 +71,10 @@ pub(crate) struct ServerSection {
     pub(crate) compile_memory_mb: u64,
     /// How long it may take.
     pub(crate) compile_timeout_ms: u64,
+    /// Where components run.
+    pub(crate) isolation: IsolationConfig,
+    /// Processes in which they run, with `isolation = "process"`; by default as many as there are processors.
+    pub(crate) workers: Option<NonZeroUsize>,
     /// Executions that wait for somebody who works on them; further ones are refused.
     pub(crate) queue_max: u32,
     /// How long a process that ends waits for the steps that run, in milliseconds; then others take them up.
@@ -80,6 +84,16 @@ pub(crate) struct ServerSection {
     /// The point at which this process kills itself, for tests: one, for it counts.
     #[serde(skip)]
     pub(crate) fail_point: Option<Arc<FailPoint>>,
+}
+
+/// Where components run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum IsolationConfig {
+    /// In this process.
+    InProcess,
+    /// In processes of their own.
+    Process,
 }
 
 impl Default for ServerSection {
@@ -93,6 +107,8 @@ impl Default for ServerSection {
             guest_memory_mb: 4096,
             compile_memory_mb: 3072,
             compile_timeout_ms: 300_000,
+            isolation: IsolationConfig::InProcess,
+            workers: None,
             queue_max: 100_000,
             grace_ms: 30_000,
             lease_ms: 15_000,

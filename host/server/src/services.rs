@@ -1,6 +1,7 @@
 //! Everything that steps turn to, joined once at the start.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,14 +9,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use troupe_journal::{FailPoint, Journal};
 use troupe_providers::{HttpClient, HttpSettings};
-use troupe_sandbox::{Compiler, ComponentDigest, Limits, Sandbox, SandboxConfig};
+use troupe_sandbox::{
+    Allocation, Compiler, ComponentDigest, Isolation, Limits, Sandbox, SandboxConfig, WorkerProgram,
+};
 use troupe_workflow::{
     Agent, AgentKind, CodeAgent, CodeSource, Definition, Faults, Tool, ToolAgent,
 };
 
-use crate::cli::COMPILE;
+use crate::cli::{COMPILE, WORK};
 use crate::components::Components;
-use crate::config::{Places, ServerConfig};
+use crate::config::{IsolationConfig, Places, ServerConfig};
 use crate::gate::Gate;
 use crate::grants::{Granting, Own};
 use crate::limits::ceilings;
@@ -332,6 +335,18 @@ fn compiler(config: &ServerConfig) -> Compiler {
     }
 }
 
+/// Where guests run: this program again, with another command.
+fn isolation(config: &ServerConfig) -> Isolation {
+    match config.server.isolation {
+        IsolationConfig::InProcess => Isolation::InProcess,
+        IsolationConfig::Process => Isolation::Processes(WorkerProgram {
+            program: "/proc/self/exe".into(),
+            arguments: vec![WORK.into()],
+            count: config.server.workers.map(NonZeroUsize::get),
+        }),
+    }
+}
+
 /// The components alone, for commands that need no journal.
 pub(crate) fn open_components(
     config: &ServerConfig,
@@ -340,9 +355,10 @@ pub(crate) fn open_components(
     let sandbox = Sandbox::new(SandboxConfig {
         guest_memory_bytes_max: config.server.guest_memory_mb.saturating_mul(1 << 20),
         compiler: Some(compiler(config)),
+        isolation: isolation(config),
         ..SandboxConfig::new(&places.cache)
     })?;
-    if let troupe_sandbox::Allocation::OnDemand { reason } = sandbox.allocation() {
+    if let Some(Allocation::OnDemand { reason }) = sandbox.allocation() {
         tracing::warn!(
             reason,
             "instances are allocated on demand, which is slower than the pool"

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
@@ -11,7 +13,7 @@ use crate::state::State;
 
 /// That a guest may read the execution's inputs and the outputs of earlier steps. Every agent of a workflow
 /// has it; code that runs by itself has not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContextGrant;
 
 async fn inputs(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<String> {

@@ -4,6 +4,7 @@
 use crate::host_calls::{Denial, Error};
 use crate::outcome::Denied;
 use crate::state::State;
+use serde::{Deserialize, Serialize};
 
 /// Different denials that are kept of a call; the rest is counted for each capability.
 const KEPT_MAX: usize = 16;
@@ -15,7 +16,7 @@ const MESSAGE_BYTES_MAX: usize = 512;
 pub(crate) struct Denials(Vec<Denied>);
 
 /// Something that the workflow asked for and the operator did not grant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withheld {
     /// The capability, for example `llm`.
     pub capability: String,

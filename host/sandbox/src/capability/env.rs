@@ -1,7 +1,9 @@
 //! The environment: values that the operator grants, and nothing of the host's own. There are never arguments.
 
+use serde::{Deserialize, Serialize};
+
 /// Variables that a guest sees, in this order.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvGrant {
     /// Names and values.
     pub values: Vec<(String, String)>,

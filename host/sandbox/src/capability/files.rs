@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Resource;
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtx, WasiFilesystemCtxView};
@@ -28,7 +30,7 @@ use crate::wasi::clock::GuestClock;
 pub(crate) use self::wasi::link;
 
 /// The files a guest may use.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilesGrant {
     /// Folders of the host.
     pub folders: Vec<FolderGrant>,
@@ -37,7 +39,7 @@ pub struct FilesGrant {
 }
 
 /// A folder of the host, as a guest sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FolderGrant {
     /// Where the guest sees it, for example `/data`.
     pub at: String,
@@ -46,7 +48,7 @@ pub struct FolderGrant {
 }
 
 /// What a guest may do in a folder of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FolderAccess {
     /// Read.
     Read {
@@ -72,7 +74,7 @@ pub enum FolderAccess {
 }
 
 /// A scratch folder, which lies in the host's memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScratchGrant {
     /// Where the guest sees it, for example `/tmp`.
     pub at: String,

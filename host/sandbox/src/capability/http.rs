@@ -9,11 +9,14 @@
 mod body;
 mod exchange;
 mod host_pattern;
+mod second_look;
 mod secrets;
 mod target;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceType};
@@ -32,6 +35,7 @@ use super::{HOST_CALL_FUEL, HostBytes, charge};
 use crate::state::State;
 
 pub use self::host_pattern::{HostPattern, ParseHostError};
+pub(crate) use self::second_look::SecondLook;
 pub use self::secrets::SecretGrant;
 
 /// The interfaces that are linked.
@@ -53,7 +57,7 @@ const PATH_BYTES_MAX: usize = 8 << 10;
 const ASK_FUEL: u64 = 2_000;
 
 /// Where a guest may send requests: where both the operator and the workflow let it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpGrant {
     /// What the operator allows to this agent.
     pub operator: Vec<OperatorHost>,
@@ -64,7 +68,7 @@ pub struct HttpGrant {
 }
 
 /// A host that the operator allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperatorHost {
     /// The host.
     pub pattern: HostPattern,
@@ -95,14 +99,10 @@ impl HttpState {
     pub(crate) fn new(grant: Option<&HttpGrant>, host_bytes: &HostBytes, seed: &[u8; 32]) -> Self {
         let mut ctx = wasmtime_wasi_http::WasiHttpCtx::new();
         ctx.set_field_size_limit(FIELDS_BYTES_MAX);
-        let secrets = grant.map_or(&[][..], |grant| &grant.secrets);
-        let placeholders = secrets.iter().cloned();
         HttpState {
             ctx,
             hooks: Hooks,
-            placeholders: placeholders
-                .map(|grant| Placeholder::new(grant, seed))
-                .collect(),
+            placeholders: Placeholder::all(grant, seed),
             written: Arc::new(Mutex::new(Written {
                 host_bytes: host_bytes.clone(),
                 fuel_owed: 0,

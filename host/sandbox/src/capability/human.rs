@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
@@ -11,14 +13,14 @@ use crate::host_calls::Error;
 use crate::state::State;
 
 /// The people a guest may ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HumanGrant {
     /// Addresses of persons or groups; none: anybody.
     pub assignees: Option<Vec<String>>,
 }
 
 impl HumanGrant {
-    fn allows(&self, assignee: &String) -> bool {
+    pub(crate) fn allows(&self, assignee: &String) -> bool {
         self.assignees
             .as_ref()
             .is_none_or(|granted| granted.contains(assignee))

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
@@ -13,7 +15,7 @@ use crate::host_calls::Error;
 use crate::state::State;
 
 /// The models a guest may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LlmGrant {
     /// Names as the operator configured them, at least one. A request that names none goes to the first.
     pub models: Vec<String>,

@@ -1,6 +1,7 @@
 //! Remembering from one execution to the next. In this version a granted memory answers that it is not
 //! available yet.
 
+use serde::{Deserialize, Serialize};
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
@@ -10,7 +11,7 @@ use crate::host_calls::Error;
 use crate::state::State;
 
 /// That a guest may remember.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryGrant;
 
 /// Refuses a call: it was not granted, or it is not there yet.

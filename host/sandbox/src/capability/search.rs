@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
@@ -11,7 +13,7 @@ use crate::host_calls::Error;
 use crate::state::State;
 
 /// The sources a guest may search.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SearchGrant {
     /// Names as the operator configured them. A query that names none goes to all of them.
     pub sources: Vec<String>,

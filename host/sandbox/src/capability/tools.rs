@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
@@ -13,7 +15,7 @@ use crate::host_calls::{Error, ToolAnswer};
 use crate::state::State;
 
 /// The tools a guest may call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolsGrant {
     /// Names of tools, as the operator or the workflow names them. A name allows all functions of the tool, which
     /// are called `name.function`.
@@ -21,7 +23,7 @@ pub struct ToolsGrant {
 }
 
 impl ToolsGrant {
-    fn allows(&self, function: &str) -> bool {
+    pub(crate) fn allows(&self, function: &str) -> bool {
         let tool = function.split_once('.').map_or(function, |(tool, _)| tool);
         self.names
             .iter()

@@ -1,14 +1,12 @@
 //! Reads the types of functions from what wasmparser found. Types share parts, so that a small component can name
 //! a huge type: depth and size are bounded here.
 
-use std::sync::Arc;
-
 use wasmparser::PrimitiveValType;
 use wasmparser::component_types::{ComponentDefinedType, ComponentFuncTypeId, ComponentValType};
 use wasmparser::types::Types;
 
 use crate::function::Parameters;
-use crate::value::Type;
+use crate::value::{SharedType, Type};
 
 /// How deep a type may be nested. With two levels of JSON for each it stays below the 127 that JSON readers take.
 const DEPTH_MAX: usize = 32;
@@ -41,7 +39,7 @@ impl<'a> TypeReader<'a> {
     pub(super) fn function(
         &mut self,
         id: ComponentFuncTypeId,
-    ) -> Result<(Parameters, Option<Arc<Type>>), Reason> {
+    ) -> Result<(Parameters, Option<SharedType>), Reason> {
         self.function_parts_left = FUNCTION_PARTS_MAX;
         let function = &self.types[id];
         if function.async_ {
@@ -61,12 +59,12 @@ impl<'a> TypeReader<'a> {
         Ok((parameters, result.transpose()?))
     }
 
-    fn read(&mut self, ty: &ComponentValType, depth: usize) -> Result<Arc<Type>, Reason> {
+    fn read(&mut self, ty: &ComponentValType, depth: usize) -> Result<SharedType, Reason> {
         if depth > DEPTH_MAX {
             return Err(format!("is nested more than {DEPTH_MAX} levels deep"));
         }
         self.count()?;
-        Ok(Arc::new(match ty {
+        Ok(SharedType::new(match ty {
             ComponentValType::Primitive(primitive) => self::primitive(*primitive)?,
             ComponentValType::Type(id) => self.defined(&self.types[*id], depth + 1)?,
         }))
@@ -91,7 +89,7 @@ impl<'a> TypeReader<'a> {
             }
             ComponentDefinedType::List { element, .. } => match *self.read(element, depth)? {
                 Type::U8 => Type::Bytes,
-                ref element => Type::List(Arc::new(element.clone())),
+                ref element => Type::List(SharedType::new(element.clone())),
             },
             ComponentDefinedType::Tuple(tuple) => {
                 let types = tuple.types.iter().map(|ty| self.read(ty, depth));
@@ -119,7 +117,7 @@ impl<'a> TypeReader<'a> {
         &mut self,
         ty: Option<&ComponentValType>,
         depth: usize,
-    ) -> Result<Option<Arc<Type>>, Reason> {
+    ) -> Result<Option<SharedType>, Reason> {
         ty.map(|ty| self.read(ty, depth)).transpose()
     }
 

@@ -1,13 +1,11 @@
 //! Reads JSON as values of given types. What is wrong is said with its place and what was expected there.
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value};
 use wasmtime::component::Val;
 
-use super::Type;
+use super::{SharedType, Type};
 
 /// Values that one call's arguments may be made of; absent fields count. Each takes some 32 bytes of the host's
 /// memory, and a short text can name many that are absent.
@@ -48,7 +46,7 @@ impl ReadError {
 
 /// Reads an object of arguments. A parameter that is an `option` may be absent.
 pub(crate) fn read_arguments(
-    parameters: &[(String, Arc<Type>)],
+    parameters: &[(String, SharedType)],
     arguments: &Value,
 ) -> Result<Vec<Val>, ReadError> {
     let mut reader = Reader {
@@ -119,7 +117,7 @@ impl Reader {
 
     fn fields(
         &mut self,
-        fields: &[(String, Arc<Type>)],
+        fields: &[(String, SharedType)],
         value: &Value,
         what: &str,
     ) -> Result<Vec<(String, Val)>, ReadError> {
@@ -137,7 +135,7 @@ impl Reader {
             let expected = format!("no {what} of this name, only {}", listed(what, fields));
             return Err(ReadError::new(expected, other).below(name));
         }
-        let read = |(name, ty): &(String, Arc<Type>)| {
+        let read = |(name, ty): &(String, SharedType)| {
             let value = match object.get(name) {
                 Some(value) => self.read(ty, value).map_err(|error| error.below(name))?,
                 None if ty.is_nullable() => {
@@ -154,13 +152,13 @@ impl Reader {
         fields.iter().map(read).collect()
     }
 
-    fn tuple(&mut self, types: &[Arc<Type>], value: &Value) -> Result<Val, ReadError> {
+    fn tuple(&mut self, types: &[SharedType], value: &Value) -> Result<Val, ReadError> {
         let expected = format!("a list of exactly {} values", types.len());
         let items = list(value, &expected)?;
         if items.len() != types.len() {
             return Err(ReadError::new(expected, value));
         }
-        let read = |(index, (ty, item)): (usize, (&Arc<Type>, &Value))| {
+        let read = |(index, (ty, item)): (usize, (&SharedType, &Value))| {
             self.read(ty, item)
                 .map_err(|error| error.below(&index.to_string()))
         };
@@ -170,7 +168,7 @@ impl Reader {
 
     fn variant(
         &mut self,
-        cases: &[(String, Option<Arc<Type>>)],
+        cases: &[(String, Option<SharedType>)],
         value: &Value,
     ) -> Result<Val, ReadError> {
         let expected = || {
@@ -380,7 +378,7 @@ fn only(object: &Map<String, Value>) -> Option<(&String, &Value)> {
     entries.next().is_none().then_some(first)
 }
 
-fn listed(what: &str, fields: &[(String, Arc<Type>)]) -> String {
+fn listed(what: &str, fields: &[(String, SharedType)]) -> String {
     let names = fields.iter().map(|(name, _)| format!("`{name}`"));
     match fields.len() {
         0 => format!("no {what}s"),

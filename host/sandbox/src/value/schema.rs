@@ -1,13 +1,11 @@
 //! JSON schemas (2020-12) of types: what `read` takes, and what `write` gives.
 
-use std::sync::Arc;
-
 use serde_json::{Map, Value, json};
 
-use super::Type;
+use super::{SharedType, Type};
 
 /// The schema of a function's arguments: an object with one property for each parameter.
-pub(crate) fn parameters_schema(parameters: &[(String, Arc<Type>)]) -> Value {
+pub(crate) fn parameters_schema(parameters: &[(String, SharedType)]) -> Value {
     object(parameters)
 }
 
@@ -83,7 +81,7 @@ fn tagged(name: &str, value: Value) -> Value {
     json!({ "type": "object", "properties": properties, "required": [name], "additionalProperties": false })
 }
 
-fn object(fields: &[(String, Arc<Type>)]) -> Value {
+fn object(fields: &[(String, SharedType)]) -> Value {
     let properties: Map<String, Value> = fields
         .iter()
         .map(|(name, ty)| (name.clone(), schema(ty)))
@@ -96,7 +94,7 @@ fn object(fields: &[(String, Arc<Type>)]) -> Value {
     json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
 }
 
-fn variant(cases: &[(String, Option<Arc<Type>>)]) -> Value {
+fn variant(cases: &[(String, Option<SharedType>)]) -> Value {
     let bare: Vec<&String> = cases
         .iter()
         .filter(|(_, ty)| ty.is_none())

@@ -1,17 +1,15 @@
 //! Every value comes back as it was, every text that a schema takes is taken, and what is wrong has a place.
 
-use std::sync::Arc;
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use wasmtime::component::Val;
 
 use super::write::TooLarge;
-use super::{ReadError, Type, parameters_schema, read_arguments, schema, write};
+use super::{ReadError, SharedType, Type, parameters_schema, read_arguments, schema, write};
 
 fn read(ty: &Type, value: &Value) -> Result<Val, ReadError> {
-    let parameters = [("v".to_owned(), Arc::new(ty.clone()))];
+    let parameters = [("v".to_owned(), SharedType::new(ty.clone()))];
     let mut values = read_arguments(&parameters, &json!({ "v": value }))?;
     Ok(values.remove(0))
 }
@@ -45,7 +43,7 @@ fn types() -> impl Strategy<Value = Type> {
         Type::Flags(names(4)),
     ]);
     simple.prop_recursive(4, 24, 4, |inner| {
-        let arc = inner.prop_map(Arc::new);
+        let arc = inner.prop_map(SharedType::new);
         let maybe = prop::option::of(arc.clone());
         prop_oneof![
             // `list<u8>` is `Bytes`.
@@ -65,7 +63,7 @@ fn types() -> impl Strategy<Value = Type> {
     })
 }
 
-fn boxed(ty: Option<&Arc<Type>>) -> BoxedStrategy<Option<Box<Val>>> {
+fn boxed(ty: Option<&SharedType>) -> BoxedStrategy<Option<Box<Val>>> {
     match ty {
         Some(ty) => values(ty).prop_map(|value| Some(Box::new(value))).boxed(),
         None => Just(None).boxed(),
@@ -73,7 +71,7 @@ fn boxed(ty: Option<&Arc<Type>>) -> BoxedStrategy<Option<Box<Val>>> {
 }
 
 /// Values of several types, one each.
-fn each<'a>(types: impl Iterator<Item = &'a Arc<Type>>) -> BoxedStrategy<Vec<Val>> {
+fn each<'a>(types: impl Iterator<Item = &'a SharedType>) -> BoxedStrategy<Vec<Val>> {
     types.map(|ty| values(ty)).collect::<Vec<_>>().boxed()
 }
 
@@ -193,7 +191,7 @@ fn check(ty: &Type, value: &Val, expected: &Value) {
 
 #[test]
 fn each_type_has_its_json() {
-    let option = |ty| Type::Option(Arc::new(ty));
+    let option = |ty| Type::Option(SharedType::new(ty));
     let some = |value| Val::Option(Some(Box::new(value)));
     check(
         &Type::U64,
@@ -226,14 +224,14 @@ fn each_type_has_its_json() {
     check(&nested, &some(some(Val::U8(1))), &json!({ "some": 1 }));
     let result = Type::Result {
         ok: None,
-        err: Some(Arc::new(Type::String)),
+        err: Some(SharedType::new(Type::String)),
     };
     check(&result, &Val::Result(Ok(None)), &json!({ "ok": null }));
     let error = Val::Result(Err(Some(Box::new(Val::String("no".to_owned())))));
     check(&result, &error, &json!({ "err": "no" }));
     let variant = Type::Variant(vec![
         ("a".to_owned(), None),
-        ("b".to_owned(), Some(Arc::new(Type::U8))),
+        ("b".to_owned(), Some(SharedType::new(Type::U8))),
     ]);
     check(&variant, &Val::Variant("a".to_owned(), None), &json!("a"));
     let with = Val::Variant("b".to_owned(), Some(Box::new(Val::U8(2))));
@@ -256,10 +254,13 @@ fn wrong(ty: &Type, value: &Value) -> String {
 #[test]
 fn what_is_wrong_is_said_with_its_place() {
     let person = Type::Record(vec![
-        ("name".to_owned(), Arc::new(Type::String)),
-        ("age".to_owned(), Arc::new(Type::Option(Arc::new(Type::U8)))),
+        ("name".to_owned(), SharedType::new(Type::String)),
+        (
+            "age".to_owned(),
+            SharedType::new(Type::Option(SharedType::new(Type::U8))),
+        ),
     ]);
-    let people = Type::List(Arc::new(person));
+    let people = Type::List(SharedType::new(person));
     let said = |value| wrong(&people, &value);
     assert_eq!(
         said(json!([{ "name": "a" }, { "name": "b", "age": 256 }])),
@@ -303,12 +304,12 @@ fn a_short_text_does_not_make_a_large_value() {
     let field = |number| {
         (
             format!("f-{number}"),
-            Arc::new(Type::Option(Arc::new(Type::U8))),
+            SharedType::new(Type::Option(SharedType::new(Type::U8))),
         )
     };
     let wide = Type::Record((0..1_000).map(field).collect());
     let rows = Value::Array(vec![json!({}); 2_000]);
-    let error = wrong(&Type::List(Arc::new(wide)), &rows);
+    let error = wrong(&Type::List(SharedType::new(wide)), &rows);
     assert!(
         error.ends_with("expected at most 1000000 values in all, found more"),
         "{error}"
@@ -318,8 +319,11 @@ fn a_short_text_does_not_make_a_large_value() {
 #[test]
 fn absent_options_are_none_and_others_are_required() {
     let parameters = [
-        ("a".to_owned(), Arc::new(Type::Option(Arc::new(Type::U8)))),
-        ("b".to_owned(), Arc::new(Type::U8)),
+        (
+            "a".to_owned(),
+            SharedType::new(Type::Option(SharedType::new(Type::U8))),
+        ),
+        ("b".to_owned(), SharedType::new(Type::U8)),
     ];
     let values = read_arguments(&parameters, &json!({ "b": 1 })).expect("values");
     assert_eq!(values, [Val::Option(None), Val::U8(1)]);

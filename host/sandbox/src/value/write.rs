@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use wasmtime::component::Val;
 
-use super::{SAFE_INTEGER_MAX, Type};
+use super::{SAFE_INTEGER_MAX, SharedType, Type};
 
 /// The text would have been larger than it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,28 @@ pub(crate) fn write(ty: &Type, value: &Val, bytes_max: u64) -> Result<String, To
         bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
     };
     writer.write(ty, value)?;
+    Ok(writer.text)
+}
+
+/// Writes arguments as the object that [`super::read_arguments`] reads.
+pub(crate) fn write_arguments(
+    parameters: &[(String, SharedType)],
+    arguments: &[Val],
+    bytes_max: usize,
+) -> Result<String, TooLarge> {
+    let mut writer = Writer {
+        text: "{".to_owned(),
+        bytes_max,
+    };
+    for (index, ((name, ty), value)) in parameters.iter().zip(arguments).enumerate() {
+        if index > 0 {
+            writer.push(",")?;
+        }
+        writer.string(name)?;
+        writer.push(":")?;
+        writer.write(ty, value)?;
+    }
+    writer.push("}")?;
     Ok(writer.text)
 }
 

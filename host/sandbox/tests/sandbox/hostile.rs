@@ -11,9 +11,9 @@ mod wasi;
 
 use std::time::Duration;
 
-use troupe_sandbox::{Limit, Outcome, Sandbox, SandboxConfig, TrapCode};
+use troupe_sandbox::{Limit, Outcome, Sandbox, TrapCode};
 
-use crate::support::{MEMORY, RUN, agent_wasm, call, invocation, limited, run_wat, target};
+use crate::support::{MEMORY, RUN, agent_wasm, call, config, invocation, limited, run_wat, target};
 
 /// A guest whose `run` is this.
 fn body(code: &str) -> String {
@@ -21,7 +21,7 @@ fn body(code: &str) -> String {
 }
 
 /// A guest that returns the text at address 64 of this length: valid JSON where it is 4 (`null`).
-fn returning(length: u32, more: &str) -> String {
+pub(crate) fn returning(length: u32, more: &str) -> String {
     format!(
         r#"(module {MEMORY} (data (i32.const 64) "null") {more} {RUN}
             (i32.store8 (i32.const 16) (i32.const 0))
@@ -133,7 +133,7 @@ async fn a_trap_long_after_a_refused_allocation_is_a_trap() {
 
 #[tokio::test]
 async fn all_guests_together_have_a_ceiling_and_wait_for_their_share() {
-    let mut config = SandboxConfig::new(target().join("compiled"));
+    let mut config = config(target().join("compiled"));
     config.calls_max = 32;
     config.guest_memory_bytes_max = 64 << 20;
     let sandbox = Sandbox::new(config).expect("a sandbox");

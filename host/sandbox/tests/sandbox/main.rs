@@ -13,3 +13,8 @@ mod programs;
 mod python;
 mod support;
 mod tools;
+
+/// Where the guests of these tests run.
+pub(crate) fn isolation() -> troupe_sandbox::Isolation {
+    troupe_sandbox::Isolation::InProcess
+}

@@ -26,11 +26,19 @@ pub(crate) fn target() -> PathBuf {
 /// One sandbox for all tests; compiled components stay in the target folder between runs.
 pub(crate) fn sandbox() -> &'static Sandbox {
     static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| {
-        let mut config = SandboxConfig::new(target().join("compiled"));
+        let mut config = config(target().join("compiled"));
         config.calls_max = 32;
         Sandbox::new(config).expect("a sandbox")
     });
     &SANDBOX
+}
+
+/// Settings with which guests run where these tests want them to.
+pub(crate) fn config(cache_dir: impl Into<PathBuf>) -> SandboxConfig {
+    SandboxConfig {
+        isolation: crate::isolation(),
+        ..SandboxConfig::new(cache_dir)
+    }
 }
 
 /// Loads a component that the set-up built.

@@ -58,3 +58,14 @@ pub(super) fn compile_alone(memory_bytes_max: u64) -> ExitCode {
         }
     }
 }
+
+/// Runs components for the process that started this one.
+pub(super) fn work() -> ExitCode {
+    match troupe_sandbox::work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            output::note(&reason);
+            ExitCode::FAILURE
+        }
+    }
+}

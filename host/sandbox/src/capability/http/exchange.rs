@@ -17,7 +17,7 @@ use wasmtime_wasi_http::{
 };
 
 use super::body::{Body, Taken};
-use super::secrets::Searched;
+use super::secrets::{Placeholder, Searched};
 use super::target::target;
 use super::{Got, HttpGrant};
 use crate::capability::HOST_CALL_FUEL;
@@ -182,6 +182,22 @@ impl HttpGrant {
     }
 }
 
+/// What the grants say of a request: which addresses its host may have, and the secrets that it uses.
+///
+/// # Errors
+/// It is not granted, or a placeholder is where it may not be.
+pub(super) fn judge(
+    (grant, placeholders): (Option<&HttpGrant>, &[Placeholder]),
+    agent: &str,
+    request: &Searched<'_>,
+) -> Result<(Reach, Vec<SecretUse>), HttpFault> {
+    let reach = HttpGrant::check(grant, agent, request.url)?;
+    let found = placeholders
+        .iter()
+        .filter_map(|placeholder| placeholder.find(request).transpose());
+    Ok((reach, found.collect::<Result<_, _>>()?))
+}
+
 impl State {
     /// Has all requests sent that are whole, if the one of this response is among them, and waits for the responses.
     pub(crate) async fn exchange_for(&mut self, future: u32) -> wasmtime::Result<()> {
@@ -290,14 +306,14 @@ impl State {
         let (mut reach, mut secrets) = (Reach::Public, Vec::new());
         let url = match &unsent.url {
             Ok(url) => {
-                let found = HttpGrant::check(self.grants.http.as_ref(), &self.agent, url).and_then(
-                    |granted| {
-                        reach = granted;
-                        self.find_secrets(url, &unsent.headers, &body)
-                    },
-                );
-                match found {
-                    Ok(found) => secrets = found,
+                let searched = Searched {
+                    url,
+                    headers: &unsent.headers,
+                    body: &body,
+                };
+                let granted = (self.grants.http.as_ref(), self.http.placeholders.as_slice());
+                match judge(granted, &self.agent, &searched) {
+                    Ok(judged) => (reach, secrets) = judged,
                     Err(fault) => refused = Some(fault),
                 }
                 url.as_str().to_owned()
@@ -320,20 +336,6 @@ impl State {
             secrets,
             refused,
         })
-    }
-
-    fn find_secrets(
-        &self,
-        url: &Url,
-        headers: &[(String, Bytes)],
-        body: &[u8],
-    ) -> Result<Vec<SecretUse>, HttpFault> {
-        let searched = Searched { url, headers, body };
-        self.http
-            .placeholders
-            .iter()
-            .filter_map(|placeholder| placeholder.find(&searched).transpose())
-            .collect()
     }
 
     /// Counts and charges for what came back, of which at most `bytes_max` were let through.
@@ -436,7 +438,7 @@ fn method_name(method: Method) -> String {
 }
 
 /// `CONNECT` asks for a tunnel, and `TRACE` for the headers that were sent, secrets among them.
-fn check_method(method: &str) -> Result<(), HttpFault> {
+pub(super) fn check_method(method: &str) -> Result<(), HttpFault> {
     let refused = ["CONNECT", "TRACE"]
         .iter()
         .any(|other| other.eq_ignore_ascii_case(method));
@@ -449,7 +451,7 @@ fn check_method(method: &str) -> Result<(), HttpFault> {
 
 /// Headers that are between two machines, or that the host writes itself. (`content-length` may be written, and is
 /// compared with the body.)
-fn is_forbidden(name: &HeaderName) -> bool {
+pub(super) fn is_forbidden(name: &HeaderName) -> bool {
     DEFAULT_FORBIDDEN_HEADERS.contains(name)
         || [HOST, TE, TRAILER, EXPECT].contains(name)
         || name.as_str().starts_with("proxy-")

@@ -4,11 +4,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 /// A host that requests may go to, for example `https://api.example.com`, `https://*.example.com:8443` or
 /// `http://10.0.0.5:8080`. Without a port it is the scheme's own. `*` stands for one label, the first, of a name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct HostPattern {
     is_encrypted: bool,
     name: Name,
@@ -87,6 +89,20 @@ impl Name {
 /// The dot that ends a name says that it is whole; ours always are.
 pub(super) fn without_root(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
+}
+
+impl From<HostPattern> for String {
+    fn from(pattern: HostPattern) -> String {
+        pattern.to_string()
+    }
+}
+
+impl TryFrom<String> for HostPattern {
+    type Error = ParseHostError;
+
+    fn try_from(text: String) -> Result<Self, ParseHostError> {
+        text.parse()
+    }
 }
 
 impl FromStr for HostPattern {

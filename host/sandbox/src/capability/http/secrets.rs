@@ -2,14 +2,16 @@
 //! of a request to the host that it is for, the host's side puts the secret in its place. This crate never has it.
 
 use memchr::memmem;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::HttpGrant;
 use super::host_pattern::HostPattern;
 use crate::http_exchange::{HttpFault, HttpFaultKind, SecretUse};
 use crate::wasi;
 
 /// A secret that a guest may use, without the secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretGrant {
     /// Its name, letters, digits and `_`. The guest finds its placeholder in the variable `TROUPE_SECRET_<name>`.
     pub name: String,
@@ -31,8 +33,17 @@ pub(super) struct Placeholder {
 }
 
 impl Placeholder {
+    /// Those of all secrets that are granted.
+    pub(super) fn all(grant: Option<&HttpGrant>, seed: &[u8; 32]) -> Vec<Self> {
+        let secrets = grant.map_or(&[][..], |grant| &grant.secrets);
+        let secrets = secrets.iter().cloned();
+        secrets
+            .map(|secret| Placeholder::new(secret, seed))
+            .collect()
+    }
+
     /// The same in every run of the same attempt, so that a request that is made again is the same request.
-    pub(super) fn new(grant: SecretGrant, seed: &[u8; 32]) -> Self {
+    fn new(grant: SecretGrant, seed: &[u8; 32]) -> Self {
         let random: [u8; 16] = wasi::derive(seed, &format!("secret/{}", grant.name));
         let token = crate::cache::hex(&random);
         Placeholder {

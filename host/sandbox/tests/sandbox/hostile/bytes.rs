@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
-use troupe_sandbox::{LoadError, Outcome, Sandbox, SandboxConfig};
+use troupe_sandbox::{LoadError, Outcome, Sandbox};
 
 use super::{good_call, returning};
-use crate::support::{agent_wasm, call, invocation, limited, sandbox};
+use crate::support::{agent_wasm, call, config, invocation, limited, sandbox};
 
 async fn refusal(wasm: impl Into<Bytes>) -> LoadError {
     let error = sandbox().load(wasm.into()).await;
@@ -63,7 +63,7 @@ async fn a_component_that_is_cut_is_none() {
 async fn a_component_with_a_changed_byte_is_refused_or_ends_as_any_other() {
     let whole = agent_wasm(&returning(4, ""));
     let folder = tempfile::tempdir().expect("a folder");
-    let mut config = SandboxConfig::new(folder.path());
+    let mut config = config(folder.path());
     config.calls_max = 1;
     let sandbox = Sandbox::new(config).expect("a sandbox");
     let changes = random(1, 600);

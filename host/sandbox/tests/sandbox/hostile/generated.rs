@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use arbitrary::Unstructured;
 use bytes::Bytes;
 use serde_json::json;
-use troupe_sandbox::{LoadError, Sandbox, SandboxConfig, SandboxError};
+use troupe_sandbox::{LoadError, Sandbox, SandboxError};
 use wasm_smith::{Config, Module};
 
 use super::bytes::random;
 use super::interpreters::class;
 use super::lifecycle::{call_good, good};
-use crate::support::limited;
+use crate::support::{self, limited};
 
 const CASES: u32 = 500;
 /// What each module is made of.
@@ -146,7 +146,7 @@ async fn run(sandbox: &Sandbox, module: &[u8]) -> Vec<String> {
 async fn modules_that_nobody_wrote_do_no_harm() {
     // Native code of each is written; not into the folder that other tests go on using.
     let folder = tempfile::tempdir().expect("a folder");
-    let mut config = SandboxConfig::new(folder.path());
+    let mut config = support::config(folder.path());
     config.calls_max = 4;
     let sandbox = Sandbox::new(config).expect("a sandbox");
     let good = good(&sandbox).await;

@@ -4,17 +4,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use troupe_sandbox::{
-    Component, Invocation, Limits, Outcome, Program, Report, Sandbox, SandboxConfig,
-};
+use troupe_sandbox::{Component, Invocation, Limits, Outcome, Program, Report, Sandbox};
 
 use super::interpreters::class;
 use super::{body, returning, wasi};
-use crate::support::{MEMORY, RUN, agent_wasm, invocation, limited, program, target};
+use crate::support::{MEMORY, RUN, agent_wasm, config, invocation, limited, program, target};
 
 /// A sandbox of its own.
 pub(super) fn own_sandbox(calls_max: u32) -> Sandbox {
-    let mut config = SandboxConfig::new(target().join("compiled"));
+    let mut config = config(target().join("compiled"));
     config.calls_max = calls_max;
     Sandbox::new(config).expect("a sandbox")
 }

@@ -66,7 +66,7 @@ fn has_too_many_parts(error: &wasmtime::Error) -> bool {
 }
 
 /// A result is passed on only if it is JSON, of bounded size and depth: others parse it again and trust it.
-fn check_result(result: String, limits: &Limits) -> Outcome {
+pub(crate) fn check_result(result: String, limits: &Limits) -> Outcome {
     if exceeds(result.len(), limits) {
         return Outcome::LimitHit(Limit::Output);
     }
@@ -225,7 +225,7 @@ fn trap_code(trap: wasmtime::Trap) -> TrapCode {
 
 impl Report {
     /// A call that was cancelled before its guest came to life.
-    pub(super) fn cancelled_early() -> Self {
+    pub(crate) fn cancelled_early() -> Self {
         Report {
             outcome: Outcome::Cancelled,
             usage: Usage::default(),

@@ -1,0 +1,324 @@
+//! The sandbox: loads components, and has them called, in this process or in others.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use wasmtime::Engine;
+use wasmtime::component::Linker;
+
+use crate::cache::CompiledCache;
+use crate::call::{Call, Invocation, Program};
+use crate::compiler::Compiler;
+use crate::component::{
+    Component, ComponentKind, Loader, check_imports, load_in_background, role_of,
+};
+use crate::engine::{self, Allocation};
+use crate::entry::Entry;
+use crate::error::{LoadError, SandboxError, StartError};
+use crate::function::{Arguments, Function};
+use crate::guest_memory::{GuestMemory, Patience, Share};
+use crate::inspection::Inspection;
+use crate::machine::Machine;
+use crate::outcome::Report;
+use crate::state::State;
+use crate::workers::{Isolation, Workers};
+use crate::{capability, description, wasi};
+
+/// Settings of a sandbox.
+#[derive(Clone, Debug)]
+pub struct SandboxConfig {
+    /// Where compiled components are kept. It is made where there is none, and closed to other users.
+    pub cache_dir: PathBuf,
+    /// The largest component that is accepted, in bytes. Protects the machine from compiling for minutes.
+    pub component_bytes_max: u64,
+    /// How many calls may be under way at once; more wait for their turn. Each reserves address space, and
+    /// holds memory while its guest runs or waits for the host.
+    pub calls_max: u32,
+    /// Memory of all guests together, in bytes: linear memories and tables. A guest that needs more than is left waits
+    /// until others have ended. Protects the machine.
+    pub guest_memory_bytes_max: u64,
+    /// Where guests run.
+    pub isolation: Isolation,
+    /// Who compiles; none: this process itself, which a hostile component can end. For tests, and for components that are
+    /// one's own.
+    pub compiler: Option<Compiler>,
+}
+
+impl SandboxConfig {
+    /// Keeps compiled components in `cache_dir`, accepts components of 64 MiB, makes 256 calls at once, and gives all
+    /// guests together 4 GiB of memory. It compiles and runs them by itself.
+    pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
+        SandboxConfig {
+            cache_dir: cache_dir.into(),
+            component_bytes_max: 64 << 20,
+            calls_max: 256,
+            guest_memory_bytes_max: 4 << 30,
+            isolation: Isolation::InProcess,
+            compiler: None,
+        }
+    }
+}
+
+/// Runs components. Clones share everything.
+#[derive(Clone)]
+pub struct Sandbox {
+    shared: Arc<Shared>,
+    level: Level,
+}
+
+/// Whose calls a sandbox makes. Those of tools have places of their own: an agent holds its place while it waits
+/// for its tool, and all places could be held by such.
+#[derive(Clone, Copy)]
+enum Level {
+    Agents,
+    Tools,
+}
+
+/// One place for tools to so many places for agents.
+const CALLS_FOR_ONE_TOOL: u32 = 4;
+
+struct Shared {
+    loader: Arc<Loader>,
+    calls: Semaphore,
+    tool_calls: Semaphore,
+    memory: GuestMemory,
+    runner: Runner,
+}
+
+/// Who runs guests.
+enum Runner {
+    /// This process.
+    Here(Machine, Allocation),
+    /// Processes of their own.
+    Apart(Workers),
+}
+
+impl Sandbox {
+    /// Starts the engine and opens the folder of compiled components.
+    ///
+    /// # Errors
+    /// The machine lacks what WebAssembly needs, or the folder is not ours alone.
+    pub fn new(config: SandboxConfig) -> Result<Self, StartError> {
+        let tool_calls_max = (config.calls_max / CALLS_FOR_ONE_TOOL).max(1);
+        let at_once = config.calls_max.saturating_add(tool_calls_max);
+        let (engine, runner) = match config.isolation {
+            Isolation::InProcess => {
+                let (engine, allocation) = engine::start(at_once)?;
+                let machine = Machine::start(&engine)?;
+                (engine, Runner::Here(machine, allocation))
+            }
+            Isolation::Processes(program) => {
+                let engine = engine::without_pool().map_err(StartError::Engine)?;
+                let workers = Workers::new(program, at_once, &config.cache_dir);
+                (engine, Runner::Apart(workers))
+            }
+        };
+        let loader = Loader {
+            cache: CompiledCache::open(&config.cache_dir, &engine)?,
+            component_bytes_max: config.component_bytes_max,
+            compiler: config.compiler,
+            compiling: Mutex::new(()),
+            linker: linker(&engine).map_err(StartError::Engine)?,
+            engine,
+        };
+        let shared = Shared {
+            loader: Arc::new(loader),
+            calls: places(config.calls_max),
+            tool_calls: places(tool_calls_max),
+            memory: GuestMemory::new(config.guest_memory_bytes_max),
+            runner,
+        };
+        Ok(Sandbox {
+            shared: Arc::new(shared),
+            level: Level::Agents,
+        })
+    }
+
+    /// The same sandbox for calls that agents wait for: of tools, which may not wait for agents in turn.
+    pub fn for_tools(&self) -> Sandbox {
+        Sandbox {
+            shared: Arc::clone(&self.shared),
+            level: Level::Tools,
+        }
+    }
+
+    /// Where instances in this process get their memory from; none: they are made in processes of their own.
+    pub fn allocation(&self) -> Option<&Allocation> {
+        match &self.shared.runner {
+            Runner::Here(_, allocation) => Some(allocation),
+            Runner::Apart(_) => None,
+        }
+    }
+
+    /// The processes in which guests run, by their ids; none where they run in this one.
+    pub fn worker_ids(&self) -> Vec<u32> {
+        match &self.shared.runner {
+            Runner::Here(..) => Vec::new(),
+            Runner::Apart(workers) => workers.ids(),
+        }
+    }
+
+    /// Checks a component, compiles it unless that was done before, and links it.
+    ///
+    /// # Errors
+    /// It is not a component that this host can call; the error says why and what would help.
+    pub async fn load(&self, wasm: Bytes) -> Result<Component, LoadError> {
+        let mut component = load_in_background(Arc::clone(&self.shared.loader), wasm).await?;
+        let Some(function) = component.describe_function() else {
+            return Ok(component);
+        };
+        let (arguments, call) = (Arguments::none(), description::call());
+        let report = self.call_function(&component, &function, arguments, call);
+        let report = report
+            .await
+            .map_err(|error| LoadError::Host(Box::new(error)))?;
+        component.describe(description::read(report.outcome)?);
+        Ok(component)
+    }
+
+    /// Reads what a component is, without compiling it, and what the host would refuse about it.
+    ///
+    /// # Errors
+    /// It is not a component at all.
+    pub fn inspect(
+        &self,
+        wasm: &[u8],
+    ) -> Result<(Inspection, Result<ComponentKind, LoadError>), LoadError> {
+        let inspection = self.shared.loader.inspect(wasm)?;
+        let kind = check_imports(&inspection).and_then(|()| role_of(&inspection));
+        Ok((inspection, kind.map(|role| role.kind())))
+    }
+
+    /// Calls an agent's `run` in a fresh instance. Dropping the future ends the call.
+    ///
+    /// # Errors
+    /// The host failed, or the component is no agent. Whatever the guest does is in the report.
+    pub async fn call_agent(
+        &self,
+        component: &Component,
+        invocation: Invocation,
+        call: Call,
+    ) -> Result<Report, SandboxError> {
+        check_kind(component, ComponentKind::Agent)?;
+        self.call(component, Entry::Agent(invocation), call).await
+    }
+
+    /// Runs source code in a fresh instance of an interpreter. Dropping the future ends the call.
+    ///
+    /// # Errors
+    /// The host failed, or the component is no interpreter. Whatever the guest does is in the report.
+    pub async fn execute(
+        &self,
+        component: &Component,
+        program: Program,
+        call: Call,
+    ) -> Result<Report, SandboxError> {
+        check_kind(component, ComponentKind::Interpreter)?;
+        self.call(component, Entry::Program(program), call).await
+    }
+
+    /// Runs a program in a fresh instance. Dropping the future ends it.
+    ///
+    /// It reads the input as JSON on standard input and writes its result as JSON to standard output; nothing
+    /// written is `null`. Its arguments are the agent's id, as its own name, and the action; the rest of the
+    /// invocation is in the environment: `TROUPE_ACTION`, `TROUPE_EXECUTION`, `TROUPE_WORKFLOW`, `TROUPE_STEP`,
+    /// `TROUPE_ATTEMPT` and `TROUPE_IDEMPOTENCY_KEY`. An exit code other than 0 is [`crate::Outcome::Exited`] (with 1:
+    /// WASI 0.2 does not tell which).
+    ///
+    /// # Errors
+    /// The host failed, or the component is no program. Whatever the guest does is in the report.
+    pub async fn run_command(
+        &self,
+        component: &Component,
+        invocation: Invocation,
+        call: Call,
+    ) -> Result<Report, SandboxError> {
+        check_kind(component, ComponentKind::Command)?;
+        self.call(component, Entry::Command(invocation), call).await
+    }
+
+    /// Calls a function of a component in a fresh instance, whatever the component's kind. Dropping the future ends
+    /// the call.
+    ///
+    /// The result of a `result<T, E>` is `T`; its error is [`crate::Outcome::Declined`], with the error's JSON in the
+    /// details.
+    ///
+    /// # Errors
+    /// The host failed. Whatever the guest does is in the report.
+    pub async fn call_function(
+        &self,
+        component: &Component,
+        function: &Function,
+        arguments: Arguments,
+        call: Call,
+    ) -> Result<Report, SandboxError> {
+        let entry = Entry::Function(function.clone(), arguments);
+        self.call(component, entry, call).await
+    }
+
+    /// Waits for a place, and has the call made.
+    async fn call(
+        &self,
+        component: &Component,
+        entry: Entry,
+        call: Call,
+    ) -> Result<Report, SandboxError> {
+        let cancel = call.cancel.clone();
+        let permit = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Ok(Report::cancelled_early()),
+            permit = self.places().acquire() => permit,
+        };
+        let _permit =
+            permit.map_err(|closed| SandboxError::Engine(wasmtime::Error::new(closed)))?;
+        let share = self.shared.memory.enter(self.patience());
+        match &self.shared.runner {
+            Runner::Here(machine, _) => {
+                let share = Share::Held(share);
+                machine.run(&component.linked, entry, (call, share)).await
+            }
+            Runner::Apart(workers) => workers.call(component, entry, (call, share)).await,
+        }
+    }
+
+    fn places(&self) -> &Semaphore {
+        match self.level {
+            Level::Agents => &self.shared.calls,
+            Level::Tools => &self.shared.tool_calls,
+        }
+    }
+
+    /// An agent holds its memory while it waits for a tool: a tool that waited for memory might wait for ever.
+    fn patience(&self) -> Patience {
+        match self.level {
+            Level::Agents => Patience::Waits,
+            Level::Tools => Patience::None,
+        }
+    }
+}
+
+/// Everything that guests can call.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    wasi::link(&mut linker)?;
+    capability::link(&mut linker)?;
+    Ok(linker)
+}
+
+fn places(count: u32) -> Semaphore {
+    let count = usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS);
+    Semaphore::new(count.min(Semaphore::MAX_PERMITS))
+}
+
+fn check_kind(component: &Component, wanted: ComponentKind) -> Result<(), SandboxError> {
+    match component.kind() == wanted {
+        true => Ok(()),
+        false => Err(SandboxError::WrongKind {
+            digest: *component.digest(),
+            found: component.kind(),
+            wanted,
+        }),
+    }
+}

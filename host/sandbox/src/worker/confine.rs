@@ -1,0 +1,225 @@
+//! Locks a worker in, by what the kernel has: limits, files (landlock) and system calls (seccomp), both without any way to
+//! gain rights again. It is
+//! the second wall: a guest that breaks out of the engine finds itself in a process that can reach nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
+    RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, path_beneath_rules,
+};
+use rustix::process::Resource;
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Is,
+    SeccompCondition as Condition, SeccompFilter, SeccompRule,
+};
+
+use crate::compiler::lower;
+use crate::protocol::{Confinement, Orders};
+
+/// The newest version of landlock whose rules are known here; an older kernel keeps what it knows.
+const LANDLOCK: ABI = ABI::V6;
+/// Files that a worker may have open: those of its guests (`files.rs`), and some of its own.
+const FILES_MAX: u64 = 1_024;
+/// Bytes of a file that a worker without folders to write may make: of nothing but what it says when it breaks.
+const MESSAGES_BYTES_MAX: u64 = 1 << 20;
+/// What the kernel ends first where memory runs out: a worker, and not the process that has the journal.
+const ENDED_FIRST: &str = "1000";
+
+/// Locks this process in for good.
+///
+/// # Errors
+/// What should be there and is not. What this kernel does not have at all is in the answer.
+pub(super) fn confine(orders: &Orders) -> Result<Confinement, String> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        format!("cannot lock itself in: {what}: {error}")
+    };
+    // Without it the kernel chooses by size.
+    let _ = std::fs::write("/proc/self/oom_score_adj", ENDED_FIRST);
+    lower(Resource::Core, 0).map_err(|error| failed("core dumps", &error))?;
+    lower(Resource::Nofile, FILES_MAX).map_err(|error| failed("open files", &error))?;
+    if orders.write.is_empty() {
+        lower(Resource::Fsize, MESSAGES_BYTES_MAX).map_err(|error| failed("file size", &error))?;
+    }
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|error| failed("its end with its parent", &error))?;
+    let files = lock_files(orders).map_err(|error| failed("files", &error))?;
+    let filter = filter(orders).map_err(|error| failed("system calls", &error))?;
+    let system_calls = match seccompiler::apply_filter(&filter) {
+        Ok(()) => true,
+        Err(seccompiler::Error::Prctl(_) | seccompiler::Error::Seccomp(_)) => false,
+        Err(error) => return Err(failed("system calls", &error)),
+    };
+    Ok(Confinement {
+        files,
+        system_calls,
+    })
+}
+
+/// Leaves the worker compiled components and its guests' folders, and keeps it from the network and from signals to others.
+fn lock_files(orders: &Orders) -> Result<bool, RulesetError> {
+    let read = AccessFs::from_read(LANDLOCK) & !AccessFs::Execute;
+    let write = (AccessFs::from_all(LANDLOCK) & !AccessFs::Execute)
+        & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSock | AccessFs::MakeFifo)
+        & !(AccessFs::MakeSym | AccessFs::IoctlDev);
+    let readable = orders.read.iter().chain([&orders.cache_dir]);
+    let readable: Vec<&PathBuf> = readable.collect();
+    let status = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK))?
+        .handle_access(AccessNet::from_all(LANDLOCK))?
+        .scope(Scope::from_all(LANDLOCK))?
+        .create()?
+        .add_rules(path_beneath_rules(readable, read))?
+        .add_rules(path_beneath_rules(&orders.write, write))?
+        .restrict_self()?;
+    Ok(status.ruleset != RulesetStatus::NotEnforced)
+}
+
+/// What a worker calls the kernel for; everything else is answered with an error. No other process can be reached: no
+/// signal, no memory, no limit of another one, no program started, no connection made.
+fn filter(orders: &Orders) -> Result<BpfProgram, BackendError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    for call in ALLOWED {
+        rules.insert(*call, Vec::new());
+    }
+    #[cfg(target_arch = "x86_64")]
+    for call in ALLOWED_X86_64 {
+        rules.insert(*call, Vec::new());
+    }
+    if !(orders.read.is_empty() && orders.write.is_empty()) {
+        for call in ALLOWED_WITH_FOLDERS {
+            rules.insert(*call, Vec::new());
+        }
+    }
+    if !orders.write.is_empty() {
+        for call in ALLOWED_TO_WRITE {
+            rules.insert(*call, Vec::new());
+        }
+    }
+    let own = u64::from(std::process::id());
+    let first_is = |value: u64| one(0, Length::Dword, Is::Eq, value);
+    // Threads, and no processes.
+    let thread = libc::CLONE_THREAD.unsigned_abs().into();
+    rules.insert(
+        libc::SYS_clone,
+        vec![one(0, Length::Qword, Is::MaskedEq(thread), thread)?],
+    );
+    // Signals to itself: how a program that breaks ends.
+    rules.insert(libc::SYS_tgkill, vec![first_is(own)?]);
+    // Its own limits, which cannot be raised.
+    rules.insert(libc::SYS_prlimit64, vec![first_is(0)?, first_is(own)?]);
+    // The engine asks which pages a guest has written.
+    let scan = one(1, Length::Dword, Is::Eq, PAGEMAP_SCAN)?;
+    let nonblocking = one(1, Length::Dword, Is::Eq, libc::FIONBIO)?;
+    rules.insert(libc::SYS_ioctl, vec![scan, nonblocking]);
+    let names = [libc::PR_SET_NAME, libc::PR_SET_VMA];
+    let names: Result<Vec<SeccompRule>, BackendError> = names
+        .into_iter()
+        .map(|name| first_is(name.unsigned_abs().into()))
+        .collect();
+    rules.insert(libc::SYS_prctl, names?);
+    // glibc falls back to `clone`, whose flags can be seen.
+    let arch = std::env::consts::ARCH.try_into()?;
+    let unknown = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    SeccompFilter::new(rules, unknown, SeccompAction::Allow, arch)?.try_into()
+}
+
+fn one(
+    argument: u8,
+    length: Length,
+    operator: Is,
+    value: u64,
+) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(vec![Condition::new(argument, length, operator, value)?])
+}
+
+/// `_IOWR('f', 16, struct pm_scan_arg)` of `linux/fs.h`.
+const PAGEMAP_SCAN: u64 = 0xc060_6610;
+
+/// Memory, threads, clocks, the socket it has, and compiled components.
+const ALLOWED: &[i64] = &[
+    libc::SYS_brk,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_eventfd2,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_futex,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_lseek,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_nanosleep,
+    libc::SYS_newfstatat,
+    libc::SYS_openat,
+    libc::SYS_ppoll,
+    libc::SYS_pread64,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_set_robust_list,
+    libc::SYS_shutdown,
+    libc::SYS_sigaltstack,
+    libc::SYS_statx,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+
+/// Older names that only this architecture has.
+#[cfg(target_arch = "x86_64")]
+const ALLOWED_X86_64: &[i64] = &[libc::SYS_arch_prctl, libc::SYS_epoll_wait, libc::SYS_poll];
+
+/// What guests do in folders that they may read.
+const ALLOWED_WITH_FOLDERS: &[i64] = &[
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_fadvise64,
+    libc::SYS_fstatfs,
+    libc::SYS_getdents64,
+    libc::SYS_openat2,
+    libc::SYS_preadv,
+    libc::SYS_preadv2,
+    libc::SYS_readlinkat,
+];
+
+/// What guests do in folders that they may write.
+const ALLOWED_TO_WRITE: &[i64] = &[
+    libc::SYS_fallocate,
+    libc::SYS_fdatasync,
+    libc::SYS_fsync,
+    libc::SYS_ftruncate,
+    libc::SYS_mkdirat,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev,
+    libc::SYS_pwritev2,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_unlinkat,
+    libc::SYS_utimensat,
+];

@@ -1,0 +1,186 @@
+//! The world of a guest in a worker: everything it asks for goes to the process that started the worker.
+
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{lock, say};
+use crate::cancel::CancelFlag;
+use crate::guest_memory::Busy;
+use crate::host_calls::{Error, HostCalls, HostFuture, LogLine, ToolAnswer};
+use crate::http_exchange::{HttpFault, HttpRequest, HttpResponse};
+use crate::protocol::{Answer, Ask, CallNumber, FromWorker};
+use crate::{budget, human, llm, search, tools};
+
+/// The world of one call.
+pub(super) struct World {
+    call: CallNumber,
+    outgoing: mpsc::Sender<Vec<u8>>,
+    /// Where the answer goes to what is asked now: a guest asks one thing at a time.
+    asking: Mutex<Option<oneshot::Sender<Answer>>>,
+    time: Mutex<Option<SystemTime>>,
+    pub(super) cancel: CancelFlag,
+}
+
+impl World {
+    pub(super) fn new(call: CallNumber, outgoing: &mpsc::Sender<Vec<u8>>) -> Self {
+        World {
+            call,
+            outgoing: outgoing.clone(),
+            asking: Mutex::new(None),
+            time: Mutex::new(None),
+            cancel: CancelFlag::new(),
+        }
+    }
+
+    /// The other side has answered.
+    pub(super) fn answered(&self, answer: Answer, time: Option<SystemTime>) {
+        *lock(&self.time) = time;
+        if let Some(asking) = lock(&self.asking).take() {
+            // Where the call was cancelled meanwhile nobody waits for it.
+            let _ = asking.send(answer);
+        }
+    }
+
+    /// Asks for memory.
+    pub(super) async fn memory(&self, needed: u64, welcome: u64) -> Result<u64, Busy> {
+        match self.send(Ask::Memory(needed, welcome)).await {
+            Answer::Memory(Some(given)) => Ok(given),
+            _ => Err(Busy),
+        }
+    }
+
+    async fn send(&self, ask: Ask) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        *lock(&self.asking) = Some(answer);
+        let (call, ask) = (self.call, Box::new(ask));
+        say(&self.outgoing, &FromWorker::Asked { call, ask }).await;
+        match answered.await {
+            Ok(answer) => answer,
+            // Only the end of the process drops it unanswered.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Asks what has an answer of this kind; any other is none.
+    async fn ask_for<T>(&self, ask: Ask, read: impl FnOnce(Answer) -> Option<T>) -> T {
+        match read(self.send(ask).await) {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// The only answer, to a single question.
+fn only<T>(mut answers: Vec<Result<T, Error>>) -> Result<T, Error> {
+    answers.pop().unwrap_or(Err(Error::Interrupted))
+}
+
+impl HostCalls for World {
+    fn complete(&self, request: llm::Request) -> HostFuture<'_, Result<llm::Completion, Error>> {
+        Box::pin(async { only(self.complete_many(vec![request]).await) })
+    }
+
+    fn complete_many(
+        &self,
+        requests: Vec<llm::Request>,
+    ) -> HostFuture<'_, Vec<Result<llm::Completion, Error>>> {
+        Box::pin(
+            self.ask_for(Ask::Complete(requests), |answer| match answer {
+                Answer::Completions(answers) => Some(answers),
+                _ => None,
+            }),
+        )
+    }
+
+    fn search(&self, query: search::Query) -> HostFuture<'_, Result<search::Answer, Error>> {
+        Box::pin(async { only(self.search_many(vec![query]).await) })
+    }
+
+    fn search_many(
+        &self,
+        queries: Vec<search::Query>,
+    ) -> HostFuture<'_, Vec<Result<search::Answer, Error>>> {
+        Box::pin(self.ask_for(Ask::Search(queries), |answer| match answer {
+            Answer::Found(answers) => Some(answers),
+            _ => None,
+        }))
+    }
+
+    fn tools(&self, granted: Vec<String>) -> HostFuture<'_, Result<Vec<tools::Tool>, Error>> {
+        Box::pin(self.ask_for(Ask::Tools(granted), |answer| match answer {
+            Answer::Tools(answer) => Some(answer),
+            _ => None,
+        }))
+    }
+
+    fn call_tools(
+        &self,
+        requests: Vec<tools::CallRequest>,
+        fuel_max: u64,
+    ) -> HostFuture<'_, Vec<ToolAnswer>> {
+        Box::pin(
+            self.ask_for(Ask::CallTools(requests, fuel_max), |answer| match answer {
+                Answer::Called(answers) => Some(answers),
+                _ => None,
+            }),
+        )
+    }
+
+    fn fetch_many(
+        &self,
+        requests: Vec<HttpRequest>,
+    ) -> HostFuture<'_, Vec<Result<HttpResponse, HttpFault>>> {
+        Box::pin(self.ask_for(Ask::Fetch(requests), |answer| match answer {
+            Answer::Fetched(answers) => Some(answers),
+            _ => None,
+        }))
+    }
+
+    fn context_inputs(&self) -> HostFuture<'_, String> {
+        Box::pin(self.ask_for(Ask::Inputs, |answer| match answer {
+            Answer::Inputs(inputs) => Some(inputs),
+            _ => None,
+        }))
+    }
+
+    fn context_output(&self, step: String) -> HostFuture<'_, Result<String, Error>> {
+        Box::pin(self.ask_for(Ask::Output(step), |answer| match answer {
+            Answer::Output(output) => Some(output),
+            _ => None,
+        }))
+    }
+
+    fn context_steps(&self) -> HostFuture<'_, Vec<String>> {
+        Box::pin(self.ask_for(Ask::Steps, |answer| match answer {
+            Answer::Steps(steps) => Some(steps),
+            _ => None,
+        }))
+    }
+
+    fn ask(&self, question: human::Question) -> HostFuture<'_, Result<human::Answer, Error>> {
+        Box::pin(self.ask_for(Ask::Human(question), |answer| match answer {
+            Answer::Human(answer) => Some(answer),
+            _ => None,
+        }))
+    }
+
+    fn budget_left(&self, own: budget::Remaining) -> HostFuture<'_, budget::Remaining> {
+        Box::pin(self.ask_for(Ask::Budget(own), |answer| match answer {
+            Answer::Budget(left) => Some(left),
+            _ => None,
+        }))
+    }
+
+    fn time(&self) -> Option<SystemTime> {
+        *lock(&self.time)
+    }
+
+    fn log(&self, line: LogLine) -> HostFuture<'_, ()> {
+        Box::pin(self.ask_for(Ask::Log(line), |answer| match answer {
+            Answer::Logged => Some(()),
+            _ => None,
+        }))
+    }
+}

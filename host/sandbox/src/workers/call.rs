@@ -1,0 +1,191 @@
+//! A call that a worker makes: what its guest asks is answered here, and what comes of it is held for a stranger's word.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::guard::Guard;
+use super::process::{Begun, Said, Worker};
+use crate::call::Call;
+use crate::component::Component;
+use crate::entry::Entry;
+use crate::error::SandboxError;
+use crate::guest_memory::HeldShare;
+use crate::limits::Limits;
+use crate::machine::ending::check_result;
+use crate::outcome::{Captured, Outcome, Report, Usage};
+use crate::protocol::{FRAME_BYTES_MAX, Fault, Order, Task, ToWorker};
+use crate::value;
+
+/// How long a worker may take to end a call that was cancelled: many times a tick.
+const CANCEL_MAX: Duration = Duration::from_secs(10);
+/// What a worker may take beyond the time limits of all its guests before it says something of one.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Memory that a call has from the beginning where nobody knows yet what it needs.
+const FIRST_BYTES: u64 = 4 << 20;
+/// What a report may say beyond the limits: that something was cut.
+const NOTE_BYTES_MAX: usize = 256;
+/// Denials of one call that are told; a worker keeps fewer.
+const DENIALS_MAX: usize = 64;
+
+/// Makes a call.
+///
+/// # Errors
+/// The host failed, or the worker ended.
+pub(super) async fn make(
+    worker: &Arc<Worker>,
+    component: &Component,
+    entry: Entry,
+    (call, share): (Call, HeldShare),
+) -> Result<Report, SandboxError> {
+    let (limits, cancel) = (call.limits, call.cancel.clone());
+    let known = component.memory_bytes_last.load(Ordering::Relaxed);
+    let first = known.max(FIRST_BYTES).min(limits.memory_bytes_max);
+    let given = if share.take_now(first) { first } else { 0 };
+    let share = Arc::new(share);
+    let mut guard = Guard::new(&call, Arc::clone(&share), given);
+    let order = Order {
+        call: 0,
+        component: *component.digest(),
+        task: task(entry)?,
+        agent: call.agent,
+        grants: call.grants,
+        limits,
+        seed: call.seed,
+        started_at: call.started_at,
+        memory_bytes: (share.bytes_max(), given),
+    };
+    let mut begun = worker.begin(component, order, share)?;
+    let silence_max = limits
+        .time_max
+        .saturating_mul(worker.calls_max())
+        .saturating_add(SILENCE_MAX);
+    loop {
+        let said = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return cancelled(begun, &limits).await,
+            said = tokio::time::timeout(silence_max, begun.next()) => said,
+        };
+        match said {
+            Err(_elapsed) => {
+                worker.end_for("it kept a guest beyond its time limit".to_owned());
+                return Err(worker.why());
+            }
+            Ok(None) => return Err(worker.why()),
+            Ok(Some(Said::Ended(end))) => {
+                let report = end.map_err(error)?;
+                let peak = report.usage.memory_bytes_peak;
+                component.memory_bytes_last.store(peak, Ordering::Relaxed);
+                return Ok(checked(report, &limits));
+            }
+            Ok(Some(Said::Asked(ask))) => {
+                let answered = tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => return cancelled(begun, &limits).await,
+                    answered = guard.answer(ask) => answered,
+                };
+                let (answer, time) = match answered {
+                    Ok(answered) => answered,
+                    Err(lie) => {
+                        tracing::error!(
+                            agent = guard.agent(),
+                            lie,
+                            "a worker asked for what no guest can ask for; it is ended"
+                        );
+                        worker.end_for(lie);
+                        return Err(worker.why());
+                    }
+                };
+                worker.say(&ToWorker::Answer {
+                    call: begun.number,
+                    answer: Box::new(answer),
+                    time,
+                })?;
+            }
+        }
+    }
+}
+
+/// Has a call ended.
+async fn cancelled(mut begun: Begun, limits: &Limits) -> Result<Report, SandboxError> {
+    let worker = Arc::clone(&begun.worker);
+    worker.say(&ToWorker::Cancel(begun.number))?;
+    let ended = tokio::time::timeout(CANCEL_MAX, async {
+        loop {
+            match begun.next().await {
+                Some(Said::Ended(end)) => return Some(end),
+                Some(Said::Asked(_)) => {}
+                None => return None,
+            }
+        }
+    });
+    match ended.await {
+        Ok(Some(Ok(report))) => Ok(checked(report, limits)),
+        // Whatever it was, the call is over.
+        Ok(Some(Err(_)) | None) => Ok(Report::cancelled_early()),
+        Err(_elapsed) => {
+            worker.end_for("it did not end a call that was cancelled".to_owned());
+            Ok(Report::cancelled_early())
+        }
+    }
+}
+
+fn task(entry: Entry) -> Result<Task, SandboxError> {
+    Ok(match entry {
+        Entry::Agent(invocation) => Task::Agent(invocation),
+        Entry::Program(program) => Task::Program(program),
+        Entry::Command(invocation) => Task::Command(invocation),
+        Entry::Function(function, arguments) => {
+            let values = &arguments.0;
+            let json = value::write_arguments(&function.parameters, values, FRAME_BYTES_MAX / 2);
+            let json = json.map_err(|_too_large| SandboxError::Worker {
+                message: "the arguments are too large for a worker; give it less".to_owned(),
+            })?;
+            Task::Function(function, json)
+        }
+    })
+}
+
+fn error(fault: Fault) -> SandboxError {
+    let because = wasmtime::Error::msg;
+    match fault {
+        Fault::Busy(message) => SandboxError::Busy { message },
+        Fault::OutOfMemory(reason) => SandboxError::OutOfMemory(because(reason)),
+        Fault::Instantiate(reason) => SandboxError::Instantiate(because(reason)),
+        Fault::Panicked(message) => SandboxError::Panicked { message },
+        Fault::Engine(reason) => SandboxError::Engine(because(reason)),
+    }
+}
+
+/// Holds a report to what any report of such a call keeps to: a worker that was broken may say what it likes.
+fn checked(report: Report, limits: &Limits) -> Report {
+    let Report {
+        outcome,
+        usage,
+        stdout,
+        stderr,
+        mut denials,
+    } = report;
+    denials.truncate(DENIALS_MAX);
+    Report {
+        outcome: match outcome {
+            Outcome::Returned(json) => check_result(json, limits),
+            other => other,
+        },
+        usage: Usage {
+            fuel: usage.fuel.min(limits.fuel),
+            ..usage
+        },
+        stdout: cut(stdout, limits),
+        stderr: cut(stderr, limits),
+        denials,
+    }
+}
+
+fn cut(mut captured: Captured, limits: &Limits) -> Captured {
+    let bytes_max = usize::try_from(limits.output_bytes_max).unwrap_or(usize::MAX);
+    let bytes_max = bytes_max.saturating_add(NOTE_BYTES_MAX);
+    let text = &mut captured.text;
+    text.truncate(text.floor_char_boundary(bytes_max));
+    captured
+}

@@ -1,0 +1,232 @@
+//! Workers: what they are kept from, and what becomes of calls whose worker ends.
+
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use troupe_sandbox::{Call, Outcome, Report, Sandbox, SandboxError};
+
+use crate::hostile::returning;
+use crate::support::{self, MEMORY, RUN, agent_wasm, call, invocation, limited, target};
+
+/// A sandbox with so many shared workers.
+fn sandbox(count: usize) -> Sandbox {
+    let mut config = support::config(target().join("compiled"));
+    config.calls_max = 16;
+    if let troupe_sandbox::Isolation::Processes(program) = &mut config.isolation {
+        program.count = Some(count);
+    }
+    Sandbox::new(config).expect("a sandbox")
+}
+
+/// An agent that returns `null`.
+fn good() -> bytes::Bytes {
+    agent_wasm(&returning(4, ""))
+}
+
+/// An agent that never ends.
+fn endless() -> bytes::Bytes {
+    agent_wasm(&format!(
+        "(module {MEMORY} {RUN} (loop (br 0)) (unreachable)))"
+    ))
+}
+
+async fn run(sandbox: &Sandbox, wasm: bytes::Bytes, call: Call) -> Result<Report, SandboxError> {
+    let component = sandbox.load(wasm).await.expect("a component");
+    sandbox
+        .call_agent(&component, invocation("do", "null"), call)
+        .await
+}
+
+async fn is_well(sandbox: &Sandbox) {
+    let report = run(sandbox, good(), call())
+        .await
+        .expect("the host is well");
+    assert_eq!(report.outcome, Outcome::Returned("null".to_owned()));
+}
+
+/// Fuel that lasts for minutes.
+fn patient() -> Call {
+    limited(|limits| {
+        limits.fuel = u64::MAX;
+        limits.time_max = Duration::from_secs(600);
+    })
+}
+
+fn status(id: u32, field: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    line.unwrap_or_else(|| panic!("no {field} in {status}"))
+        .trim()
+        .to_owned()
+}
+
+/// Threads of a process by the value of a field of their status.
+fn of_threads(id: u32, field: &str) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).expect("a process");
+    let threads = threads.map(|thread| thread.expect("a thread").path().join("status"));
+    let statuses = threads.map(|path| std::fs::read_to_string(path).expect("a status"));
+    statuses
+        .map(|status| {
+            let line = status.lines().find_map(|line| line.strip_prefix(field));
+            line.expect("the field").trim().to_owned()
+        })
+        .collect()
+}
+
+fn kill(id: u32) {
+    let id = i32::try_from(id).expect("a process id");
+    kill_process(Pid::from_raw(id).expect("a process id"), Signal::KILL).expect("it was there");
+}
+
+#[tokio::test]
+async fn a_worker_has_no_environment_and_few_files_and_the_kernel_watches_its_calls() {
+    let sandbox = sandbox(1);
+    assert!(sandbox.worker_ids().is_empty(), "none before it is needed");
+    is_well(&sandbox).await;
+    let [id] = sandbox.worker_ids()[..] else {
+        panic!("one worker")
+    };
+    let environment = std::fs::read(format!("/proc/{id}/environ")).expect("a process");
+    assert_eq!(String::from_utf8_lossy(&environment), "");
+    assert_ne!(id, std::process::id());
+    // The thread of libtest has neither; the one that works and those that it started have.
+    assert!(
+        of_threads(id, "Seccomp:")
+            .iter()
+            .filter(|mode| *mode == "2")
+            .count()
+            >= 2
+    );
+    assert!(of_threads(id, "NoNewPrivs:").contains(&"1".to_owned()));
+    let files = std::fs::read_dir(format!("/proc/{id}/fd"))
+        .expect("a process")
+        .count();
+    assert!(files < 20, "{files} files");
+    assert_eq!(
+        std::fs::read_to_string(format!("/proc/{id}/oom_score_adj"))
+            .expect("a process")
+            .trim(),
+        "1000"
+    );
+    assert_eq!(status(id, "PPid:"), std::process::id().to_string());
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_costs_its_calls_and_nothing_else() {
+    let sandbox = sandbox(1);
+    is_well(&sandbox).await;
+    let victim = tokio::spawn({
+        let sandbox = sandbox.clone();
+        async move { run(&sandbox, endless(), patient()).await }
+    });
+    let id = sandbox.worker_ids()[0];
+    // It has a processor for itself once the guest runs.
+    wait_until(|| ticks(id) > 20).await;
+    kill(id);
+    let error = victim
+        .await
+        .expect("no panic")
+        .expect_err("its worker is gone");
+    assert!(error.is_retryable(), "{error}");
+    assert!(error.to_string().contains("signal: 9"), "{error}");
+    is_well(&sandbox).await;
+    assert_ne!(sandbox.worker_ids(), [id]);
+}
+
+#[tokio::test]
+async fn a_component_whose_worker_ended_is_called_alone_the_next_time() {
+    let sandbox = sandbox(1);
+    is_well(&sandbox).await;
+    let start = |wasm| {
+        let sandbox = sandbox.clone();
+        tokio::spawn(async move { run(&sandbox, wasm, patient()).await })
+    };
+    let first = start(endless());
+    let shared = sandbox.worker_ids()[0];
+    wait_until(|| ticks(shared) > 20).await;
+    kill(shared);
+    drop(
+        first
+            .await
+            .expect("no panic")
+            .expect_err("its worker is gone"),
+    );
+    is_well(&sandbox).await;
+    let shared = sandbox.worker_ids();
+    // The next one is in a process of its own, which is none of the shared ones.
+    let again = start(endless());
+    let alone = || {
+        let ids = sandbox.worker_ids();
+        ids.into_iter().find(|id| !shared.contains(id))
+    };
+    wait_until(|| alone().is_some_and(|id| ticks(id) > 20)).await;
+    kill(alone().expect("it has one"));
+    drop(
+        again
+            .await
+            .expect("no panic")
+            .expect_err("its worker is gone"),
+    );
+    is_well(&sandbox).await;
+    assert_eq!(sandbox.worker_ids(), shared, "nobody else was hurt");
+}
+
+#[tokio::test]
+async fn workers_end_with_their_sandbox() {
+    let sandbox = sandbox(2);
+    for _ in 0..2 {
+        is_well(&sandbox).await;
+    }
+    let ids = sandbox.worker_ids();
+    assert!(!ids.is_empty());
+    drop(sandbox);
+    for id in ids {
+        wait_until(|| !is_there(id)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_ends_in_its_worker() {
+    let sandbox = sandbox(1);
+    is_well(&sandbox).await;
+    let id = sandbox.worker_ids()[0];
+    let given_up = run(&sandbox, endless(), patient());
+    let given_up = tokio::time::timeout(Duration::from_millis(200), given_up).await;
+    assert!(given_up.is_err());
+    // A worker whose guest went on would go on using its processor.
+    wait_until(|| {
+        let before = ticks(id);
+        std::thread::sleep(Duration::from_millis(300));
+        ticks(id) <= before + 2
+    })
+    .await;
+    is_well(&sandbox).await;
+    assert_eq!(sandbox.worker_ids(), [id]);
+}
+
+/// Processor time of a process, in hundredths of a second.
+fn ticks(id: u32) -> u64 {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{id}/stat")) else {
+        return 0;
+    };
+    let after_name = stat.rsplit(") ").next().unwrap_or_default();
+    let fields: Vec<&str> = after_name.split(' ').collect();
+    [11, 12]
+        .iter()
+        .filter_map(|field| fields.get(*field)?.parse::<u64>().ok())
+        .sum()
+}
+
+fn is_there(id: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{id}")).exists()
+}
+
+async fn wait_until(is_so: impl Fn() -> bool) {
+    for _ in 0..3_000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never came to that");
+}
