@@ -175,10 +175,16 @@ impl HeldShare {
         self.memory.bytes_max
     }
 
-    /// Takes so many bytes more if they are there now, and nobody older waits.
-    pub(crate) fn take_now(&self, bytes: u64) -> bool {
+    /// Takes bytes that may never be needed, where nearly everything is free: what is only held keeps others waiting.
+    pub(crate) fn take_to_spare(&self, bytes: u64) -> bool {
+        let all = self.bytes_max();
+        self.take_leaving(all - all / 8, bytes)
+    }
+
+    /// Takes so many bytes more if so many others are there then, and nobody older waits.
+    fn take_leaving(&self, left: u64, bytes: u64) -> bool {
         let mut pot = self.memory.lock();
-        let is_there = bytes <= pot.free && pot.nobody_older_waits(self.age);
+        let is_there = bytes.saturating_add(left) <= pot.free && pot.nobody_older_waits(self.age);
         if is_there {
             pot.give(self.age, bytes);
         }
@@ -187,7 +193,7 @@ impl HeldShare {
 
     /// Takes so many bytes more, and waits for them where it must. Dropping the future takes nothing.
     pub(crate) async fn take(&self, bytes: u64) -> Result<(), Busy> {
-        if self.take_now(bytes) {
+        if self.take_leaving(0, bytes) {
             return Ok(());
         }
         let answer = {

@@ -230,7 +230,7 @@ fn usage(state: &State, fuel: u64) -> Usage {
 
 /// Turns a panic into an error. The store of the call is dropped afterwards and nothing else was touched by it;
 /// an implementation of [`HostCalls`] answers for its own state.
-async fn guarded<T>(call: impl Future<Output = T>) -> Result<T, SandboxError> {
+pub(crate) async fn guarded<T>(call: impl Future<Output = T>) -> Result<T, SandboxError> {
     AssertUnwindSafe(call)
         .catch_unwind()
         .await

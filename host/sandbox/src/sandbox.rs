@@ -110,7 +110,8 @@ impl Sandbox {
                 (engine, Runner::Here(machine, allocation))
             }
             Isolation::Processes(program) => {
-                let engine = engine::without_pool().map_err(StartError::Engine)?;
+                // Nothing runs here, but what no worker has room for is refused here.
+                let (engine, _allocation) = engine::start(1)?;
                 let workers = Workers::new(program, at_once, &config.cache_dir);
                 (engine, Runner::Apart(workers))
             }

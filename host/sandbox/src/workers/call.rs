@@ -13,6 +13,7 @@ use crate::error::SandboxError;
 use crate::guest_memory::HeldShare;
 use crate::limits::Limits;
 use crate::machine::ending::check_result;
+use crate::machine::guarded;
 use crate::outcome::{Captured, Outcome, Report, Usage};
 use crate::protocol::{FRAME_BYTES_MAX, Fault, Order, Task, ToWorker};
 use crate::value;
@@ -21,7 +22,7 @@ use crate::value;
 const CANCEL_MAX: Duration = Duration::from_secs(10);
 /// What a worker may take beyond the time limits of all its guests before it says something of one.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Memory that a call has from the beginning where nobody knows yet what it needs.
+/// Memory that a call has from the beginning where nobody knows yet what it needs, and there is plenty.
 const FIRST_BYTES: u64 = 4 << 20;
 /// What a report may say beyond the limits: that something was cut.
 const NOTE_BYTES_MAX: usize = 256;
@@ -41,7 +42,7 @@ pub(super) async fn make(
     let (limits, cancel) = (call.limits, call.cancel.clone());
     let known = component.memory_bytes_last.load(Ordering::Relaxed);
     let first = known.max(FIRST_BYTES).min(limits.memory_bytes_max);
-    let given = if share.take_now(first) { first } else { 0 };
+    let given = if share.take_to_spare(first) { first } else { 0 };
     let share = Arc::new(share);
     let mut guard = Guard::new(&call, Arc::clone(&share), given);
     let order = Order {
@@ -82,7 +83,7 @@ pub(super) async fn make(
                 let answered = tokio::select! {
                     biased;
                     () = cancel.cancelled() => return cancelled(begun, &limits).await,
-                    answered = guard.answer(ask) => answered,
+                    answered = guarded(guard.answer(ask)) => answered?,
                 };
                 let (answer, time) = match answered {
                     Ok(answered) => answered,

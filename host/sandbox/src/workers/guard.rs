@@ -189,7 +189,7 @@ impl Guard {
         }
     }
 
-    /// Gives what is welcome where it is there now, else waits for what is needed; none: all wait, and it is the youngest.
+    /// Gives what is welcome where there is plenty, else waits for what is needed; none: all wait, and it is the youngest.
     async fn give_memory(&mut self, needed: u64, welcome: u64) -> Result<Option<u64>, Lie> {
         // Memories and tables, and the scratch folder.
         let most = self
@@ -201,7 +201,7 @@ impl Guard {
             return Err("more memory than it may have".to_owned());
         }
         let welcome = welcome.min(left);
-        let given = if welcome > needed && self.share.take_now(welcome) {
+        let given = if welcome > needed && self.share.take_to_spare(welcome) {
             welcome
         } else {
             if self.share.take(needed).await.is_err() {

@@ -29,10 +29,16 @@ fn small() -> Call {
     })
 }
 
+/// How a program ends whose bytecode reads whatever lies there: what that is differs with each build of the interpreter.
+const ANY_END_OF_ITS_OWN: &str = "trap out_of_bounds | trap unreachable | trap other | an exception | exited | limit_fuel | returned";
+
 /// What is wrong with how a program ended, if anything is.
 fn fault(source: &str, report: &Report, expected: &str) -> Option<String> {
     let class = class(&report.outcome);
-    let is_expected = expected.split(" | ").any(|one| one == class);
+    let is_raised = matches!(report.outcome, Outcome::Raised(_));
+    let is_expected = expected
+        .split(" | ")
+        .any(|one| one == class || (one == "an exception" && is_raised));
     (!is_expected).then(|| format!("expected {expected}: {source}\n{:?}\n", report.outcome))
 }
 
@@ -106,19 +112,19 @@ async fn python_breaks_nothing_but_itself() {
             "def f(): pass
 f.__code__ = f.__code__.replace(co_code=bytes([116, 255] * 64), co_stacksize=1)
 f()",
-            "trap out_of_bounds | trap unreachable | trap other | SystemError | SystemException | exited | limit_fuel",
+            ANY_END_OF_ITS_OWN,
         ),
         (
             "def f(): pass
 f.__code__ = f.__code__.replace(co_code=bytes(range(256)) * 4, co_stacksize=0)
 f()",
-            "trap out_of_bounds | trap unreachable | trap other | SystemError | UnboundLocalError | exited | limit_fuel",
+            ANY_END_OF_ITS_OWN,
         ),
         (
             "def f(): pass
 f.__code__ = f.__code__.replace(co_consts=(), co_names=(), co_code=bytes([100, 200, 83, 0]))
 f()",
-            "trap out_of_bounds | trap unreachable | trap other | SystemError | exited | limit_fuel | returned",
+            ANY_END_OF_ITS_OWN,
         ),
         ("import os\nos.abort()", "trap unreachable | exited | AttributeError"),
         ("import faulthandler\nfaulthandler._sigsegv()", "trap out_of_bounds | trap unreachable | AttributeError | ModuleNotFoundError | exited"),
