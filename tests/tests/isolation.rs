@@ -151,7 +151,7 @@ fn interview(questions: &Value) -> Value {
             "grants": { "llm": { "models": ["gpt-5-mini"] }, "human": true },
         }],
         "steps": [{ "id": "talk", "agent": "reporter", "action": "ask", "input": { "questions": questions } }],
-        "config": { "max_retries": 2, "retry_delay_ms": 1 },
+        "config": { "max_retries": 0 },
     })
 }
 
@@ -206,11 +206,11 @@ async fn hanging(loopback: &Loopback, place: &Workplace) -> (Server, String, u32
     let started = server
         .post(
             &format!("/v1/orchestrate/workflows/{stored}/run"),
-            &json!({}),
+            &json!({ "inputs": {} }),
         )
         .await;
     assert!(started.status < 300, "{started:?}");
-    let id = started.json()["id"].as_str().expect("an id").to_owned();
+    let id = started.body["id"].as_str().expect("an id").to_owned();
     loopback.wait_for(3).await;
     let workers = children(server.pid());
     assert_eq!(workers.len(), 1, "{workers:?}");
@@ -223,10 +223,8 @@ async fn a_worker_that_is_killed_is_replaced_and_its_step_goes_on_with_the_answe
     let (server, id, worker) = hanging(&loopback, &place).await;
     kill(worker).await;
     let shown = until(async || {
-        let shown = server
-            .get(&format!("/v1/orchestrate/executions/{id}"))
-            .await
-            .json();
+        let path = format!("/v1/orchestrate/executions/{id}");
+        let shown = server.get(&path).await.body;
         (shown["status"] == "completed").then_some(shown)
     });
     let shown = shown
@@ -242,12 +240,10 @@ async fn a_worker_that_is_killed_is_replaced_and_its_step_goes_on_with_the_answe
         server.said()
     );
     let events = place.events(&id).await;
-    let failed = events
-        .iter()
-        .find(|event| event["type"] == "step_failed")
-        .expect("one attempt");
-    assert_eq!(failed["failure"]["code"], "overloaded", "{failed:#}");
-    drop(server.terminate().await);
+    let count = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
+    // As if the whole process had ended: no attempt of the step's is used up.
+    assert_eq!((count("step_interrupted"), count("step_failed")), (1, 0));
+    assert!(server.terminate().await.success());
 }
 
 #[tokio::test]

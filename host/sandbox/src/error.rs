@@ -135,9 +135,15 @@ pub enum SandboxError {
         /// The panic's message.
         message: String,
     },
-    /// The process that made the call ended, or could not be started.
-    #[error("the worker that runs the component failed: {message}")]
-    Worker {
+    /// There is no process to make the call: it could not be started, or not be told.
+    #[error("no worker can run the component: {message}")]
+    NoWorker {
+        /// Why.
+        message: String,
+    },
+    /// The process that made the call ended. What the call did until then is not known.
+    #[error("the worker that ran the component ended: {message}")]
+    Interrupted {
         /// How.
         message: String,
     },
@@ -153,7 +159,8 @@ impl SandboxError {
             SandboxError::Instantiate(_)
             | SandboxError::Busy { .. }
             | SandboxError::OutOfMemory(_)
-            | SandboxError::Worker { .. } => true,
+            | SandboxError::NoWorker { .. }
+            | SandboxError::Interrupted { .. } => true,
             SandboxError::WrongKind { .. }
             | SandboxError::Panicked { .. }
             | SandboxError::Engine(_) => false,

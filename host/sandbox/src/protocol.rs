@@ -204,3 +204,30 @@ pub(crate) fn length(head: [u8; HEAD_BYTES]) -> Result<usize, String> {
 pub(crate) fn read<T: DeserializeOwned>(message: &[u8]) -> Result<T, String> {
     postcard::from_bytes(message).map_err(|error| format!("a message cannot be read: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_read_as_it_was_written() {
+        let message = ToWorker::Cancel(7);
+        let frame = frame(&message).expect("it is small");
+        let (head, rest) = frame.split_at(HEAD_BYTES);
+        let head = head.try_into().expect("a head");
+        assert_eq!(length(head), Ok(rest.len()));
+        assert!(matches!(read(rest), Ok(ToWorker::Cancel(7))));
+        assert!(length(u32::MAX.to_le_bytes()).is_err());
+    }
+
+    proptest! {
+        /// Whatever a worker writes is a message or none, and no length in it makes room for more than is there.
+        #[test]
+        fn any_bytes_are_a_message_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read::<FromWorker>(&bytes);
+            let _ = read::<ToWorker>(&bytes);
+        }
+    }
+}

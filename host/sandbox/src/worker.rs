@@ -255,9 +255,9 @@ fn fault(error: SandboxError) -> Fault {
         SandboxError::Instantiate(error) => Fault::Instantiate(format!("{error:#}")),
         SandboxError::Panicked { message } => Fault::Panicked(message),
         SandboxError::Engine(error) => Fault::Engine(format!("{error:#}")),
-        other @ (SandboxError::WrongKind { .. } | SandboxError::Worker { .. }) => {
-            Fault::Engine(other.to_string())
-        }
+        other @ (SandboxError::WrongKind { .. }
+        | SandboxError::NoWorker { .. }
+        | SandboxError::Interrupted { .. }) => Fault::Engine(other.to_string()),
     }
 }
 

@@ -106,14 +106,8 @@ async fn run_agent(attempt: &Attempt, usage: &mut StepUsage) -> Result<Ended, Fa
         // An LLM's answer is checked where it can still be repaired.
         AgentKind::Llm(llm) => llm::run(attempt, agent, llm).await.map(Ended::Output),
         AgentKind::Search(search) => checked(agent, search::run(attempt, search).await?),
-        AgentKind::Code(code) => match code::run(attempt, agent, code, usage).await? {
-            Ended::Output(output) => checked(agent, output.value),
-            Ended::Asked(question) => Ok(Ended::Asked(question)),
-        },
-        AgentKind::Tool(tool) => {
-            let output = tool::run(attempt, agent, tool, usage).await?;
-            checked(agent, output.value)
-        }
+        AgentKind::Code(code) => checked_end(agent, code::run(attempt, agent, code, usage).await?),
+        AgentKind::Tool(tool) => checked_end(agent, tool::run(attempt, agent, tool, usage).await?),
         AgentKind::Human(_) => Err(Failure::new(
             Code::Internal,
             format!(
@@ -121,6 +115,13 @@ async fn run_agent(attempt: &Attempt, usage: &mut StepUsage) -> Result<Ended, Fa
                 agent.kind.as_str()
             ),
         )),
+    }
+}
+
+fn checked_end(agent: &Agent, ended: Ended) -> Result<Ended, Failure> {
+    match ended {
+        Ended::Output(output) => checked(agent, output.value),
+        Ended::Asked(_) | Ended::Interrupted(_) => Ok(ended),
     }
 }
 

@@ -660,6 +660,10 @@ impl Driver {
         } = end;
         match result {
             Ok(Ended::Asked(question)) => self.asked((path, attempt), question, usage),
+            Ok(Ended::Interrupted(reason)) => {
+                tracing::warn!(execution.id = %self.execution.id(), step.path = %path, reason, "a step was interrupted");
+                EventKind::StepInterrupted { path, attempt }
+            }
             Ok(Ended::Output(Output { value, text })) => EventKind::StepCompleted {
                 path,
                 attempt,

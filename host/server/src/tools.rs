@@ -215,7 +215,7 @@ pub(crate) async fn call(
     (component, function): (&Component, &Function),
     arguments: &Value,
     call: Call,
-) -> Result<Report, Failure> {
+) -> Result<Report, NoReport> {
     let arguments = function.read_arguments(arguments).map_err(|error| {
         let schema = function.parameters_schema();
         let name = function.name();
@@ -230,15 +230,41 @@ pub(crate) async fn call(
         .map_err(|error| sandbox_failed(&error))
 }
 
+/// Why a component that was called has no report.
+pub(crate) enum NoReport {
+    /// It was not called, or the host failed.
+    Failed(Failure),
+    /// The process that ran it ended: it can be run again, with the answers it got.
+    Interrupted(Failure),
+}
+
+impl From<Failure> for NoReport {
+    fn from(failure: Failure) -> Self {
+        NoReport::Failed(failure)
+    }
+}
+
+impl From<NoReport> for Failure {
+    fn from(no_report: NoReport) -> Self {
+        match no_report {
+            NoReport::Failed(failure) | NoReport::Interrupted(failure) => failure,
+        }
+    }
+}
+
 /// A failure of the host, or what it lacks.
-pub(crate) fn sandbox_failed(error: &SandboxError) -> Failure {
+pub(crate) fn sandbox_failed(error: &SandboxError) -> NoReport {
     // What it lacks now it may have later, and the answers so far are as good then.
     let code = if error.is_retryable() {
         Code::Overloaded
     } else {
         Code::Internal
     };
-    Failure::new(code, format!("the sandbox failed: {error}"))
+    let failure = Failure::new(code, format!("the sandbox failed: {error}"));
+    match error {
+        SandboxError::Interrupted { .. } => NoReport::Interrupted(failure),
+        _ => NoReport::Failed(failure),
+    }
 }
 
 /// A failure of a component that is not there.

@@ -70,9 +70,9 @@ pub(super) async fn make(
         match said {
             Err(_elapsed) => {
                 worker.end_for("it kept a guest beyond its time limit".to_owned());
-                return Err(worker.why());
+                return Err(worker.interrupted());
             }
-            Ok(None) => return Err(worker.why()),
+            Ok(None) => return Err(worker.interrupted()),
             Ok(Some(Said::Ended(end))) => {
                 let report = end.map_err(error)?;
                 let peak = report.usage.memory_bytes_peak;
@@ -84,6 +84,13 @@ pub(super) async fn make(
                     biased;
                     () = cancel.cancelled() => return cancelled(begun, &limits).await,
                     answered = guarded(guard.answer(ask)) => answered?,
+                    // Nobody needs the answer any more, or the worker says something else while its guest waits.
+                    said = begun.next() => {
+                        if said.is_some() {
+                            worker.end_for("it went on before it was answered".to_owned());
+                        }
+                        return Err(worker.interrupted());
+                    }
                 };
                 let (answer, time) = match answered {
                     Ok(answered) => answered,
@@ -94,7 +101,7 @@ pub(super) async fn make(
                             "a worker asked for what no guest can ask for; it is ended"
                         );
                         worker.end_for(lie);
-                        return Err(worker.why());
+                        return Err(worker.interrupted());
                     }
                 };
                 worker.say(&ToWorker::Answer {
@@ -139,7 +146,7 @@ fn task(entry: Entry) -> Result<Task, SandboxError> {
         Entry::Function(function, arguments) => {
             let values = &arguments.0;
             let json = value::write_arguments(&function.parameters, values, FRAME_BYTES_MAX / 2);
-            let json = json.map_err(|_too_large| SandboxError::Worker {
+            let json = json.map_err(|_too_large| SandboxError::NoWorker {
                 message: "the arguments are too large for a worker; give it less".to_owned(),
             })?;
             Task::Function(function, json)

@@ -209,10 +209,21 @@ impl Worker {
         self.outgoing.close();
     }
 
-    /// Why it makes no more calls.
-    pub(super) fn why(&self) -> SandboxError {
+    /// Why it makes no calls.
+    fn why(&self) -> SandboxError {
+        failed(self.reason())
+    }
+
+    /// What it did not end of a call that it had begun.
+    pub(super) fn interrupted(&self) -> SandboxError {
+        SandboxError::Interrupted {
+            message: self.reason(),
+        }
+    }
+
+    fn reason(&self) -> String {
         let end = lock(&self.routes).end.clone();
-        failed(end.unwrap_or_else(|| "it is being ended".to_owned()))
+        end.unwrap_or_else(|| "it is being ended".to_owned())
     }
 }
 
@@ -458,7 +469,7 @@ fn frame(message: &impl Serialize) -> Result<Vec<u8>, SandboxError> {
 }
 
 fn failed(message: String) -> SandboxError {
-    SandboxError::Worker { message }
+    SandboxError::NoWorker { message }
 }
 
 /// Says once what this kernel does not have.

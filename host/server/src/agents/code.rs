@@ -18,7 +18,7 @@ use crate::clock;
 use crate::driver::{Ended, Output};
 use crate::host_calls::{GuestHost, Stop};
 use crate::limits::{code_of, within};
-use crate::tools;
+use crate::tools::{self, NoReport};
 
 pub(super) async fn run(
     attempt: &Attempt,
@@ -52,7 +52,12 @@ pub(super) async fn run(
         cancel: host.cancel.clone(),
     };
     let _pass = services.guests.enter(attempt.execution).await;
-    let mut report = call_source(attempt, (agent, code), (call, series)).await?;
+    let called = call_source(attempt, (agent, code), (call, series)).await;
+    let mut report = match called {
+        Ok(report) => report,
+        Err(NoReport::Interrupted(reason)) => return Ok(Ended::Interrupted(reason.message)),
+        Err(NoReport::Failed(failure)) => return Err(failure),
+    };
     *usage = usage_of(&report);
     log_output(attempt, agent, &report);
     match host.take_stop() {
@@ -87,7 +92,7 @@ async fn call_source(
     attempt: &Attempt,
     (agent, code): (&Agent, &CodeAgent),
     (call, series): (Call, Series),
-) -> Result<Report, Failure> {
+) -> Result<Report, NoReport> {
     let (start, services) = (&attempt.start, &attempt.services);
     let unavailable = |error: anyhow::Error| tools::unavailable(&error);
     match &code.source {
@@ -133,7 +138,7 @@ async fn call_component(
     attempt: &Attempt,
     component: &Component,
     (call, series): (Call, Series),
-) -> Result<Report, Failure> {
+) -> Result<Report, NoReport> {
     let (start, sandbox) = (&attempt.start, attempt.services.components.sandbox());
     let invocation = || invocation(attempt, series.attempt, start.input.to_string());
     match component.kind() {
@@ -156,10 +161,10 @@ async fn call_component(
             let arguments = tools::arguments_of(function, start.input.clone());
             tools::call(sandbox, (component, function), &arguments, call).await
         }
-        ComponentKind::Interpreter => Err(Failure::new(
-            Code::ComponentUnavailable,
-            "an interpreter is no agent",
-        )),
+        ComponentKind::Interpreter => {
+            let message = "an interpreter is no agent";
+            Err(Failure::new(Code::ComponentUnavailable, message).into())
+        }
     }
 }
 

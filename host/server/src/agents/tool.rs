@@ -7,15 +7,15 @@ use troupe_workflow::{Agent, Code, Failure, StepUsage, ToolAgent};
 
 use super::Attempt;
 use super::code::{self, Asked};
-use crate::driver::Output;
-use crate::tools::{self, AnyName};
+use crate::driver::{Ended, Output};
+use crate::tools::{self, AnyName, NoReport};
 
 pub(super) async fn run(
     attempt: &Attempt,
     agent: &Agent,
     tool: &ToolAgent,
     usage: &mut StepUsage,
-) -> Result<Output, Failure> {
+) -> Result<Ended, Failure> {
     let services = &attempt.services;
     let loaded = tools::load(&services.components, tool)
         .await
@@ -36,9 +36,14 @@ pub(super) async fn run(
     };
     let _pass = services.guests.enter(attempt.execution).await;
     let target = (&found.tool.component, found.function);
-    let report = tools::call(services.components.sandbox(), target, &arguments, call).await?;
+    let called = tools::call(services.components.sandbox(), target, &arguments, call).await;
+    let report = match called {
+        Ok(report) => report,
+        Err(NoReport::Interrupted(reason)) => return Ok(Ended::Interrupted(reason.message)),
+        Err(NoReport::Failed(failure)) => return Err(failure),
+    };
     *usage = code::usage_of(&report);
     code::log_output(attempt, agent, &report);
     let value = code::value_of(report).map_err(|failure| asked.of_budget(attempt, failure))?;
-    Ok(Output { value, text: None })
+    Ok(Ended::Output(Output { value, text: None }))
 }

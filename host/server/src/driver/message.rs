@@ -29,6 +29,8 @@ pub enum Ended {
     Output(Output),
     /// It asks people, and goes on when there is an answer.
     Asked(AskedQuestion),
+    /// What ran it ended before it did, for this reason: as if this process had ended.
+    Interrupted(String),
 }
 
 /// What a component asks people.

@@ -11,7 +11,7 @@ use troupe_workflow::{CallKind, CallOutcome, Code, Failure};
 use super::{GuestHost, error_of, parse_json};
 use crate::agents::code;
 use crate::replay::Place;
-use crate::tools::{AnyName, LoadedTool, ToolFunction, call, find, limits, list};
+use crate::tools::{AnyName, LoadedTool, NoReport, ToolFunction, call, find, limits, list};
 
 /// How a tool's call ended, as the journal keeps it. A failure costs fuel too, and a guest that is run again must
 /// pay the same.
@@ -119,8 +119,10 @@ impl GuestHost {
         .await;
         let report = match called {
             Ok(report) => report,
-            Err(failure) if failure.code == Code::InputInvalid => return failed(failure),
-            Err(failure) => return Err(failure),
+            Err(NoReport::Failed(failure)) if failure.code == Code::InputInvalid => {
+                return failed(failure);
+            }
+            Err(no_report) => return Err(no_report.into()),
         };
         let fuel = report.usage.fuel;
         Ok(match code::value_of(report) {
