@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::guard::Guard;
 use super::process::{Begun, Said, Worker};
@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::machine::ending::check_result;
 use crate::machine::guarded;
 use crate::outcome::{Captured, Outcome, Report, Usage};
-use crate::protocol::{FRAME_BYTES_MAX, Fault, Order, Task, ToWorker};
+use crate::protocol::{Answer, FRAME_BYTES_MAX, Fault, Order, Task, ToWorker};
 use crate::value;
 
 /// How long a worker may take to end a call that was cancelled: many times a tick.
@@ -74,42 +74,49 @@ pub(super) async fn make(
             }
             Ok(None) => return Err(worker.interrupted()),
             Ok(Some(Said::Ended(end))) => {
-                let report = end.map_err(error)?;
+                let report = (*end).map_err(error)?;
                 let peak = report.usage.memory_bytes_peak;
                 component.memory_bytes_last.store(peak, Ordering::Relaxed);
                 return Ok(checked(report, &limits));
             }
-            Ok(Some(Said::Asked(ask))) => {
-                let answered = tokio::select! {
-                    biased;
-                    () = cancel.cancelled() => return cancelled(begun, &limits).await,
-                    answered = guarded(guard.answer(ask)) => answered?,
-                    // Nobody needs the answer any more, or the worker says something else while its guest waits.
-                    said = begun.next() => {
-                        if said.is_some() {
-                            worker.end_for("it went on before it was answered".to_owned());
-                        }
-                        return Err(worker.interrupted());
+            Ok(Some(Said::Asked(ask))) => tokio::select! {
+                biased;
+                () = cancel.cancelled() => return cancelled(begun, &limits).await,
+                answered = guarded(guard.answer(*ask)) => answer(&begun, &guard, answered?)?,
+                // Nobody needs the answer any more, or the worker says something else while its guest waits.
+                said = begun.next() => {
+                    if said.is_some() {
+                        worker.end_for("it went on before it was answered".to_owned());
                     }
-                };
-                let (answer, time) = match answered {
-                    Ok(answered) => answered,
-                    Err(lie) => {
-                        tracing::error!(
-                            agent = guard.agent(),
-                            lie,
-                            "a worker asked for what no guest can ask for; it is ended"
-                        );
-                        worker.end_for(lie);
-                        return Err(worker.interrupted());
-                    }
-                };
-                worker.say(&ToWorker::Answer {
-                    call: begun.number,
-                    answer: Box::new(answer),
-                    time,
-                })?;
-            }
+                    return Err(worker.interrupted());
+                }
+            },
+        }
+    }
+}
+
+/// Tells a worker what its guest is answered, or ends it for what it asked.
+fn answer(
+    begun: &Begun,
+    guard: &Guard,
+    answered: Result<(Answer, Option<SystemTime>), String>,
+) -> Result<(), SandboxError> {
+    let worker = &begun.worker;
+    match answered {
+        Ok((answer, time)) => worker.say(&ToWorker::Answer {
+            call: begun.number,
+            answer: Box::new(answer),
+            time,
+        }),
+        Err(lie) => {
+            let agent = guard.agent();
+            tracing::error!(
+                agent,
+                lie,
+                "a worker asked for what no guest can ask for; it is ended"
+            );
+            worker.end_for(lie);
+            Err(worker.interrupted())
         }
     }
 }
@@ -121,7 +128,7 @@ async fn cancelled(mut begun: Begun, limits: &Limits) -> Result<Report, SandboxE
     let ended = tokio::time::timeout(CANCEL_MAX, async {
         loop {
             match begun.next().await {
-                Some(Said::Ended(end)) => return Some(end),
+                Some(Said::Ended(end)) => return Some(*end),
                 Some(Said::Asked(_)) => {}
                 None => return None,
             }

@@ -9,10 +9,10 @@ use crate::call::Call;
 use crate::capability::http::SecondLook;
 use crate::capability::{Grants, REFUSED_CALLS_MAX, TextBytes};
 use crate::guest_memory::HeldShare;
-use crate::host_calls::HostCalls;
+use crate::host_calls::{HostCalls, LogLine};
 use crate::limits::Limits;
 use crate::protocol::{Answer, Ask};
-use crate::{llm, search, tools};
+use crate::{human, llm, search, tools};
 
 /// What one call may ask.
 pub(super) struct Guard {
@@ -105,12 +105,7 @@ impl Guard {
             }
             Ask::Human(question) => {
                 self.count(1)?;
-                let granted = self.grants.human.as_ref();
-                let may_ask = granted
-                    .is_some_and(|grant| question.assignees.iter().all(|who| grant.allows(who)));
-                if !may_ask {
-                    return Err("people that it is not granted".to_owned());
-                }
+                self.check_people(&question)?;
                 Answer::Human(host.ask(question).await)
             }
             Ask::Budget(own) => {
@@ -118,11 +113,7 @@ impl Guard {
                 Answer::Budget(host.budget_left(own).await)
             }
             Ask::Log(line) => {
-                let bytes = line.message.len() + line.fields.text_bytes();
-                self.logged = self.logged.saturating_add(length(bytes));
-                if self.logged > self.limits.log_bytes_max {
-                    return Err("more lines in the log than it may write".to_owned());
-                }
+                self.count_line(&line)?;
                 host.log(line).await;
                 Answer::Logged
             }
@@ -178,6 +169,25 @@ impl Guard {
         match requests.iter().all(is_granted) {
             true => Ok(()),
             false => Err("a tool that it is not granted".to_owned()),
+        }
+    }
+
+    fn check_people(&self, question: &human::Question) -> Result<(), Lie> {
+        let granted = self.grants.human.as_ref();
+        let is_granted =
+            granted.is_some_and(|grant| question.assignees.iter().all(|who| grant.allows(who)));
+        match is_granted {
+            true => Ok(()),
+            false => Err("people that it is not granted".to_owned()),
+        }
+    }
+
+    fn count_line(&mut self, line: &LogLine) -> Result<(), Lie> {
+        let bytes = line.message.len() + line.fields.text_bytes();
+        self.logged = self.logged.saturating_add(length(bytes));
+        match self.logged <= self.limits.log_bytes_max {
+            true => Ok(()),
+            false => Err("more lines in the log than it may write".to_owned()),
         }
     }
 

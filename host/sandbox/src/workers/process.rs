@@ -50,9 +50,9 @@ pub(super) struct Worker {
 /// What a worker says of one call.
 pub(super) enum Said {
     /// The guest asks.
-    Asked(Ask),
+    Asked(Box<Ask>),
     /// The call has ended.
-    Ended(Result<Report, Fault>),
+    Ended(Box<Result<Report, Fault>>),
 }
 
 /// Where what a worker says goes to.
@@ -321,9 +321,9 @@ impl Reader {
         while let Some(message) = self.read()? {
             match message {
                 FromWorker::Ready(_) => return Err("it said twice that it is ready".to_owned()),
-                FromWorker::Asked { call, ask } => self.pass(call, Said::Asked(*ask))?,
+                FromWorker::Asked { call, ask } => self.pass(call, Said::Asked(ask))?,
                 FromWorker::Ended { call, end } => {
-                    self.pass(call, Said::Ended(*end))?;
+                    self.pass(call, Said::Ended(end))?;
                     lock(&self.routes).calls.remove(&call);
                 }
                 FromWorker::Pong => {}

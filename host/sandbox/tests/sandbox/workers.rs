@@ -44,6 +44,17 @@ async fn is_well(sandbox: &Sandbox) {
     assert_eq!(report.outcome, Outcome::Returned("null".to_owned()));
 }
 
+/// Runs something beside the test.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test waits for it itself, and has nothing to shut down"
+)]
+fn beside<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    tokio::spawn(future)
+}
+
 /// Fuel that lasts for minutes.
 fn patient() -> Call {
     limited(|limits| {
@@ -115,7 +126,7 @@ async fn a_worker_has_no_environment_and_few_files_and_the_kernel_watches_its_ca
 async fn a_worker_that_is_killed_costs_its_calls_and_nothing_else() {
     let sandbox = sandbox(1);
     is_well(&sandbox).await;
-    let victim = tokio::spawn({
+    let victim = beside({
         let sandbox = sandbox.clone();
         async move { run(&sandbox, endless(), patient()).await }
     });
@@ -139,7 +150,7 @@ async fn a_component_whose_worker_ended_is_called_alone_the_next_time() {
     is_well(&sandbox).await;
     let start = |wasm| {
         let sandbox = sandbox.clone();
-        tokio::spawn(async move { run(&sandbox, wasm, patient()).await })
+        beside(async move { run(&sandbox, wasm, patient()).await })
     };
     let first = start(endless());
     let shared = sandbox.worker_ids()[0];

@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::*;
+use crate::budget;
 use crate::cancel::CancelFlag;
 use crate::capability::context::ContextGrant;
 use crate::capability::http::{HttpGrant, OperatorHost, SecretGrant};
@@ -13,9 +14,8 @@ use crate::capability::llm::LlmGrant;
 use crate::capability::search::SearchGrant;
 use crate::capability::tools::ToolsGrant;
 use crate::guest_memory::{GuestMemory, Patience};
-use crate::host_calls::{DenyAll, LogLevel, LogLine};
+use crate::host_calls::{DenyAll, LogLevel};
 use crate::http_exchange::{HttpRequest, HttpTimeouts, Reach, SecretUse};
-use crate::{budget, human};
 
 const ALL_MEMORY: u64 = 1 << 30;
 
