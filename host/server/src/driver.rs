@@ -582,8 +582,8 @@ impl Driver {
             .check_reserve(&call.path, reserve.usd, reserve.tokens);
         match verdict {
             BudgetVerdict::Allowed => self.grant(call, reserve, answer).await,
-            BudgetVerdict::Refused(_) | BudgetVerdict::Paused(_)
-                if self.execution.holds_reservations() =>
+            BudgetVerdict::Refused(failure) | BudgetVerdict::Paused(failure)
+                if self.execution.may_be_given_back(&call.path, &failure) =>
             {
                 self.parked.push((call, answer));
                 Ok(())

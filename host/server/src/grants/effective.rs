@@ -51,6 +51,13 @@ impl Granting {
                 verdict: granted.into(),
             });
         };
+        if let Some(budget) = asked.llm_budget {
+            add(
+                "llm",
+                format!("at most {budget} in each step"),
+                Ok("the workflow".to_owned()),
+            );
+        }
         let mut narrow = |names: &[String], by: Narrowing| {
             for name in names {
                 add(by.capability, name.clone(), self.narrowed(asking, by, name));

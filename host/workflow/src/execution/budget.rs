@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::Execution;
+use super::{Execution, StepState};
 use super::frame::{Account, FrameId, Instance};
 use crate::document::{AgentKind, BudgetPolicy, Config};
 use crate::event::{EventKind, StepUsage};
@@ -106,13 +106,21 @@ pub enum ReserveError {
     Tokens { asked: u64, left: u64, budget: u64 },
     #[error("all {budget} units of computation are used; raise `config.budget_fuel`")]
     Fuel { budget: u64 },
+    #[error(
+        "the call may cost {asked}, and {left} of the agent's share of {budget} is left for this step; raise `grants.llm.budget_usd`, or set `max-tokens` lower"
+    )]
+    Share {
+        asked: MicroUsd,
+        left: MicroUsd,
+        budget: MicroUsd,
+    },
 }
 
 /// What the budgets say to a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BudgetVerdict {
     Allowed,
-    /// It does not fit, and the execution fails.
+    /// It does not fit. Of a workflow's budget: what needs it fails. Of an agent's share: the agent is told so.
     Refused(Failure),
     /// It does not fit, and the execution waits for somebody to raise the budget.
     Paused(Failure),
@@ -192,6 +200,9 @@ impl Execution {
         let Some(at) = self.find(path) else {
             return BudgetVerdict::Allowed;
         };
+        if let Some(failure) = self.check_share(at, asked) {
+            return BudgetVerdict::Refused(failure);
+        }
         for home in self.homes(at.frame) {
             let held = self.held(home);
             let Some(error) = held.check(asked, tokens) else {
@@ -270,13 +281,14 @@ impl Execution {
         }
     }
 
-    /// What is left of the money for a step; none: no budget bounds it.
+    /// What is left of the money for a step, and of its agent's share of it; none: neither is bounded.
     pub fn money_left(&self, path: &StepPath) -> Option<MicroUsd> {
         let at = self.find(path)?;
-        self.least(at, |held| {
+        let of_budgets = self.least(at, |held| {
             let account = &held.account;
             Some(held.usd?.saturating_sub(account.settled + account.reserved))
-        })
+        });
+        of_budgets.into_iter().chain(self.share_left(at)).min()
     }
 
     /// What is left of the tokens for a step; none: no budget bounds it.
@@ -343,13 +355,7 @@ impl Execution {
         self.running
             .iter()
             .filter_map(|at| self.step(*at))
-            .any(|step| {
-                step.calls.iter().any(|call| {
-                    call.outcome.is_none()
-                        && call.attempt == step.attempts
-                        && (call.reserved > MicroUsd::ZERO || call.reserved_tokens > 0)
-                })
-            })
+            .any(StepState::holds_reservations)
     }
 
     /// Whether components run that may give back a part of the units they were given.

@@ -66,7 +66,7 @@ pub struct Limits {
 pub struct Grants {
     /// The models it may ask; none: no model.
     pub llm_models: Option<Vec<String>>,
-    /// What its models may cost; none: what the execution has.
+    /// What its models may cost in one step, all attempts together; none: what the execution has.
     pub llm_budget: Option<MicroUsd>,
     /// The sources it may search; none: no search.
     pub search: Option<Vec<String>>,
