@@ -16,6 +16,7 @@ use troupe_workflow::{
 };
 
 use crate::driver::{EndCall, Granted, StartCall, StepMessage, WorstCase};
+use crate::memory::Operation;
 use crate::models::Route;
 use crate::replay::{Place, hex};
 use crate::services::Services;
@@ -362,6 +363,30 @@ impl CallGateway {
         let request = (place.request.clone(), Some(place.position));
         self.note_call((kind, String::new()), request, outcome)
             .await
+    }
+
+    /// Does something with a component's memory, and records it.
+    pub(crate) async fn remember(
+        &self,
+        place: &Place,
+        operation: Operation,
+    ) -> Result<(CallOutcome, Option<Timestamp>), Failure> {
+        let call = StartCall {
+            path: self.path.clone(),
+            attempt: self.attempt,
+            kind: CallKind::Memory,
+            target: operation.target(),
+            request: place.request.clone(),
+            position: Some(place.position),
+            worst: None,
+        };
+        let (answer, answered) = oneshot::channel();
+        self.driver
+            .send(StepMessage::Remember(call, operation, answer))
+            .await
+            .map_err(|_gone| driver_gone())?;
+        let outcome = answered.await.map_err(|_gone| driver_gone())?;
+        outcome.ok_or_else(driver_gone)
     }
 
     /// Records that a component was denied something.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use troupe_providers::{Egress, EgressLimits, Secret};
 use troupe_sandbox::{
     ContextGrant, EnvGrant, FilesGrant, FolderAccess, FolderGrant, Grants, HttpGrant, HumanGrant,
-    LlmGrant, OperatorHost, ScratchGrant, SearchGrant, SecretGrant, ToolsGrant, Withheld,
+    LlmGrant, MemoryGrant, OperatorHost, ScratchGrant, SearchGrant, SecretGrant, ToolsGrant, Withheld,
 };
 use troupe_workflow::{
     Agent, CodeAgent, CodeSource, Faults, FileGrant, SecretGrant as AskedSecret,
@@ -156,6 +156,18 @@ impl Granting {
             }
         });
         let human = self.people(asking, asked.human.as_ref(), &mut narrow);
+        let memory = match asked.memory.then(|| self.memory(asking)) {
+            None => None,
+            Some(Ok(_by)) => Some(MemoryGrant),
+            Some(Err(remedy)) => {
+                withheld.push(Withheld {
+                    capability: "memory".to_owned(),
+                    name: String::new(),
+                    remedy,
+                });
+                None
+            }
+        };
         let secrets = self.secrets(asking, &asked.secrets)?;
         let env = self.env(asking, &asked.env)?;
         let http = HttpGrant {
@@ -173,7 +185,7 @@ impl Granting {
                 search,
                 tools: granted_tools,
                 human,
-                memory: None,
+                memory,
                 // What a step may read in its templates anyway.
                 context: Some(ContextGrant),
                 http: Some(http),
@@ -265,6 +277,25 @@ impl Granting {
             Some(entry) => Err(format!(
                 "the workflow grants it, the operator does not: add \"{name}\" to `{}` of {}",
                 by.key,
+                entry.place()
+            )),
+        }
+    }
+
+    /// Whether the operator leaves an agent the memory that its workflow grants it.
+    fn memory(&self, asking: AskingAgent<'_>) -> Granted<String> {
+        let mut narrowing = None;
+        for entry in self.entries_for(asking) {
+            match entry.memory {
+                Some(true) => return Ok(entry.place()),
+                Some(false) => narrowing = Some(entry),
+                None => {}
+            }
+        }
+        match narrowing {
+            None => Ok("the workflow; no [[grants]] narrows it".to_owned()),
+            Some(entry) => Err(format!(
+                "the workflow grants it, the operator does not: write `memory = true` in {}",
                 entry.place()
             )),
         }

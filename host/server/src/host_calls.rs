@@ -3,6 +3,7 @@
 
 mod completion;
 mod fetch;
+mod memory;
 mod question;
 mod tool;
 
@@ -15,13 +16,15 @@ use serde_json::Value;
 use troupe_providers::Secret;
 use troupe_sandbox::{
     BudgetKind, CancelFlag, Denial, Denied, Error, HostCalls, HostFuture, HttpFault, HttpRequest,
-    HttpResponse, LogLevel, LogLine, ToolAnswer, budget, human, llm, search, tools,
+    HttpResponse, LogLevel, LogLine, MemoryAnswer, MemoryRequest, ToolAnswer, budget, human, llm,
+    search, tools,
 };
 use troupe_workflow::{CallKind, CallOutcome, Code, ExecutionId, Failure};
 
 use crate::agents::Attempt;
 use crate::call_gateway::CallGateway;
 use crate::driver::AskedQuestion;
+use crate::memory::Owner;
 use crate::replay::{Place, Replay, hash_of};
 use crate::services::Services;
 use crate::sources::Question;
@@ -37,6 +40,8 @@ pub(crate) struct GuestHost {
     services: Arc<Services>,
     idempotency_key: String,
     agent: String,
+    /// Whose memory is its own.
+    memory: Owner,
     /// The tools that the component may call.
     tools: Vec<LoadedTool>,
     /// The component's own, from which those of its tools follow.
@@ -110,6 +115,10 @@ impl HostCalls for GuestHost {
                 .map(Into::into)
                 .map_err(|failure| error_of("human", &failure))
         })
+    }
+
+    fn remember(&self, request: MemoryRequest) -> HostFuture<'_, Result<MemoryAnswer, Error>> {
+        Box::pin(self.remember_at(request))
     }
 
     fn budget_left(&self, own: budget::Remaining) -> HostFuture<'_, budget::Remaining> {
@@ -228,6 +237,10 @@ impl GuestHost {
             services: Arc::clone(&attempt.services),
             idempotency_key: start.idempotency_key.clone(),
             agent: agent.to_owned(),
+            memory: Owner {
+                workflow: attempt.definition().name().to_owned(),
+                agent: agent.to_owned(),
+            },
             tools,
             seed,
             began_at,

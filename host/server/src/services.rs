@@ -166,11 +166,6 @@ impl Services {
             self.check_sources(sources, &at("grants/search"), faults);
         }
         self.granting.check(workflow.name(), (agent, code), faults);
-        let later =
-            |name: &str| format!("the grant `{name}` is not available in this version of Troupe");
-        for name in &code.grants.others {
-            faults.add(at(&format!("grants/{name}")), later(name));
-        }
         if let Some(names) = &code.grants.tools
             && let Err(error) = tools::granted(&self.components, workflow, names).await
         {

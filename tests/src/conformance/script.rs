@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use troupe_workflow::{
-    AgentKind, CallOutcome, Code, Failure, LlmAgent, StartStep, StepPath, StepUsage,
-    check_depth, check_schema, interpret_text,
+    AgentKind, CallOutcome, Code, Failure, LlmAgent, StartStep, StepPath, StepUsage, check_depth,
+    check_schema, interpret_text,
 };
 
 use super::case::{Answer, Call, Case};

@@ -45,6 +45,8 @@ pub(crate) struct GrantEntry {
     pub(crate) tools: Option<Vec<String>>,
     /// The only people.
     pub(crate) human: Option<Vec<String>>,
+    /// Whether they may remember something, where their workflow grants that.
+    pub(crate) memory: Option<bool>,
     /// Where the entry begins in the file, from 1; the reader of the file fills it in. 0: it is the command line's.
     #[serde(skip)]
     pub(crate) line: usize,

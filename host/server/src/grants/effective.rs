@@ -99,9 +99,8 @@ impl Granting {
             let granted = self.find_env(asking, name).map(|(place, _)| place);
             add("env", name.clone(), granted);
         }
-        for name in &asked.others {
-            let why = "it is not available in this version of Troupe".to_owned();
-            add(name, String::new(), Err(why));
+        if asked.memory {
+            add("memory", String::new(), self.memory(asking));
         }
         all
     }
