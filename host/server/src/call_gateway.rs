@@ -35,6 +35,8 @@ pub(crate) struct CallGateway {
     attempt: u32,
     driver: mpsc::Sender<StepMessage>,
     fail_point: Option<Arc<FailPoint>>,
+    /// Most that the agent's calls may cost in this step, as the operator says.
+    share: Option<MicroUsd>,
     /// Answers that an interrupted attempt got, and nobody has asked for again.
     recorded: Mutex<Vec<CallRecord>>,
     /// When the last call ended, by the record.
@@ -66,9 +68,22 @@ impl CallGateway {
             attempt: start.attempt,
             driver,
             fail_point: services.fail_point.clone(),
+            share: None,
             recorded: Mutex::new(start.recorded.clone()),
             last_end: Mutex::new(None),
         }
+    }
+
+    /// The same with a share that the operator sets.
+    pub(crate) fn with_share(self, share: Option<MicroUsd>) -> Self {
+        Self { share, ..self }
+    }
+
+    /// What is left of the money for the attempt's step; none where nothing bounds it.
+    pub(crate) async fn money_left(&self) -> Result<Option<MicroUsd>, Failure> {
+        let share = self.share;
+        self.inspect_step(move |execution, path| execution.money_left_within(path, share))
+            .await
     }
 
     /// When the last of the calls that were asked for ended, whether it was made now or is on record.
@@ -148,6 +163,7 @@ impl CallGateway {
             price: route.price.clone(),
             input_tokens: request.input_tokens_max(),
             max_tokens: request.max_tokens,
+            share: self.share,
         };
         let call = StartCall {
             path: self.path.clone(),

@@ -16,9 +16,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use troupe_journal::{
-    Append, AppendError, Epoch, Journal, ReadError, RecordWrite, Retry, Writer,
-};
+use troupe_journal::{Append, AppendError, Epoch, Journal, ReadError, RecordWrite, Retry, Writer};
 use troupe_workflow::{
     BudgetVerdict, CallOutcome, Code, Command, Event, EventKind, Execution, Failure, Snapshot,
     StartStep, StepPath, StepUsage, Timestamp,
@@ -605,9 +603,11 @@ impl Driver {
             return Ok(());
         }
         let reserve = reserve(&self.execution, &call.path, call.worst.as_ref());
-        let verdict = self
-            .execution
-            .check_reserve(&call.path, reserve.usd, reserve.tokens);
+        let verdict = self.execution.check_reserve_within(
+            &call.path,
+            (reserve.usd, reserve.tokens),
+            reserve.share,
+        );
         match verdict {
             BudgetVerdict::Allowed => self.grant(call, reserve, answer).await,
             BudgetVerdict::Refused(failure) | BudgetVerdict::Paused(failure)

@@ -19,7 +19,7 @@ use troupe_sandbox::{
     HttpResponse, LogLevel, LogLine, MemoryAnswer, MemoryRequest, ToolAnswer, budget, human, llm,
     search, tools,
 };
-use troupe_workflow::{CallKind, CallOutcome, Code, ExecutionId, Failure};
+use troupe_workflow::{CallKind, CallOutcome, Code, ExecutionId, Failure, MicroUsd};
 
 use crate::agents::Attempt;
 use crate::call_gateway::CallGateway;
@@ -222,17 +222,14 @@ impl GuestHost {
         attempt: &Attempt,
         agent: &str,
         tools: Vec<LoadedTool>,
-        secrets: BTreeMap<String, Secret>,
+        (secrets, share): (BTreeMap<String, Secret>, Option<MicroUsd>),
         (seed, began_at): ([u8; 32], SystemTime),
     ) -> Self {
         let start = &attempt.start;
+        let driver = attempt.driver.clone();
+        let gateway = CallGateway::new(&attempt.services, attempt.execution, start, driver);
         Self {
-            gateway: CallGateway::new(
-                &attempt.services,
-                attempt.execution,
-                start,
-                attempt.driver.clone(),
-            ),
+            gateway: gateway.with_share(share),
             replay: Replay::new(&start.recorded),
             services: Arc::clone(&attempt.services),
             idempotency_key: start.idempotency_key.clone(),
@@ -368,13 +365,8 @@ impl GuestHost {
 
     /// What is left of the execution's money; none where no budget was set.
     async fn microdollars_left(&self) -> Option<u64> {
-        let left = self
-            .gateway
-            .inspect_step(troupe_workflow::Execution::money_left)
-            .await;
-        left.ok()
-            .flatten()
-            .map(troupe_workflow::MicroUsd::as_micro_usd)
+        let left = self.gateway.money_left().await;
+        left.ok().flatten().map(MicroUsd::as_micro_usd)
     }
 }
 

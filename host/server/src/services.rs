@@ -152,9 +152,9 @@ impl Services {
         faults: &mut Faults,
     ) {
         let at = |field: &str| format!("{}/{field}", agent.pointer());
-        let priced = match code.grants.llm_budget {
-            Some(_) => Priced::Needed,
-            None => priced,
+        let priced = match self.granting.bounds_money(workflow.name(), (agent, code)) {
+            true => Priced::Needed,
+            false => priced,
         };
         if let Some(models) = &code.grants.llm_models {
             for (index, model) in models.iter().enumerate() {

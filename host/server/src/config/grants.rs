@@ -7,8 +7,9 @@ mod secrets;
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
+use troupe_workflow::MicroUsd;
 
 pub(crate) use files::FolderEntry;
 pub(crate) use hosts::HostEntry;
@@ -37,6 +38,9 @@ pub(crate) struct GrantEntry {
     /// Environment variables, with their values.
     #[serde(default)]
     pub(crate) env: BTreeMap<String, SecretSource>,
+    /// Most that the models which they ask may cost in one step.
+    #[serde(default, deserialize_with = "dollars")]
+    pub(crate) llm_budget_usd: Option<MicroUsd>,
     /// The only models of those that a workflow grants; `*` stands for any text, here and below.
     pub(crate) models: Option<Vec<String>>,
     /// The only sources.
@@ -117,6 +121,13 @@ impl GrantEntry {
     pub(crate) fn is_for(&self, agent: AskingAgent<'_>) -> bool {
         self.agents.iter().any(|pattern| pattern.matches(agent))
     }
+}
+
+fn dollars<'de, D: Deserializer<'de>>(from: D) -> Result<Option<MicroUsd>, D::Error> {
+    let dollars = f64::deserialize(from)?;
+    MicroUsd::from_dollars(dollars)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
 }
 
 /// Whether a text fits a pattern in which `*` stands for any text. Each star is tried at the first place that fits, which

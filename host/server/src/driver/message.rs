@@ -97,6 +97,8 @@ pub enum WorstCase {
         input_tokens: u64,
         /// The answer's limit, where the caller set one.
         max_tokens: Option<u32>,
+        /// Most that all calls of the step's agent may cost in it, as the operator says.
+        share: Option<MicroUsd>,
     },
     /// A call that costs no more than is known before.
     Fixed { usd: MicroUsd, tokens: u64 },

@@ -51,12 +51,13 @@ impl Granting {
                 verdict: granted.into(),
             });
         };
-        if let Some(budget) = asked.llm_budget {
-            add(
-                "llm",
-                format!("at most {budget} in each step"),
-                Ok("the workflow".to_owned()),
-            );
+        let by_workflow = asked
+            .llm_budget
+            .map(|share| (share, "the workflow".to_owned()));
+        let by_operator = asked.llm_models.as_ref().and(self.share(asking));
+        let shares = by_workflow.into_iter().chain(by_operator);
+        if let Some((share, by)) = shares.min_by_key(|(share, _)| *share) {
+            add("llm", format!("at most {share} in each step"), Ok(by));
         }
         let mut narrow = |names: &[String], by: Narrowing| {
             for name in names {

@@ -52,14 +52,20 @@ struct Share {
 }
 
 impl Execution {
-    /// What is left of the share of a step's agent; none: it has no share of its own.
-    pub(super) fn share_left(&self, at: Instance) -> Option<MicroUsd> {
-        self.share(at).map(|share| share.left)
+    /// What is left of the share of a step's agent, of which somebody else may allow it less than its workflow; none: it
+    /// has no share of its own.
+    pub(super) fn share_left(&self, at: Instance, most: Option<MicroUsd>) -> Option<MicroUsd> {
+        self.share(at, most).map(|share| share.left)
     }
 
     /// Why a call of a step that may cost so much does not fit its agent's share.
-    pub(super) fn check_share(&self, at: Instance, asked: MicroUsd) -> Option<Failure> {
-        let Share { budget, left } = self.share(at)?;
+    pub(super) fn check_share(
+        &self,
+        at: Instance,
+        asked: MicroUsd,
+        most: Option<MicroUsd>,
+    ) -> Option<Failure> {
+        let Share { budget, left } = self.share(at, most)?;
         (asked > left).then(|| {
             let error = ReserveError::Share {
                 asked,
@@ -81,9 +87,9 @@ impl Execution {
             .is_some_and(super::StepState::holds_reservations)
     }
 
-    fn share(&self, at: Instance) -> Option<Share> {
+    fn share(&self, at: Instance, most: Option<MicroUsd>) -> Option<Share> {
         let budget = match &self.agent_of(at)?.kind {
-            AgentKind::Code(code) => code.grants.llm_budget?,
+            AgentKind::Code(code) => code.grants.llm_budget.into_iter().chain(most).min()?,
             AgentKind::Llm(_) | AgentKind::Search(_) | AgentKind::Tool(_) | AgentKind::Human(_) => {
                 return None;
             }

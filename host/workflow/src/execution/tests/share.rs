@@ -104,7 +104,7 @@ fn reserved_is_the_worst_case_and_settled_the_true_cost() {
     assert_eq!(failure.cap_of, Some(path));
     assert_eq!(
         failure.message,
-        "the call may cost $0.31, and $0.30 of the agent's share of $1.00 is left for this step; raise `grants.llm.budget_usd`, or set `max-tokens` lower"
+        "the call may cost $0.31, and $0.30 of the agent's share of $1.00 is left for this step; raise `grants.llm.budget_usd` and, where the operator has one, `llm_budget_usd`, or set `max-tokens` lower"
     );
 }
 
@@ -157,6 +157,28 @@ fn the_least_of_the_share_and_the_budgets_is_left() {
     world.ends("t", (1, 0), usd(5));
     assert_eq!(world.left("s"), (usd(100), false));
     assert_eq!(world.left("t"), (usd(95), false));
+}
+
+#[test]
+fn somebody_else_may_allow_less() {
+    let mut world = world(json!({}));
+    world.start_all();
+    world.begins("s", (1, 0), usd(20));
+    world.ends("s", (1, 0), usd(15));
+    let path = StepPath::new("s");
+    let left = |share| world.execution.money_left_within(&path, share);
+    assert_eq!(left(None), Some(usd(85)));
+    assert_eq!(left(Some(usd(40))), Some(usd(25)));
+    assert_eq!(left(Some(usd(10))), Some(usd(0)));
+    assert_eq!(left(Some(usd(500))), Some(usd(85)));
+    let verdict = |asked| {
+        let share = Some(usd(40));
+        world
+            .execution
+            .check_reserve_within(&path, (asked, 0), share)
+    };
+    assert_eq!(verdict(usd(25)), BudgetVerdict::Allowed);
+    assert!(matches!(verdict(usd(26)), BudgetVerdict::Refused(_)));
 }
 
 #[test]
