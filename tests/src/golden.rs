@@ -62,6 +62,7 @@ pub fn events() -> Vec<Event> {
     kinds.push(called(CallKind::Http, "POST https://api.example.com"));
     kinds.push(wrote());
     kinds.push(called(CallKind::Denied, "files"));
+    kinds.push(called(CallKind::Memory, "set seen"));
     let events = (1_764_000_000_000_i64..)
         .zip(kinds)
         .map(|(millis, kind)| Event {

@@ -87,14 +87,12 @@ async fn templates_that_cannot_be_read() {
 #[tokio::test]
 async fn what_this_version_does_not_have_is_refused_before_it_runs() {
     check_with("run", "later.json", expect![[r#"
-        error: the workflow has 7 faults:
+        error: the workflow has 5 faults:
         /agents/0/tools/0: the tool `http` is not known: tools of the configuration are not available in this version of Troupe; write a component here instead, {"name": "http", "component": "….wasm"}
         /agents/1/model: the model `gpt-5-mini` is answered by the provider `openai`, which cannot be used: the environment variable OPENAI_API_KEY is not set; or run with --offline, without any key
         /agents/1/tools: tools of a language model are not available in this version of Troupe; call them in steps of a tool agent, or from a component that is granted them
         /agents/1/cache: `cache` is not available in this version of Troupe
-        /agents/2/grants/memory: the grant `memory` is not available in this version of Troupe
         /agents/2/grants/llm/models/0: the model `gpt-5-mini` is answered by the provider `openai`, which cannot be used: the environment variable OPENAI_API_KEY is not set; or run with --offline, without any key
-        /agents/2/grants/llm/budget_usd: the grant `llm.budget_usd` is not available in this version of Troupe
     "#]]).await;
 }
 

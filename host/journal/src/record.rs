@@ -1,4 +1,4 @@
-//! What is kept beside executions: stored workflows, schedules, idempotency keys. A journal knows these only as
+//! What is kept beside executions: stored workflows, schedules, idempotency keys, agents' memory. A journal knows these only as
 //! small documents with a version and a time at which they fall due; what they mean is their user's.
 
 use troupe_workflow::{Timestamp, WorkflowDigest};

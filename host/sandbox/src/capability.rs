@@ -279,13 +279,6 @@ pub(crate) fn charge(store: &mut StoreContextMut<'_, State>, fuel: u64) -> wasmt
     }
 }
 
-/// What a capability answers that is granted but not there yet.
-fn not_available(capability: &str) -> Error {
-    Error::Unavailable(format!(
-        "`{capability}` is not available in this version of Troupe"
-    ))
-}
-
 /// Requests of one call that are under way at the same time. Protects the host from a guest that asks for a thousand
 /// answers of the largest size at once.
 const ASKED_AT_ONCE: usize = 16;

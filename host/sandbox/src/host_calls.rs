@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::http_exchange::{HttpFault, HttpFaultKind, HttpRequest, HttpResponse};
-use crate::{budget, human, llm, search, tools};
+use crate::{budget, human, llm, memory, search, tools};
 
 pub use crate::bindings::agent::troupe::agent::log::Level as LogLevel;
 pub use crate::bindings::agent::troupe::agent::types::{BudgetKind, Denial, Error};
@@ -34,6 +34,51 @@ pub struct ToolAnswer {
     pub result: Result<String, Error>,
     /// Units of fuel.
     pub fuel: u64,
+}
+
+/// What a guest asks of its memory. Keys and values are within the limits of their length, keys hold no U+0000, and values
+/// are JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum MemoryRequest {
+    /// The value under a key.
+    Get {
+        /// Where it lies.
+        key: String,
+    },
+    /// A value that is to be stored.
+    Set {
+        /// Where it is to lie.
+        key: String,
+        /// JSON.
+        value: String,
+        /// The version at which the key must be, 0: it must not be there; none: whatever is there.
+        expected_version: Option<u64>,
+    },
+    /// A key that is to be forgotten.
+    Delete {
+        /// Which; one that does not exist is no error.
+        key: String,
+    },
+    /// Keys in order, at most 1,000.
+    Keys {
+        /// What they begin with.
+        prefix: String,
+        /// They come after this one.
+        after: Option<String>,
+    },
+}
+
+/// What a memory answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum MemoryAnswer {
+    /// To [`MemoryRequest::Get`]; none: there is no such key.
+    Entry(Option<memory::Entry>),
+    /// To [`MemoryRequest::Set`].
+    Set(memory::SetOutcome),
+    /// To [`MemoryRequest::Delete`].
+    Deleted,
+    /// To [`MemoryRequest::Keys`].
+    Keys(Vec<String>),
 }
 
 /// What a guest may ask of the world.
@@ -97,6 +142,10 @@ pub trait HostCalls: Send + Sync {
     /// Asks people, all of whom are granted, and waits for their answer. Where that takes longer than an instance
     /// should live, the call may be cancelled meanwhile and repeated later, with the same seed and the same answers.
     fn ask(&self, question: human::Question) -> HostFuture<'_, Result<human::Answer, Error>>;
+
+    /// Reads or changes what the guest remembers from one execution to the next. A change that is repeated must not happen
+    /// twice, and must be told the same.
+    fn remember(&self, request: MemoryRequest) -> HostFuture<'_, Result<MemoryAnswer, Error>>;
 
     /// What is left: `own` is what this crate knows, without the execution's money. A guest may do one thing or the
     /// other by what it is told here, so a call that is repeated must be told the same.
@@ -180,6 +229,10 @@ impl HostCalls for DenyAll {
 
     fn ask(&self, _question: human::Question) -> HostFuture<'_, Result<human::Answer, Error>> {
         DenyAll::denied("human")
+    }
+
+    fn remember(&self, _request: MemoryRequest) -> HostFuture<'_, Result<MemoryAnswer, Error>> {
+        DenyAll::denied("memory")
     }
 
     fn budget_left(&self, own: budget::Remaining) -> HostFuture<'_, budget::Remaining> {

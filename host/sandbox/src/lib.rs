@@ -39,7 +39,7 @@ mod wasi;
 mod worker;
 mod workers;
 
-pub use bindings::agent::troupe::agent::{budget, human, llm, search, tools};
+pub use bindings::agent::troupe::agent::{budget, human, llm, memory, search, tools};
 pub use call::{Call, Invocation, Program};
 pub use cancel::CancelFlag;
 pub use capability::Grants;
@@ -50,7 +50,7 @@ pub use capability::files::{FilesGrant, FolderAccess, FolderGrant, ScratchGrant}
 pub use capability::http::{HostPattern, HttpGrant, OperatorHost, ParseHostError, SecretGrant};
 pub use capability::human::HumanGrant;
 pub use capability::llm::LlmGrant;
-pub use capability::memory::MemoryGrant;
+pub use capability::memory::{MEMORY_KEY_BYTES_MAX, MEMORY_VALUE_BYTES_MAX, MemoryGrant};
 pub use capability::search::SearchGrant;
 pub use capability::tools::ToolsGrant;
 pub use compiler::{Compiler, compile};
@@ -60,7 +60,8 @@ pub use engine::Allocation;
 pub use error::{LoadError, SandboxError, StartError};
 pub use function::{Arguments, Function, RefusedFunction, UnknownFunction};
 pub use host_calls::{
-    BudgetKind, Denial, DenyAll, Error, HostCalls, HostFuture, LogLevel, LogLine, ToolAnswer,
+    BudgetKind, Denial, DenyAll, Error, HostCalls, HostFuture, LogLevel, LogLine, MemoryAnswer,
+    MemoryRequest, ToolAnswer,
 };
 pub use http_exchange::{
     HTTP_REQUEST_BYTES_MAX, HTTP_RESPONSE_BYTES_MAX, HttpFault, HttpFaultKind, HttpRequest,

@@ -13,7 +13,7 @@ use crate::call::{Invocation, Program};
 use crate::capability::Grants;
 use crate::component::ComponentDigest;
 use crate::function::Function;
-use crate::host_calls::{Error, LogLine, ToolAnswer};
+use crate::host_calls::{Error, LogLine, MemoryAnswer, MemoryRequest, ToolAnswer};
 use crate::http_exchange::{HttpFault, HttpRequest, HttpResponse};
 use crate::limits::Limits;
 use crate::linked::Role;
@@ -133,6 +133,7 @@ pub(crate) enum Ask {
     Steps,
     Human(human::Question),
     Budget(budget::Remaining),
+    Remember(MemoryRequest),
     Log(LogLine),
     /// Bytes that are needed, and bytes that would be welcome.
     Memory(u64, u64),
@@ -151,6 +152,7 @@ pub(crate) enum Answer {
     Steps(Vec<String>),
     Human(Result<human::Answer, Error>),
     Budget(budget::Remaining),
+    Remembered(Result<MemoryAnswer, Error>),
     Logged,
     /// Bytes that were given; none: there are none, and all wait.
     Memory(Option<u64>),

@@ -63,7 +63,7 @@ pub(crate) struct Attempt {
 
 impl Attempt {
     /// The workflow that the step belongs to.
-    fn definition(&self) -> &Definition {
+    pub(crate) fn definition(&self) -> &Definition {
         &self.start.definition
     }
 }

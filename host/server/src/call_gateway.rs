@@ -16,6 +16,7 @@ use troupe_workflow::{
 };
 
 use crate::driver::{EndCall, Granted, StartCall, StepMessage, WorstCase};
+use crate::memory::Operation;
 use crate::models::Route;
 use crate::replay::{Place, hex};
 use crate::services::Services;
@@ -34,6 +35,8 @@ pub(crate) struct CallGateway {
     attempt: u32,
     driver: mpsc::Sender<StepMessage>,
     fail_point: Option<Arc<FailPoint>>,
+    /// Most that the agent's calls may cost in this step, as the operator says.
+    share: Option<MicroUsd>,
     /// Answers that an interrupted attempt got, and nobody has asked for again.
     recorded: Mutex<Vec<CallRecord>>,
     /// When the last call ended, by the record.
@@ -65,9 +68,22 @@ impl CallGateway {
             attempt: start.attempt,
             driver,
             fail_point: services.fail_point.clone(),
+            share: None,
             recorded: Mutex::new(start.recorded.clone()),
             last_end: Mutex::new(None),
         }
+    }
+
+    /// The same with a share that the operator sets.
+    pub(crate) fn with_share(self, share: Option<MicroUsd>) -> Self {
+        Self { share, ..self }
+    }
+
+    /// What is left of the money for the attempt's step; none where nothing bounds it.
+    pub(crate) async fn money_left(&self) -> Result<Option<MicroUsd>, Failure> {
+        let share = self.share;
+        self.inspect_step(move |execution, path| execution.money_left_within(path, share))
+            .await
     }
 
     /// When the last of the calls that were asked for ended, whether it was made now or is on record.
@@ -147,6 +163,7 @@ impl CallGateway {
             price: route.price.clone(),
             input_tokens: request.input_tokens_max(),
             max_tokens: request.max_tokens,
+            share: self.share,
         };
         let call = StartCall {
             path: self.path.clone(),
@@ -362,6 +379,30 @@ impl CallGateway {
         let request = (place.request.clone(), Some(place.position));
         self.note_call((kind, String::new()), request, outcome)
             .await
+    }
+
+    /// Does something with a component's memory, and records it.
+    pub(crate) async fn remember(
+        &self,
+        place: &Place,
+        operation: Operation,
+    ) -> Result<(CallOutcome, Option<Timestamp>), Failure> {
+        let call = StartCall {
+            path: self.path.clone(),
+            attempt: self.attempt,
+            kind: CallKind::Memory,
+            target: operation.target(),
+            request: place.request.clone(),
+            position: Some(place.position),
+            worst: None,
+        };
+        let (answer, answered) = oneshot::channel();
+        self.driver
+            .send(StepMessage::Remember(call, operation, answer))
+            .await
+            .map_err(|_gone| driver_gone())?;
+        let outcome = answered.await.map_err(|_gone| driver_gone())?;
+        outcome.ok_or_else(driver_gone)
     }
 
     /// Records that a component was denied something.

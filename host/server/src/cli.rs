@@ -11,6 +11,7 @@ mod exec;
 mod export;
 mod graph;
 mod keep;
+mod memory;
 mod operate;
 mod output;
 mod policy;
@@ -161,6 +162,9 @@ enum Command {
     /// Look at what agents are given
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Look at what agents remember, and have it forgotten
+    #[command(subcommand)]
+    Memory(memory::MemoryCommand),
     /// Work with components
     #[command(subcommand)]
     Component(component::ComponentCommand),
@@ -292,6 +296,7 @@ async fn dispatch(cli: Cli) -> Result<End, CliError> {
         Command::Workflow(command) => workflow::run(&common, command).await,
         Command::Agent(command) => agent::run(&common, command).await,
         Command::Policy(command) => policy::run(&common, command).await,
+        Command::Memory(command) => memory::run(&common, command).await,
         Command::Component(command) => component::run(&common, command).await,
         // Done before there are threads.
         Command::CompileAlone { .. } | Command::Work => Ok(End::Done),

@@ -3,6 +3,7 @@
 //! Only this task starts work and writes to the execution. What follows from an event is `decide`'s; here is no
 //! rule of the language.
 
+mod memory;
 mod message;
 mod question;
 mod reserve;
@@ -15,7 +16,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use troupe_journal::{Append, AppendError, Epoch, Journal, ReadError, Retry, Writer};
+use troupe_journal::{Append, AppendError, Epoch, Journal, ReadError, RecordWrite, Retry, Writer};
 use troupe_workflow::{
     BudgetVerdict, CallOutcome, Code, Command, Event, EventKind, Execution, Failure, Snapshot,
     StartStep, StepPath, StepUsage, Timestamp,
@@ -294,14 +295,24 @@ impl Driver {
     /// be started: the intent is on disk before the effect. Where others wrote meanwhile, it is all done again on
     /// what they wrote.
     async fn advance(&mut self, kinds: Vec<EventKind>) -> Result<(), DriveError> {
-        let mut kinds = kinds;
+        self.advance_with(kinds, Vec::new()).await
+    }
+
+    /// The same with records that are written in the transaction of the first events. A record that was changed meanwhile
+    /// refuses all, and the execution is then as it was.
+    async fn advance_with(
+        &mut self,
+        mut kinds: Vec<EventKind>,
+        mut records: Vec<RecordWrite>,
+    ) -> Result<(), DriveError> {
         let mut conflicts = 0;
         while conflicts < CONFLICTS_MAX {
             let before = self.execution.version();
             let given = kinds.len();
             let (events, starts, left) = self.follow(kinds)?;
-            match self.record(before, events).await {
+            match self.record(before, events, &records).await {
                 Ok(()) => {
+                    records.clear();
                     for start in starts {
                         self.start(start);
                     }
@@ -322,7 +333,12 @@ impl Driver {
                         .collect();
                     self.reload(before).await?;
                 }
-                Err(Unrecorded { error, .. }) => return Err(error.into()),
+                Err(Unrecorded { error, .. }) => {
+                    if matches!(error, AppendError::Record { .. }) {
+                        self.reload(before).await?;
+                    }
+                    return Err(error.into());
+                }
             }
         }
         let actual = self.execution.version();
@@ -422,13 +438,19 @@ impl Driver {
         }
     }
 
-    async fn record(&mut self, expected: u64, events: Vec<Event>) -> Result<(), Unrecorded> {
+    async fn record(
+        &mut self,
+        expected: u64,
+        events: Vec<Event>,
+        records: &[RecordWrite],
+    ) -> Result<(), Unrecorded> {
         if events.is_empty() {
             return Ok(());
         }
         let (mut tries, mut doubt) = (0, Doubt::None);
         loop {
-            match self.append(expected, &events, &mut doubt).await {
+            let (tried, doubted) = ((&events[..], records), &mut doubt);
+            match self.append(expected, tried, doubted).await {
                 Ok(()) => break,
                 Err(error) if error.is_retryable() && tries < APPEND_TRIES => {
                     tries += 1;
@@ -446,7 +468,7 @@ impl Driver {
     async fn append(
         &mut self,
         expected: u64,
-        events: &[Event],
+        (events, records): (&[Event], &[RecordWrite]),
         doubt: &mut Doubt,
     ) -> Result<(), AppendError> {
         let id = self.execution.id();
@@ -457,7 +479,7 @@ impl Driver {
             status: self.execution.status(),
             events,
             snapshot: self.snapshot_after(events.len()),
-            records: Vec::new(),
+            records: records.to_vec(),
         };
         let error = match self.works.journal.append(append).await {
             Ok(_version) => return Ok(()),
@@ -552,6 +574,10 @@ impl Driver {
                 let _ = answer.send(self.note_call(call, outcome).await?);
                 Ok(())
             }
+            StepMessage::Remember(call, operation, answer) => {
+                let _ = answer.send(self.remember(&call, &operation).await?);
+                Ok(())
+            }
         }
     }
 
@@ -577,13 +603,15 @@ impl Driver {
             return Ok(());
         }
         let reserve = reserve(&self.execution, &call.path, call.worst.as_ref());
-        let verdict = self
-            .execution
-            .check_reserve(&call.path, reserve.usd, reserve.tokens);
+        let verdict = self.execution.check_reserve_within(
+            &call.path,
+            (reserve.usd, reserve.tokens),
+            reserve.share,
+        );
         match verdict {
             BudgetVerdict::Allowed => self.grant(call, reserve, answer).await,
-            BudgetVerdict::Refused(_) | BudgetVerdict::Paused(_)
-                if self.execution.holds_reservations() =>
+            BudgetVerdict::Refused(failure) | BudgetVerdict::Paused(failure)
+                if self.execution.may_be_given_back(&call.path, &failure) =>
             {
                 self.parked.push((call, answer));
                 Ok(())

@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 use troupe_providers::{Egress, EgressLimits, Secret};
 use troupe_sandbox::{
     ContextGrant, EnvGrant, FilesGrant, FolderAccess, FolderGrant, Grants, HttpGrant, HumanGrant,
-    LlmGrant, OperatorHost, ScratchGrant, SearchGrant, SecretGrant, ToolsGrant, Withheld,
+    LlmGrant, MemoryGrant, OperatorHost, ScratchGrant, SearchGrant, SecretGrant, ToolsGrant,
+    Withheld,
 };
 use troupe_workflow::{
-    Agent, CodeAgent, CodeSource, Faults, FileGrant, SecretGrant as AskedSecret,
+    Agent, CodeAgent, CodeSource, Faults, FileGrant, MicroUsd, SecretGrant as AskedSecret,
 };
 
 use crate::config::{
@@ -43,6 +44,8 @@ pub(crate) struct Given {
     pub(crate) grants: Grants,
     /// By name.
     pub(crate) secrets: BTreeMap<String, Secret>,
+    /// Most that the models it asks may cost in one step, as the operator says; its workflow may say less.
+    pub(crate) share: Option<MicroUsd>,
 }
 
 /// A key of the operator's by which an agent is given less than its workflow grants: without it in any entry for the
@@ -156,6 +159,8 @@ impl Granting {
             }
         });
         let human = self.people(asking, asked.human.as_ref(), &mut narrow);
+        let memory = asked.memory.then(|| self.memory(asking));
+        withheld.extend(memory.iter().filter_map(withheld_memory));
         let secrets = self.secrets(asking, &asked.secrets)?;
         let env = self.env(asking, &asked.env)?;
         let http = HttpGrant {
@@ -173,7 +178,7 @@ impl Granting {
                 search,
                 tools: granted_tools,
                 human,
-                memory: None,
+                memory: memory.and_then(Result::ok).map(|_by| MemoryGrant),
                 // What a step may read in its templates anyway.
                 context: Some(ContextGrant),
                 http: Some(http),
@@ -185,6 +190,7 @@ impl Granting {
                 .into_iter()
                 .map(|(grant, secret)| (grant.name, secret))
                 .collect(),
+            share: self.share(asking).map(|(share, _)| share),
         })
     }
 
@@ -265,6 +271,39 @@ impl Granting {
             Some(entry) => Err(format!(
                 "the workflow grants it, the operator does not: add \"{name}\" to `{}` of {}",
                 by.key,
+                entry.place()
+            )),
+        }
+    }
+
+    /// Whether the models that an agent asks must have prices, so that what it may spend can be kept.
+    pub(crate) fn bounds_money(&self, workflow: &str, (agent, code): (&Agent, &CodeAgent)) -> bool {
+        let asking = asking(workflow, agent, code);
+        code.grants.llm_budget.is_some() || self.share(asking).is_some()
+    }
+
+    /// The least of what the operator's entries let an agent spend on models in one step, and where that is said.
+    fn share(&self, asking: AskingAgent<'_>) -> Option<(MicroUsd, String)> {
+        let entries = self.entries_for(asking);
+        let shares = entries.filter_map(|entry| Some((entry.llm_budget_usd?, entry)));
+        let (share, entry) = shares.min_by_key(|(share, _)| *share)?;
+        Some((share, entry.place()))
+    }
+
+    /// Whether the operator leaves an agent the memory that its workflow grants it.
+    fn memory(&self, asking: AskingAgent<'_>) -> Granted<String> {
+        let mut narrowing = None;
+        for entry in self.entries_for(asking) {
+            match entry.memory {
+                Some(true) => return Ok(entry.place()),
+                Some(false) => narrowing = Some(entry),
+                None => {}
+            }
+        }
+        match narrowing {
+            None => Ok("the workflow; no [[grants]] narrows it".to_owned()),
+            Some(entry) => Err(format!(
+                "the workflow grants it, the operator does not: write `memory = true` in {}",
                 entry.place()
             )),
         }
@@ -436,6 +475,15 @@ impl Granting {
             )
         })
     }
+}
+
+/// What the text of a denial says of a memory that the operator withholds.
+fn withheld_memory(verdict: &Granted<String>) -> Option<Withheld> {
+    Some(Withheld {
+        capability: "memory".to_owned(),
+        name: String::new(),
+        remedy: verdict.as_ref().err()?.clone(),
+    })
 }
 
 /// All that the operator grants of a folder; `to_write` is what would let a guest write, where he does not.

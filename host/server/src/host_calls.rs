@@ -3,6 +3,7 @@
 
 mod completion;
 mod fetch;
+mod memory;
 mod question;
 mod tool;
 
@@ -15,13 +16,15 @@ use serde_json::Value;
 use troupe_providers::Secret;
 use troupe_sandbox::{
     BudgetKind, CancelFlag, Denial, Denied, Error, HostCalls, HostFuture, HttpFault, HttpRequest,
-    HttpResponse, LogLevel, LogLine, ToolAnswer, budget, human, llm, search, tools,
+    HttpResponse, LogLevel, LogLine, MemoryAnswer, MemoryRequest, ToolAnswer, budget, human, llm,
+    search, tools,
 };
-use troupe_workflow::{CallKind, CallOutcome, Code, ExecutionId, Failure};
+use troupe_workflow::{CallKind, CallOutcome, Code, ExecutionId, Failure, MicroUsd};
 
 use crate::agents::Attempt;
 use crate::call_gateway::CallGateway;
 use crate::driver::AskedQuestion;
+use crate::memory::Owner;
 use crate::replay::{Place, Replay, hash_of};
 use crate::services::Services;
 use crate::sources::Question;
@@ -37,6 +40,8 @@ pub(crate) struct GuestHost {
     services: Arc<Services>,
     idempotency_key: String,
     agent: String,
+    /// Whose memory is its own.
+    memory: Owner,
     /// The tools that the component may call.
     tools: Vec<LoadedTool>,
     /// The component's own, from which those of its tools follow.
@@ -110,6 +115,10 @@ impl HostCalls for GuestHost {
                 .map(Into::into)
                 .map_err(|failure| error_of("human", &failure))
         })
+    }
+
+    fn remember(&self, request: MemoryRequest) -> HostFuture<'_, Result<MemoryAnswer, Error>> {
+        Box::pin(self.remember_at(request))
     }
 
     fn budget_left(&self, own: budget::Remaining) -> HostFuture<'_, budget::Remaining> {
@@ -213,21 +222,22 @@ impl GuestHost {
         attempt: &Attempt,
         agent: &str,
         tools: Vec<LoadedTool>,
-        secrets: BTreeMap<String, Secret>,
+        (secrets, share): (BTreeMap<String, Secret>, Option<MicroUsd>),
         (seed, began_at): ([u8; 32], SystemTime),
     ) -> Self {
         let start = &attempt.start;
+        let driver = attempt.driver.clone();
+        let gateway = CallGateway::new(&attempt.services, attempt.execution, start, driver);
         Self {
-            gateway: CallGateway::new(
-                &attempt.services,
-                attempt.execution,
-                start,
-                attempt.driver.clone(),
-            ),
+            gateway: gateway.with_share(share),
             replay: Replay::new(&start.recorded),
             services: Arc::clone(&attempt.services),
             idempotency_key: start.idempotency_key.clone(),
             agent: agent.to_owned(),
+            memory: Owner {
+                workflow: attempt.definition().name().to_owned(),
+                agent: agent.to_owned(),
+            },
             tools,
             seed,
             began_at,
@@ -355,13 +365,8 @@ impl GuestHost {
 
     /// What is left of the execution's money; none where no budget was set.
     async fn microdollars_left(&self) -> Option<u64> {
-        let left = self
-            .gateway
-            .inspect_step(troupe_workflow::Execution::money_left)
-            .await;
-        left.ok()
-            .flatten()
-            .map(troupe_workflow::MicroUsd::as_micro_usd)
+        let left = self.gateway.money_left().await;
+        left.ok().flatten().map(MicroUsd::as_micro_usd)
     }
 }
 

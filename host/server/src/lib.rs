@@ -16,6 +16,7 @@ mod gate;
 mod grants;
 mod host_calls;
 mod limits;
+mod memory;
 mod migration;
 mod models;
 mod node;

@@ -155,6 +155,10 @@ impl Services {
         faults: &mut Faults,
     ) {
         let at = |field: &str| format!("{}/{field}", agent.pointer());
+        let priced = match self.granting.bounds_money(workflow.name(), (agent, code)) {
+            true => Priced::Needed,
+            false => priced,
+        };
         if let Some(models) = &code.grants.llm_models {
             for (index, model) in models.iter().enumerate() {
                 let place = at(&format!("grants/llm/models/{index}"));
@@ -165,14 +169,6 @@ impl Services {
             self.check_sources(sources, &at("grants/search"), faults);
         }
         self.granting.check(workflow.name(), (agent, code), faults);
-        let later =
-            |name: &str| format!("the grant `{name}` is not available in this version of Troupe");
-        for name in &code.grants.others {
-            faults.add(at(&format!("grants/{name}")), later(name));
-        }
-        if code.grants.llm_budget.is_some() {
-            faults.add(at("grants/llm/budget_usd"), later("llm.budget_usd"));
-        }
         if let Some(names) = &code.grants.tools
             && let Err(error) = tools::granted(&self.components, workflow, names).await
         {

@@ -327,6 +327,8 @@ pub enum CallKind {
     Tool,
     /// A component sends an HTTP request.
     Http,
+    /// A component reads or changes what it remembers from one execution to the next.
+    Memory,
     /// A component was denied something: `target` is the capability, the outcome says what would grant it. Recorded when
     /// the component has ended.
     Denied,
@@ -342,6 +344,7 @@ impl CallKind {
             Self::Budget => "budget",
             Self::Tool => "tool",
             Self::Http => "http",
+            Self::Memory => "memory",
             Self::Denied => "denied",
         }
     }

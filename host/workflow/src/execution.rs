@@ -13,6 +13,7 @@ mod frame;
 mod lookup;
 mod operation;
 mod scope;
+mod share;
 mod snapshot;
 mod step_state;
 mod view;

@@ -132,8 +132,8 @@ pub struct Failure {
     /// How long a service asked to wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
-    /// The sub-workflow whose own budget has nothing left, by the path of its step; none: it is no budget's, or the
-    /// execution's own.
+    /// The sub-workflow whose own budget has nothing left, or the step whose agent's share has, by the path of the step;
+    /// none: it is no budget's, or the execution's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap_of: Option<StepPath>,
 }
@@ -166,7 +166,7 @@ impl Failure {
         self
     }
 
-    /// A budget that has nothing left: that of the sub-workflow at `cap_of`, else the execution's own.
+    /// A budget that has nothing left: that of the sub-workflow or the agent at `cap_of`, else the execution's own.
     pub(crate) fn of_budget(message: impl Into<String>, cap_of: Option<StepPath>) -> Self {
         Self {
             cap_of,

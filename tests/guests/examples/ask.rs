@@ -45,10 +45,20 @@ fn ask(action: &str, input: &Value) -> Value {
                 .collect()
         }
         "human.ask" => answer(human::ask(&question(input)).map(|given| json!(given.approved))),
-        "memory.get" => answer(memory::get("key").map(|entry| json!(entry.is_some()))),
-        "memory.set" => answer(memory::set("key", "1", None).map(|_| Value::Null)),
-        "memory.delete" => answer(memory::delete("key").map(|()| Value::Null)),
-        "memory.keys" => answer(memory::keys("", None).map(|keys| json!(keys))),
+        "memory.get" => answer(
+            memory::get(text(&input["key"]))
+                .map(|entry| json!(entry.map(|entry| json!([entry.value, entry.version])))),
+        ),
+        "memory.set" => {
+            let (key, value) = (text(&input["key"]), text(&input["value"]));
+            let outcome = memory::set(key, value, input["version"].as_u64());
+            answer(outcome.map(|outcome| json!(format!("{outcome:?}"))))
+        }
+        "memory.delete" => answer(memory::delete(text(&input["key"])).map(|()| Value::Null)),
+        "memory.keys" => {
+            let keys = memory::keys(text(&input["prefix"]), input["after"].as_str());
+            answer(keys.map(|keys| json!(keys)))
+        }
         "context.inputs" => json!(context::inputs()),
         "context.output" => answer(context::output(text(input)).map(Value::String)),
         "context.steps" => json!(context::steps()),

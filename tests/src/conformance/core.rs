@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use troupe_workflow::{
-    BudgetVerdict, CallKind, CallOutcome, Command, Definition, Event, EventKind, Execution,
+    BudgetVerdict, CallKind, CallOutcome, Code, Command, Definition, Event, EventKind, Execution,
     ExecutionId, Failure, MicroUsd, StartStep, StepPath, StepUsage, Timestamp, Usage,
 };
 
 use super::case::{Act, ActKind, Case};
-use super::script::{Plan, Script};
+use super::script::{Plan, Script, told};
 use super::{BEGIN_MS, Observed};
 
 /// Things that may happen before a case must have ended.
@@ -233,13 +233,18 @@ impl World {
                 let next = (path.clone(), attempt, Next::EndCall(index, number));
                 self.plan(self.now.plus(slice), next);
             }
-            _ if self.execution.holds_reservations() => {
+            BudgetVerdict::Refused(failure) | BudgetVerdict::Paused(failure)
+                if self.execution.may_be_given_back(path, &failure) =>
+            {
                 self.parked.push((path.clone(), attempt, index));
             }
             BudgetVerdict::Refused(failure) => {
                 if let Some(known) = self.attempts.get_mut(path) {
+                    let failure = told(path, failure);
+                    if failure.code == Code::BudgetExceeded {
+                        known.plan.usage = StepUsage::default();
+                    }
                     known.plan.result = Err(failure);
-                    known.plan.usage = StepUsage::default();
                 }
                 self.plan(self.now, (path.clone(), attempt, Next::Finish));
             }

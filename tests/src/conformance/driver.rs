@@ -21,7 +21,7 @@ use troupe_workflow::{
 
 use super::case::{Act, ActKind, Case};
 use super::core::{after_begin, created, events_of, forked, micro_usd, note_refusal};
-use super::script::{Plan, Script};
+use super::script::{Plan, Script, told};
 use super::{BEGIN_MS, Observed};
 
 /// How often it is looked whether everybody sleeps, before they are taken to.
@@ -358,7 +358,7 @@ async fn perform(attempt: &Attempt, plan: Plan, awake: &Awake) -> Result<Output,
         let message = StepMessage::StartCall(start, answer);
         let _ = attempt.driver.send(message).await;
         let granted = awake.wait_for(answered).await?;
-        let granted = granted.map_err(|refused| refused.failure)?;
+        let granted = granted.map_err(|refused| told(path, refused.failure))?;
         awake.sleep(plan.slice).await;
         let (answer, answered) = oneshot::channel();
         let end = EndCall {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use troupe_workflow::{
-    AgentKind, CallOutcome, Code, Failure, LlmAgent, StartStep, StepUsage, check_depth,
+    AgentKind, CallOutcome, Code, Failure, LlmAgent, StartStep, StepPath, StepUsage, check_depth,
     check_schema, interpret_text,
 };
 
@@ -25,6 +25,15 @@ pub(super) struct Plan {
     pub(super) slice: Duration,
     pub(super) result: Result<(Value, Option<String>), Failure>,
     pub(super) usage: StepUsage,
+}
+
+/// What becomes of an attempt of which a call was refused. Where it is its agent's share that has nothing left, the agent is
+/// told, and gives up.
+pub(super) fn told(path: &StepPath, refused: Failure) -> Failure {
+    match refused.cap_of.as_ref() == Some(path) {
+        true => Failure::new(Code::GuestFailed, refused.message),
+        false => refused,
+    }
 }
 
 impl Script {

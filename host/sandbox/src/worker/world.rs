@@ -8,7 +8,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::{lock, say};
 use crate::cancel::CancelFlag;
 use crate::guest_memory::Busy;
-use crate::host_calls::{Error, HostCalls, HostFuture, LogLine, ToolAnswer};
+use crate::host_calls::{
+    Error, HostCalls, HostFuture, LogLine, MemoryAnswer, MemoryRequest, ToolAnswer,
+};
 use crate::http_exchange::{HttpFault, HttpRequest, HttpResponse};
 use crate::protocol::{Answer, Ask, CallNumber, FromWorker};
 use crate::{budget, human, llm, search, tools};
@@ -169,6 +171,13 @@ impl HostCalls for World {
     fn budget_left(&self, own: budget::Remaining) -> HostFuture<'_, budget::Remaining> {
         Box::pin(self.ask_for(Ask::Budget(own), |answer| match answer {
             Answer::Budget(left) => Some(left),
+            _ => None,
+        }))
+    }
+
+    fn remember(&self, request: MemoryRequest) -> HostFuture<'_, Result<MemoryAnswer, Error>> {
+        Box::pin(self.ask_for(Ask::Remember(request), |answer| match answer {
+            Answer::Remembered(answer) => Some(answer),
             _ => None,
         }))
     }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use crate::call::Call;
 use crate::capability::http::SecondLook;
+use crate::capability::memory;
 use crate::capability::{Grants, REFUSED_CALLS_MAX, TextBytes};
 use crate::guest_memory::HeldShare;
 use crate::host_calls::{HostCalls, LogLine};
@@ -111,6 +112,14 @@ impl Guard {
             Ask::Budget(own) => {
                 self.count(1)?;
                 Answer::Budget(host.budget_left(own).await)
+            }
+            Ask::Remember(request) => {
+                self.count(1)?;
+                self.grants
+                    .memory
+                    .ok_or("a memory that it is not granted")?;
+                memory::check(&request)?;
+                Answer::Remembered(host.remember(request).await)
             }
             Ask::Log(line) => {
                 self.count_line(&line)?;

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use troupe_sandbox::{
     Call, ContextGrant, DenyAll, Error, Grants, HostCalls, HostFuture, HttpFault, HttpRequest,
-    HttpResponse, HumanGrant, Limit, LlmGrant, LogLevel, LogLine, MemoryGrant, Outcome, Report,
-    SandboxError, SearchGrant, ToolAnswer, ToolsGrant, budget, human, llm, search, tools,
+    HttpResponse, HumanGrant, Limit, LlmGrant, LogLevel, LogLine, MemoryAnswer, MemoryGrant,
+    MemoryRequest, Outcome, Report, SandboxError, SearchGrant, ToolAnswer, ToolsGrant, budget,
+    human, llm, memory, search, tools,
 };
 
 use crate::support::{call, invocation, limited, returned, run_guest};
@@ -135,6 +136,30 @@ impl HostCalls for World {
             notes: None,
             data: None,
             timed_out: false,
+        })))
+    }
+
+    fn remember(&self, request: MemoryRequest) -> HostFuture<'_, Result<MemoryAnswer, Error>> {
+        Box::pin(std::future::ready(Ok(match request {
+            MemoryRequest::Get { key } => {
+                MemoryAnswer::Entry((key != "none").then_some(memory::Entry {
+                    value: key,
+                    version: 7,
+                }))
+            }
+            MemoryRequest::Set {
+                expected_version: Some(version),
+                ..
+            } => MemoryAnswer::Set(memory::SetOutcome::Conflict(version)),
+            MemoryRequest::Set { value, .. } => {
+                let length = u64::try_from(value.len()).unwrap_or(0);
+                MemoryAnswer::Set(memory::SetOutcome::Stored(length))
+            }
+            MemoryRequest::Delete { key } if key == "wrong" => MemoryAnswer::Keys(Vec::new()),
+            MemoryRequest::Delete { .. } => MemoryAnswer::Deleted,
+            MemoryRequest::Keys { prefix, after } => {
+                MemoryAnswer::Keys([Some(prefix), after].into_iter().flatten().collect())
+            }
         })))
     }
 
@@ -387,13 +412,127 @@ async fn human() {
 
 #[tokio::test]
 async fn memory() {
+    let one = json!({ "key": "one", "value": "[1]", "version": 3 });
     for action in ["memory.get", "memory.set", "memory.delete", "memory.keys"] {
-        assert_eq!(denial(action, json!(null)).await.0, "memory", "{action}");
-        assert!(
-            ask(action, json!(null), granted()).await["unavailable"].is_string(),
-            "{action}"
+        let (capability, message) = denial(action, one.clone()).await;
+        assert_eq!(capability, "memory", "{action}");
+        assert_eq!(
+            message,
+            "the agent `tester` may not use a memory of its own: add `\"memory\": true` to the agent's `grants`"
         );
     }
+    let asked = async |action: &str, input: &Value| ask(action, input.clone(), granted()).await;
+    // This world answers with what it was asked.
+    assert_eq!(asked("memory.get", &one).await, json!({"ok": ["one", 7]}));
+    assert_eq!(
+        asked("memory.get", &json!({ "key": "none" })).await,
+        json!({"ok": null})
+    );
+    assert_eq!(
+        asked("memory.set", &one).await,
+        json!({"ok": "SetOutcome::Conflict(3)"})
+    );
+    let any = json!({ "key": "one", "value": "[1]" });
+    assert_eq!(
+        asked("memory.set", &any).await,
+        json!({"ok": "SetOutcome::Stored(3)"})
+    );
+    assert_eq!(asked("memory.delete", &one).await, json!({"ok": null}));
+    let page = json!({ "prefix": "a", "after": "ab" });
+    assert_eq!(
+        asked("memory.keys", &page).await,
+        json!({"ok": ["a", "ab"]})
+    );
+    // An answer to something else is no answer.
+    assert_eq!(
+        asked("memory.delete", &json!({ "key": "wrong" })).await,
+        json!({"error": "Error::Interrupted"})
+    );
+}
+
+#[tokio::test]
+async fn a_memory_takes_no_keys_and_values_that_could_not_be_kept() {
+    let (long, large) = ("k".repeat(513), format!("[{}]", "1,".repeat(40_000)));
+    for (action, input, says) in [
+        ("memory.get", json!({ "key": "" }), "a key is not empty"),
+        (
+            "memory.get",
+            json!({ "key": long }),
+            "the key has 513 bytes",
+        ),
+        ("memory.delete", json!({ "key": "a\u{0}" }), "U+0000"),
+        (
+            "memory.set",
+            json!({ "key": "", "value": "1" }),
+            "not empty",
+        ),
+        ("memory.set", json!({ "key": "a", "value": "{" }), "no JSON"),
+        (
+            "memory.set",
+            json!({ "key": "a", "value": large }),
+            "at most 65536",
+        ),
+        (
+            "memory.keys",
+            json!({ "prefix": long }),
+            "the prefix has 513",
+        ),
+        ("memory.keys", json!({ "after": "\u{0}" }), "`after` holds"),
+    ] {
+        let answer = ask(action, input, granted()).await;
+        let error = answer["error"].as_str().unwrap_or_default();
+        assert!(
+            error.starts_with("Error::Invalid") && error.contains(says),
+            "{action}: {says}: {answer}"
+        );
+    }
+    let most = json!({ "key": "k".repeat(512), "value": format!("\"{}\"", "v".repeat(65_534)) });
+    let answer = ask("memory.set", most, granted()).await;
+    assert!(answer["ok"].is_string(), "{answer}");
+}
+
+#[tokio::test]
+async fn a_guest_goes_on_by_what_it_remembers() {
+    let requests = json!([
+        ["get", "none"],
+        ["get", "7"],
+        ["add", "3", 4],
+        ["keys", "a", "b"]
+    ]);
+    let invocation = invocation("keep", &requests.to_string());
+    let told = returned(run_guest("keeper", invocation, granted()).await);
+    // This world answers to a key with the key, and to a version with a conflict.
+    let expected = json!([null, [7, 7], { "conflict": 7 }, ["a", "b"]]);
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn a_guest_is_told_what_is_left_before_and_after() {
+    let invocation = || invocation("spend", "[[5, null], []]");
+    let told = returned(run_guest("spender", invocation(), granted()).await);
+    let left = 500_000;
+    assert_eq!(
+        told,
+        json!({ "told": [[3, 3], []], "left": [left, left, left] })
+    );
+    let denied = returned(run_guest("spender", invocation(), in_world(call())).await);
+    let text = denied["told"][0][0].as_str().unwrap_or_default();
+    assert!(text.starts_with("Error::Denied"), "{denied}");
+}
+
+#[tokio::test]
+async fn what_is_remembered_counts_as_a_call_and_in_bytes() {
+    let input = json!({ "key": "one", "value": "\"text\"" });
+    let used = report("memory.set", input.clone(), granted()).await.usage;
+    assert_eq!((used.host_calls, used.host_bytes), (1, 9));
+    let none = Call {
+        limits: limited(|limits| limits.host_calls_max = 0).limits,
+        ..granted()
+    };
+    assert_eq!(
+        ask("memory.set", input, none).await,
+        json!({"budget spent": "BudgetKind::HostCalls"})
+    );
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use troupe_sandbox::{
-    Call, DenyAll, Error, Grants, HostCalls, HostFuture, HumanGrant, LlmGrant, ToolAnswer, budget,
-    human, llm, search, tools,
+    Call, DenyAll, Error, Grants, HostCalls, HostFuture, HumanGrant, LlmGrant, MemoryAnswer,
+    MemoryRequest, ToolAnswer, budget, human, llm, search, tools,
 };
 
 use crate::support::{call, invocation, returned, run_guest};
@@ -103,6 +103,10 @@ impl HostCalls for Recorded {
 
     fn context_steps(&self) -> HostFuture<'_, Vec<String>> {
         Box::pin(std::future::ready(Vec::new()))
+    }
+
+    fn remember(&self, request: MemoryRequest) -> HostFuture<'_, Result<MemoryAnswer, Error>> {
+        DenyAll.remember(request)
     }
 
     fn budget_left(&self, _own: budget::Remaining) -> HostFuture<'_, budget::Remaining> {

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use troupe_sandbox::{
     Call, DenyAll, Error, Grants, HTTP_REQUEST_BYTES_MAX, HostCalls, HostFuture, HttpFault,
-    HttpFaultKind, HttpGrant, HttpRequest, HttpResponse, Limit, LogLine, OperatorHost, Outcome,
-    Reach, Report, SecretGrant, ToolAnswer, budget, human, llm, search, tools,
+    HttpFaultKind, HttpGrant, HttpRequest, HttpResponse, Limit, LogLine, MemoryAnswer,
+    MemoryRequest, OperatorHost, Outcome, Reach, Report, SecretGrant, ToolAnswer, budget, human,
+    llm, search, tools,
 };
 
 use crate::support::{call, invocation, returned, run_guest};
@@ -96,6 +97,10 @@ impl HostCalls for Web {
         fuel_max: u64,
     ) -> HostFuture<'_, Vec<ToolAnswer>> {
         DenyAll.call_tools(requests, fuel_max)
+    }
+
+    fn remember(&self, request: MemoryRequest) -> HostFuture<'_, Result<MemoryAnswer, Error>> {
+        DenyAll.remember(request)
     }
 
     fn budget_left(&self, own: budget::Remaining) -> HostFuture<'_, budget::Remaining> {

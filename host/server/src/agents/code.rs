@@ -40,7 +40,13 @@ pub(super) async fn run(
         .given(workflow, (agent, code), &granted)
         .map_err(|message| Failure::new(Code::Denied, message))?;
     let run = (seed(attempt, series), began_at(series));
-    let host = GuestHost::new(attempt, agent.id.as_str(), granted, given.secrets, run);
+    let host = GuestHost::new(
+        attempt,
+        agent.id.as_str(),
+        granted,
+        (given.secrets, given.share),
+        run,
+    );
     let host = Arc::new(host);
     let call = Call {
         agent: agent.id.as_str().to_owned(),

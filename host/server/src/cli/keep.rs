@@ -48,8 +48,8 @@ pub(super) async fn delete(common: &Common, args: DeleteArgs) -> Result<End, Cli
     Ok(End::Done)
 }
 
-/// Removes what is left of deleted executions outside of the tables.
-async fn sweep(journal: &dyn Journal) -> Result<(), CliError> {
+/// Removes what is left outside of the tables of what was deleted.
+pub(super) async fn sweep(journal: &dyn Journal) -> Result<(), CliError> {
     if !journal.sweep().await.map_err(anyhow::Error::from)? {
         output::note(
             "the journal's log is in use, and may hold parts of what was deleted until it is written anew",

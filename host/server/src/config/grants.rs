@@ -7,8 +7,9 @@ mod secrets;
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
+use troupe_workflow::MicroUsd;
 
 pub(crate) use files::FolderEntry;
 pub(crate) use hosts::HostEntry;
@@ -37,6 +38,9 @@ pub(crate) struct GrantEntry {
     /// Environment variables, with their values.
     #[serde(default)]
     pub(crate) env: BTreeMap<String, SecretSource>,
+    /// Most that the models which they ask may cost in one step.
+    #[serde(default, deserialize_with = "dollars")]
+    pub(crate) llm_budget_usd: Option<MicroUsd>,
     /// The only models of those that a workflow grants; `*` stands for any text, here and below.
     pub(crate) models: Option<Vec<String>>,
     /// The only sources.
@@ -45,6 +49,8 @@ pub(crate) struct GrantEntry {
     pub(crate) tools: Option<Vec<String>>,
     /// The only people.
     pub(crate) human: Option<Vec<String>>,
+    /// Whether they may remember something, where their workflow grants that.
+    pub(crate) memory: Option<bool>,
     /// Where the entry begins in the file, from 1; the reader of the file fills it in. 0: it is the command line's.
     #[serde(skip)]
     pub(crate) line: usize,
@@ -115,6 +121,13 @@ impl GrantEntry {
     pub(crate) fn is_for(&self, agent: AskingAgent<'_>) -> bool {
         self.agents.iter().any(|pattern| pattern.matches(agent))
     }
+}
+
+fn dollars<'de, D: Deserializer<'de>>(from: D) -> Result<Option<MicroUsd>, D::Error> {
+    let dollars = f64::deserialize(from)?;
+    MicroUsd::from_dollars(dollars)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
 }
 
 /// Whether a text fits a pattern in which `*` stands for any text. Each star is tried at the first place that fits, which

@@ -9,6 +9,8 @@ use troupe_workflow::{
     StepUsage, Timestamp, Usage,
 };
 
+use crate::memory::Operation;
+
 /// One attempt of one step, with its way to the driver.
 pub struct Attempt {
     pub execution: ExecutionId,
@@ -63,6 +65,13 @@ pub enum StepMessage {
     EndCall(EndCall, oneshot::Sender<Option<Timestamp>>),
     /// Record a call of which the outcome is known; answered like the end of one.
     NoteCall(StartCall, CallOutcome, oneshot::Sender<Option<Timestamp>>),
+    /// Do something with a component's memory and record it; answered with what came of it and when once it is on disk,
+    /// none where the attempt has ended.
+    Remember(
+        StartCall,
+        Operation,
+        oneshot::Sender<Option<(CallOutcome, Option<Timestamp>)>>,
+    ),
     /// Look at the execution.
     Inspect(Box<dyn FnOnce(&Execution) + Send>),
 }
@@ -90,6 +99,8 @@ pub enum WorstCase {
         input_tokens: u64,
         /// The answer's limit, where the caller set one.
         max_tokens: Option<u32>,
+        /// Most that all calls of the step's agent may cost in it, as the operator says.
+        share: Option<MicroUsd>,
     },
     /// A call that costs no more than is known before.
     Fixed { usd: MicroUsd, tokens: u64 },

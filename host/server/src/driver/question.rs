@@ -49,20 +49,25 @@ impl Driver {
         call: StartCall,
         outcome: CallOutcome,
     ) -> Result<Option<Timestamp>, DriveError> {
-        let (path, attempt) = (call.path, call.attempt);
-        if !self.execution.runs(&path, attempt) {
+        if !self.execution.runs(&call.path, call.attempt) {
             return Ok(None);
         }
-        let number = self
-            .execution
-            .next_call(&path, &call.request, call.position);
+        let (number, kinds) = self.noted(&call, &outcome);
+        self.advance(kinds).await?;
+        Ok(self.execution.call_ended_at(&call.path, number))
+    }
+
+    /// The number of a call that begins and ends at once, and the events that tell of it.
+    pub(super) fn noted(&self, call: &StartCall, outcome: &CallOutcome) -> (u32, Vec<EventKind>) {
+        let (path, attempt) = (&call.path, call.attempt);
+        let number = self.execution.next_call(path, &call.request, call.position);
         let started = EventKind::CallStarted {
             path: path.clone(),
             attempt,
             call: number,
             kind: call.kind,
-            target: call.target,
-            request: call.request,
+            target: call.target.clone(),
+            request: call.request.clone(),
             reserved: MicroUsd::ZERO,
             reserved_tokens: 0,
             position: call.position,
@@ -71,11 +76,10 @@ impl Driver {
             path: path.clone(),
             attempt,
             call: number,
-            outcome,
+            outcome: outcome.clone(),
             usage: Usage::default(),
             cost: MicroUsd::ZERO,
         };
-        self.advance(vec![started, ended]).await?;
-        Ok(self.execution.call_ended_at(&path, number))
+        (number, vec![started, ended])
     }
 }

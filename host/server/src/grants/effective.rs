@@ -51,6 +51,14 @@ impl Granting {
                 verdict: granted.into(),
             });
         };
+        let by_workflow = asked
+            .llm_budget
+            .map(|share| (share, "the workflow".to_owned()));
+        let by_operator = asked.llm_models.as_ref().and(self.share(asking));
+        let shares = by_workflow.into_iter().chain(by_operator);
+        if let Some((share, by)) = shares.min_by_key(|(share, _)| *share) {
+            add("llm", format!("at most {share} in each step"), Ok(by));
+        }
         let mut narrow = |names: &[String], by: Narrowing| {
             for name in names {
                 add(by.capability, name.clone(), self.narrowed(asking, by, name));
@@ -92,9 +100,8 @@ impl Granting {
             let granted = self.find_env(asking, name).map(|(place, _)| place);
             add("env", name.clone(), granted);
         }
-        for name in &asked.others {
-            let why = "it is not available in this version of Troupe".to_owned();
-            add(name, String::new(), Err(why));
+        if asked.memory {
+            add("memory", String::new(), self.memory(asking));
         }
         all
     }

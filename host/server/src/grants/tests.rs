@@ -200,3 +200,75 @@ fn a_grant_of_the_command_line_is_for_all_agents_unless_it_says_so() {
     let error = entry("host = []").expect_err("no key");
     assert!(error.contains("unknown field `host`"), "{error}");
 }
+
+fn entry(lines: &str) -> String {
+    format!("[[grants]]\nagents = [\"writer\"]\n{lines}\n")
+}
+
+#[test]
+fn a_memory_is_given_where_both_say_so() {
+    let asked = json!({ "memory": true });
+    for (config, asked, is_given) in [
+        (String::new(), json!({}), false),
+        (String::new(), json!({ "memory": false }), false),
+        (entry("memory = true"), json!({}), false),
+        (String::new(), asked.clone(), true),
+        (entry("memory = false"), asked.clone(), false),
+        (entry("env = {}"), asked.clone(), true),
+        (
+            entry("memory = false") + &entry("memory = true"),
+            asked.clone(),
+            true,
+        ),
+    ] {
+        let (grants, faults) = given(&config, &asked);
+        assert_eq!(grants.memory.is_some(), is_given, "{config}: {asked}");
+        assert_eq!(faults, Faults::default().to_string());
+    }
+    let (grants, _) = given(&entry("memory = false"), &asked);
+    assert_eq!(grants.withheld.len(), 1);
+    assert!(grants.withheld[0].remedy.contains("`memory = true` in"));
+}
+
+#[test]
+fn the_least_share_holds() {
+    let asked = |usd: Option<f64>| match usd {
+        Some(usd) => json!({ "llm": { "models": ["m"], "budget_usd": usd } }),
+        None => json!({ "llm": { "models": ["m"] } }),
+    };
+    let twice = entry("llm_budget_usd = 0.3") + &entry("llm_budget_usd = 0.2");
+    for (config, by_workflow, share, said) in [
+        ("", None, None, None),
+        (
+            "",
+            Some(0.5),
+            None,
+            Some("$0.50 in each step granted: the workflow"),
+        ),
+        (
+            twice.as_str(),
+            None,
+            Some(200_000),
+            Some("$0.20 in each step granted: `--grant`"),
+        ),
+        (
+            twice.as_str(),
+            Some(0.1),
+            Some(200_000),
+            Some("$0.10 in each step granted: the workflow"),
+        ),
+    ] {
+        let asked = asked(by_workflow);
+        with((config, &asked), |granting, agent| {
+            let given = granting.given("Report", agent, &[]).expect("it is given");
+            assert_eq!(given.share.map(MicroUsd::as_micro_usd), share, "{config}");
+            let is_bounded = by_workflow.is_some() || share.is_some();
+            assert_eq!(granting.bounds_money("Report", agent), is_bounded);
+        });
+        let said = said.map(|said| format!("llm at most {said}"));
+        let first = effective(config, &asked).into_iter().next();
+        assert_eq!(first.filter(|line| line.starts_with("llm at most")), said);
+    }
+    let refused = toml::from_str::<ServerConfig>(&entry("llm_budget_usd = -1"));
+    assert!(refused.is_err());
+}

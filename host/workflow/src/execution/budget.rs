@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::Execution;
 use super::frame::{Account, FrameId, Instance};
+use super::{Execution, StepState};
 use crate::document::{AgentKind, BudgetPolicy, Config};
 use crate::event::{EventKind, StepUsage};
 use crate::failure::{Code, Failure};
@@ -106,13 +106,21 @@ pub enum ReserveError {
     Tokens { asked: u64, left: u64, budget: u64 },
     #[error("all {budget} units of computation are used; raise `config.budget_fuel`")]
     Fuel { budget: u64 },
+    #[error(
+        "the call may cost {asked}, and {left} of the agent's share of {budget} is left for this step; raise `grants.llm.budget_usd` and, where the operator has one, `llm_budget_usd`, or set `max-tokens` lower"
+    )]
+    Share {
+        asked: MicroUsd,
+        left: MicroUsd,
+        budget: MicroUsd,
+    },
 }
 
 /// What the budgets say to a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BudgetVerdict {
     Allowed,
-    /// It does not fit, and the execution fails.
+    /// It does not fit. Of a workflow's budget: what needs it fails. Of an agent's share: the agent is told so.
     Refused(Failure),
     /// It does not fit, and the execution waits for somebody to raise the budget.
     Paused(Failure),
@@ -189,9 +197,22 @@ impl Execution {
 
     /// Whether the budgets allow a call of a step that may cost so much and take so many tokens.
     pub fn check_reserve(&self, path: &StepPath, asked: MicroUsd, tokens: u64) -> BudgetVerdict {
+        self.check_reserve_within(path, (asked, tokens), None)
+    }
+
+    /// The same where somebody else has a word too: at most so much for all calls of the step's agent in it.
+    pub fn check_reserve_within(
+        &self,
+        path: &StepPath,
+        (asked, tokens): (MicroUsd, u64),
+        share: Option<MicroUsd>,
+    ) -> BudgetVerdict {
         let Some(at) = self.find(path) else {
             return BudgetVerdict::Allowed;
         };
+        if let Some(failure) = self.check_share(at, asked, share) {
+            return BudgetVerdict::Refused(failure);
+        }
         for home in self.homes(at.frame) {
             let held = self.held(home);
             let Some(error) = held.check(asked, tokens) else {
@@ -270,13 +291,22 @@ impl Execution {
         }
     }
 
-    /// What is left of the money for a step; none: no budget bounds it.
+    /// What is left of the money for a step, and of its agent's share of it; none: neither is bounded.
     pub fn money_left(&self, path: &StepPath) -> Option<MicroUsd> {
+        self.money_left_within(path, None)
+    }
+
+    /// The same where somebody else has a word too, see [`Execution::check_reserve_within`].
+    pub fn money_left_within(&self, path: &StepPath, share: Option<MicroUsd>) -> Option<MicroUsd> {
         let at = self.find(path)?;
-        self.least(at, |held| {
+        let of_budgets = self.least(at, |held| {
             let account = &held.account;
             Some(held.usd?.saturating_sub(account.settled + account.reserved))
-        })
+        });
+        of_budgets
+            .into_iter()
+            .chain(self.share_left(at, share))
+            .min()
     }
 
     /// What is left of the tokens for a step; none: no budget bounds it.
@@ -343,13 +373,7 @@ impl Execution {
         self.running
             .iter()
             .filter_map(|at| self.step(*at))
-            .any(|step| {
-                step.calls.iter().any(|call| {
-                    call.outcome.is_none()
-                        && call.attempt == step.attempts
-                        && (call.reserved > MicroUsd::ZERO || call.reserved_tokens > 0)
-                })
-            })
+            .any(StepState::holds_reservations)
     }
 
     /// Whether components run that may give back a part of the units they were given.

@@ -151,6 +151,11 @@ pub(super) fn unlinked() -> Arc<Definition> {
     Arc::clone(&UNLINKED)
 }
 
+/// Whether a part of the state is as it was at the beginning, and need not be written.
+pub(super) fn is_default<T: Default + PartialEq>(part: &T) -> bool {
+    *part == T::default()
+}
+
 /// A value that is there: `null` is one, and is not taken for none.
 pub(super) fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(from).map(Some)

@@ -8,6 +8,8 @@ use crate::event::{Answer, CallKind, CallOutcome, Question, StepUsage, Usage};
 use crate::failure::Failure;
 use crate::money::MicroUsd;
 
+use super::share::SpentByRole;
+
 /// How far a step has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StepStatus {
@@ -99,6 +101,9 @@ pub struct StepState {
     pub usage: StepUsage,
     pub tokens: Usage,
     pub cost: MicroUsd,
+    /// What counts for the shares of its agents.
+    #[serde(default, skip_serializing_if = "super::snapshot::is_default")]
+    pub(crate) spent: SpentByRole,
     /// The attempt that the present one goes on with; none: the next one begins anew.
     pub(crate) series: Option<Series>,
     /// The calls of the attempt that runs, or that was interrupted.
@@ -137,12 +142,22 @@ impl StepState {
             usage: StepUsage::default(),
             tokens: Usage::default(),
             cost: MicroUsd::ZERO,
+            spent: SpentByRole::default(),
             series: None,
             calls: Vec::new(),
             fuel_reserved: 0,
             approval: None,
             is_kept: false,
         }
+    }
+
+    /// Whether calls of its attempt are under way that may give back a part of what they reserved.
+    pub(super) fn holds_reservations(&self) -> bool {
+        self.calls.iter().any(|call| {
+            call.outcome.is_none()
+                && call.attempt == self.attempts
+                && (call.reserved > MicroUsd::ZERO || call.reserved_tokens > 0)
+        })
     }
 
     pub(super) fn add_usage(&mut self, usage: StepUsage) {

@@ -804,3 +804,4 @@ fn a_step_that_waits_for_its_retry_ends_with_the_execution() {
 
 mod outside;
 mod question;
+mod share;

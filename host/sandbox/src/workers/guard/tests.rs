@@ -11,10 +11,11 @@ use crate::capability::context::ContextGrant;
 use crate::capability::http::{HttpGrant, OperatorHost, SecretGrant};
 use crate::capability::human::HumanGrant;
 use crate::capability::llm::LlmGrant;
+use crate::capability::memory::MemoryGrant;
 use crate::capability::search::SearchGrant;
 use crate::capability::tools::ToolsGrant;
 use crate::guest_memory::{GuestMemory, Patience};
-use crate::host_calls::{DenyAll, LogLevel};
+use crate::host_calls::{DenyAll, LogLevel, MemoryRequest};
 use crate::http_exchange::{HttpRequest, HttpTimeouts, Reach, SecretUse};
 
 const ALL_MEMORY: u64 = 1 << 30;
@@ -156,6 +157,9 @@ async fn nothing_is_given_that_was_not_granted() {
         Ask::Output("earlier".to_owned()),
         Ask::Steps,
         Ask::Fetch(vec![request("https://evil.example.com/")]),
+        Ask::Remember(MemoryRequest::Get {
+            key: "a".to_owned(),
+        }),
     ] {
         let shown = format!("{ask:?}");
         let lie = guard(all_but()).answer(ask).await;
@@ -184,6 +188,16 @@ async fn nothing_is_given_that_was_not_granted() {
         ..Grants::none()
     };
     assert!(guard(context).answer(Ask::Steps).await.is_ok());
+    let remembering = || Grants {
+        memory: Some(MemoryGrant),
+        ..Grants::none()
+    };
+    for (key, is_one) in [("a", true), ("", false), ("a\0b", false)] {
+        let key = key.to_owned();
+        let mut guard = guard(remembering());
+        let answer = guard.answer(Ask::Remember(MemoryRequest::Get { key }));
+        assert_eq!(answer.await.is_ok(), is_one);
+    }
 }
 
 #[tokio::test]

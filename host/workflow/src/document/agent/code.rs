@@ -66,7 +66,7 @@ pub struct Limits {
 pub struct Grants {
     /// The models it may ask; none: no model.
     pub llm_models: Option<Vec<String>>,
-    /// What its models may cost; none: what the execution has.
+    /// What its models may cost in one step, all attempts together; none: what the execution has.
     pub llm_budget: Option<MicroUsd>,
     /// The sources it may search; none: no search.
     pub search: Option<Vec<String>>,
@@ -82,8 +82,8 @@ pub struct Grants {
     pub files: Vec<FileGrant>,
     /// The names of environment variables that it may read.
     pub env: Vec<String>,
-    /// The names of the other grants that it asks for.
-    pub others: Vec<&'static str>,
+    /// Whether it may remember something from one execution to the next.
+    pub memory: bool,
 }
 
 /// People whom a component may ask.
@@ -231,11 +231,7 @@ impl Grants {
         grants.hosts = fields.texts("hosts", faults).unwrap_or_default();
         grants.env = fields.texts("env", faults).unwrap_or_default();
         grants.human = read_human(&mut fields, faults);
-        fields.flag("memory", faults);
-        grants.others = ["memory"]
-            .into_iter()
-            .filter(|name| fields.has(name))
-            .collect();
+        grants.memory = fields.flag("memory", faults).unwrap_or(false);
         fields.finish(faults);
         grants
     }

@@ -128,7 +128,7 @@ struct LlmGrant {
     /// The models' names.
     #[schemars(example = json!(["gpt-5-mini"]))]
     models: Option<Vec<String>>,
-    /// Most that one call of the agent may spend on them, in US dollars.
+    /// Most that the agent may spend on them in one step, all its attempts together, in US dollars.
     #[schemars(range(min = 0.0, max = USD_MAX))]
     budget_usd: Option<f64>,
 }

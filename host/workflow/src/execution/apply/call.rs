@@ -62,6 +62,9 @@ impl Execution {
                 let (reserved, tokens) = (record.reserved, record.reserved_tokens);
                 state.tokens = state.tokens.plus(*usage);
                 state.cost += *cost;
+                let spent = state.spent.of_mut(state.role);
+                spent.reserved = spent.reserved.saturating_sub(reserved);
+                spent.settled += *cost;
                 for home in self.homes(step.frame).collect::<Vec<_>>() {
                     let account = &mut self.workflow_mut(home).account;
                     account.reserved = account.reserved.saturating_sub(reserved);
@@ -104,6 +107,7 @@ impl Execution {
                 return Err(format!("call {call} of `{path}` is out of order"));
             }
         }
+        state.spent.of_mut(state.role).reserved += reserved;
         for home in self.homes(step.frame).collect::<Vec<_>>() {
             let account = &mut self.workflow_mut(home).account;
             account.reserved += reserved;

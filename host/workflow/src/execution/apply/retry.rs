@@ -128,6 +128,7 @@ fn begun(state: &StepState) -> StepState {
         usage: state.usage,
         tokens: state.tokens,
         cost: state.cost,
+        spent: state.spent,
         calls: state.calls.clone(),
         ..StepState::new()
     }
