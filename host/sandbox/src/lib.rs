@@ -18,6 +18,7 @@ mod component;
 mod description;
 mod engine;
 mod error;
+pub mod floor;
 mod function;
 mod guest_memory;
 mod host_calls;
@@ -48,7 +49,7 @@ pub use capability::tools::ToolsGrant;
 pub use compiler::{Compiler, compile};
 pub use component::{Component, ComponentDigest, ComponentKind, ParseDigestError};
 pub use description::{Action, Description};
-pub use engine::Allocation;
+pub use engine::{Allocation, Metering};
 pub use error::{LoadError, SandboxError, StartError};
 pub use function::{Arguments, Function, RefusedFunction, UnknownFunction};
 pub use host_calls::{
