@@ -190,6 +190,8 @@ struct TickerState {
 struct Demand {
     calls: usize,
     stopping: bool,
+    /// The thread waits for a call. To wake one that does not would be a call of the system each time.
+    is_asleep: bool,
 }
 
 impl TickerState {
@@ -220,8 +222,12 @@ impl Ticker {
 
     /// Keeps the clock going until the returned guard is dropped.
     pub(crate) fn tick_during_call(&self) -> Ticking {
-        self.shared.lock().calls += 1;
-        self.shared.changed.notify_one();
+        let mut demand = self.shared.lock();
+        demand.calls += 1;
+        if std::mem::take(&mut demand.is_asleep) {
+            self.shared.changed.notify_one();
+        }
+        drop(demand);
         Ticking(Arc::clone(&self.shared))
     }
 }
@@ -253,7 +259,8 @@ fn tick(shared: &TickerState, engine: &Engine) {
         let demand = shared
             .changed
             .wait_while(shared.lock(), |demand| {
-                demand.calls == 0 && !demand.stopping
+                demand.is_asleep = demand.calls == 0 && !demand.stopping;
+                demand.is_asleep
             })
             .unwrap_or_else(PoisonError::into_inner);
         if demand.stopping {
@@ -274,6 +281,27 @@ mod tests {
         let (_, allocation) = start(2).expect("an engine");
         assert_eq!(allocation, Allocation::Pooling);
         Engine::new(&config(Metering::FuelAndEpochs)).expect("an engine without a pool");
+    }
+
+    #[test]
+    fn the_ticker_sleeps_when_there_is_no_call_and_is_woken_by_the_next() {
+        let (engine, _) = start(1).expect("an engine");
+        let ticker = Ticker::start(&engine).expect("a thread");
+        let wait_until_asleep = || {
+            while !ticker.shared.lock().is_asleep {
+                std::thread::yield_now();
+            }
+        };
+        for _ in 0..3 {
+            wait_until_asleep();
+            let ticking = ticker.tick_during_call();
+            let another = ticker.tick_during_call();
+            assert!(!ticker.shared.lock().is_asleep);
+            drop(ticking);
+            assert_eq!(ticker.shared.lock().calls, 1);
+            drop(another);
+        }
+        wait_until_asleep();
     }
 
     #[test]
