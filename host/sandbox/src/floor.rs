@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Semaphore;
-use wasmtime::component::{InstancePre, Linker, ResourceTable, Val};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, InstancePre, Linker, ResourceTable, Val};
 use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -145,9 +146,7 @@ impl Floor {
         };
         let component = component.map_err(LoadError::Invalid)?;
         let mut linker = self.linker.clone();
-        linker
-            .define_unknown_imports_as_traps(&component)
-            .map_err(LoadError::WrongTypes)?;
+        link_traps(&mut linker, &component, &self.engine).map_err(LoadError::WrongTypes)?;
         let instance = linker
             .instantiate_pre(&component)
             .map_err(LoadError::WrongTypes)?;
@@ -206,13 +205,46 @@ impl Floor {
     }
 }
 
+/// The one function of ours that does not trap: its interface and name.
+const WAITING: (&str, &str) = ("troupe:agent/context@0.1.0", "inputs");
+
+/// The functions that are no part of WASI. (`define_unknown_imports_as_traps` would take WASI of another patch version
+/// for unknown too.)
+fn link_traps(
+    linker: &mut Linker<Bare>,
+    component: &Component,
+    engine: &Engine,
+) -> wasmtime::Result<()> {
+    for (interface, import) in component.component_type().imports(engine) {
+        let ComponentItem::ComponentInstance(instance) = import.ty else {
+            continue;
+        };
+        if interface.starts_with("wasi:") {
+            continue;
+        }
+        let mut linked = linker.instance(interface)?;
+        for (name, export) in instance.exports(engine) {
+            if matches!(export.ty, ComponentItem::ComponentFunc(_)) && (interface, name) != WAITING
+            {
+                let called = format!("{interface}#{name}");
+                linked.func_new(name, move |_, _, _, _| {
+                    wasmtime::bail!("the bare loop has no `{called}`")
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// `context.inputs`, as a call that is never answered.
 fn link_waiting(linker: &mut Linker<Bare>) -> wasmtime::Result<()> {
-    let mut context = linker.instance("troupe:agent/context@0.1.0")?;
-    context.func_wrap_async("inputs", |store, (): ()| {
-        store.data().waiting.fetch_add(1, Ordering::Relaxed);
-        Box::new(std::future::pending::<wasmtime::Result<(String,)>>())
-    })
+    let (interface, name) = WAITING;
+    linker
+        .instance(interface)?
+        .func_wrap_async(name, |store, (): ()| {
+            store.data().waiting.fetch_add(1, Ordering::Relaxed);
+            Box::new(std::future::pending::<wasmtime::Result<(String,)>>())
+        })
 }
 
 /// The inner error is the guest's own.
