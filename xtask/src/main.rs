@@ -9,6 +9,7 @@ mod debian;
 mod demo;
 mod host;
 mod node;
+mod peers;
 mod plugins;
 mod postgresql;
 mod progress;
@@ -35,6 +36,8 @@ Commands:
   test                setup, then run every test
   check               formatting, lints and documentation
   verify              check and test: what must hold before a change is kept
+  bench-peers         setup, then measure the sandbox beside python3, node and other sandboxes, which are
+                      installed below the target folder
   help                print this text
 ";
 
@@ -46,6 +49,7 @@ enum Task {
     Test,
     Check,
     Verify,
+    BenchPeers,
     Help,
 }
 
@@ -66,6 +70,7 @@ fn parse_arguments(arguments: Vec<OsString>) -> Result<Task, String> {
         "test" => Task::Test,
         "check" => Task::Check,
         "verify" => Task::Verify,
+        "bench-peers" => Task::BenchPeers,
         "help" | "--help" | "-h" => Task::Help,
         _ => return Err(format!("there is no command `{name}`")),
     };
@@ -91,6 +96,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test => verify::test(&Workspace::load()?),
         Task::Check => verify::check(&Workspace::load()?),
         Task::Verify => verify::verify(&Workspace::load()?),
+        Task::BenchPeers => peers::run(&Workspace::load()?),
         Task::Help => {
             progress::print(USAGE);
             Ok(())
@@ -127,6 +133,7 @@ mod tests {
     fn commands_are_read() {
         assert_eq!(parse(&[]), Ok(Task::Help));
         assert_eq!(parse(&["setup"]), Ok(Task::Setup));
+        assert_eq!(parse(&["bench-peers"]), Ok(Task::BenchPeers));
         assert_eq!(parse(&["demo"]), Ok(Task::Demo(vec![])));
         let topic = vec![OsString::from("-i"), OsString::from("topic=bees")];
         assert_eq!(

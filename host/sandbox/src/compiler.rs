@@ -130,7 +130,7 @@ pub fn compile(
     confine(memory_bytes_max).map_err(failed)?;
     let mut wasm = Vec::new();
     from.read_to_end(&mut wasm).map_err(failed)?;
-    let compiled = engine::without_pool()
+    let compiled = engine::for_compiling()
         .and_then(|engine| engine.precompile_component(&wasm))
         .map_err(|error| (format!("{error:#}"), REFUSED))?;
     to.write_all(&compiled).map_err(failed)

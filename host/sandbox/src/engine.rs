@@ -58,9 +58,41 @@ pub enum Allocation {
     },
 }
 
+/// What of a guest the engine meters. Every call of a sandbox has both; what they cost is told by an engine that lacks
+/// one of them ([`crate::floor`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metering {
+    /// Both.
+    FuelAndEpochs,
+    /// Fuel: units of computation.
+    Fuel,
+    /// Epochs: ticks at which a guest looks at its time and lets others run.
+    Epochs,
+    /// Nothing: a guest that computes for ever is never interrupted.
+    Nothing,
+}
+
+impl Metering {
+    pub(crate) fn has_fuel(self) -> bool {
+        matches!(self, Metering::FuelAndEpochs | Metering::Fuel)
+    }
+
+    pub(crate) fn has_epochs(self) -> bool {
+        matches!(self, Metering::FuelAndEpochs | Metering::Epochs)
+    }
+}
+
 /// Makes the engine for at most `calls_max` calls at the same time.
 pub(crate) fn start(calls_max: u32) -> Result<(Engine, Allocation), StartError> {
-    let mut config = config();
+    start_metering(calls_max, Metering::FuelAndEpochs)
+}
+
+/// Makes an engine that differs from that of [`start`] in what it meters.
+pub(crate) fn start_metering(
+    calls_max: u32,
+    metering: Metering,
+) -> Result<(Engine, Allocation), StartError> {
+    let mut config = config(metering);
     config.allocation_strategy(pool(calls_max));
     match Engine::new(&config) {
         Ok(engine) => Ok((engine, Allocation::Pooling)),
@@ -72,18 +104,18 @@ pub(crate) fn start(calls_max: u32) -> Result<(Engine, Allocation), StartError> 
                 "address space for a pool of instances cannot be reserved; calls will begin more slowly. \
                  Lift the limit on address space (`ulimit -v`) or allow fewer calls at once"
             );
-            let engine = Engine::new(&self::config()).map_err(StartError::Engine)?;
+            let engine = Engine::new(&self::config(metering)).map_err(StartError::Engine)?;
             Ok((engine, Allocation::OnDemand { reason }))
         }
     }
 }
 
-/// Makes an engine that compiles and checks for those that [`start`] makes, and reserves nothing.
-pub(crate) fn without_pool() -> wasmtime::Result<Engine> {
-    Engine::new(&config())
+/// Makes an engine that compiles for those that [`start`] makes, and reserves nothing.
+pub(crate) fn for_compiling() -> wasmtime::Result<Engine> {
+    Engine::new(&config(Metering::FuelAndEpochs))
 }
 
-fn config() -> Config {
+fn config(metering: Metering) -> Config {
     let mut config = Config::new();
     // Multiple memories stay on: wasmtime itself makes such modules, to pass values between the parts of a
     // component, and panics where it may not.
@@ -102,9 +134,9 @@ fn config() -> Config {
         .wasm_tail_call(false)
         .wasm_wide_arithmetic(false);
     config
-        .consume_fuel(true)
+        .consume_fuel(metering.has_fuel())
         .operator_cost(operator_cost())
-        .epoch_interruption(true)
+        .epoch_interruption(metering.has_epochs())
         .cranelift_nan_canonicalization(true)
         .memory_guaranteed_dense_image_size(SNAPSHOT_BYTES_MAX)
         .max_wasm_stack(WASM_STACK_BYTES)
@@ -158,6 +190,8 @@ struct TickerState {
 struct Demand {
     calls: usize,
     stopping: bool,
+    /// The thread waits for a call. To wake one that does not would be a call of the system each time.
+    is_asleep: bool,
 }
 
 impl TickerState {
@@ -188,8 +222,12 @@ impl Ticker {
 
     /// Keeps the clock going until the returned guard is dropped.
     pub(crate) fn tick_during_call(&self) -> Ticking {
-        self.shared.lock().calls += 1;
-        self.shared.changed.notify_one();
+        let mut demand = self.shared.lock();
+        demand.calls += 1;
+        if std::mem::take(&mut demand.is_asleep) {
+            self.shared.changed.notify_one();
+        }
+        drop(demand);
         Ticking(Arc::clone(&self.shared))
     }
 }
@@ -221,7 +259,8 @@ fn tick(shared: &TickerState, engine: &Engine) {
         let demand = shared
             .changed
             .wait_while(shared.lock(), |demand| {
-                demand.calls == 0 && !demand.stopping
+                demand.is_asleep = demand.calls == 0 && !demand.stopping;
+                demand.is_asleep
             })
             .unwrap_or_else(PoisonError::into_inner);
         if demand.stopping {
@@ -241,7 +280,28 @@ mod tests {
     fn the_hardened_configuration_is_accepted_with_and_without_a_pool() {
         let (_, allocation) = start(2).expect("an engine");
         assert_eq!(allocation, Allocation::Pooling);
-        Engine::new(&config()).expect("an engine without a pool");
+        Engine::new(&config(Metering::FuelAndEpochs)).expect("an engine without a pool");
+    }
+
+    #[test]
+    fn the_ticker_sleeps_when_there_is_no_call_and_is_woken_by_the_next() {
+        let (engine, _) = start(1).expect("an engine");
+        let ticker = Ticker::start(&engine).expect("a thread");
+        let wait_until_asleep = || {
+            while !ticker.shared.lock().is_asleep {
+                std::thread::yield_now();
+            }
+        };
+        for _ in 0..3 {
+            wait_until_asleep();
+            let ticking = ticker.tick_during_call();
+            let another = ticker.tick_during_call();
+            assert!(!ticker.shared.lock().is_asleep);
+            drop(ticking);
+            assert_eq!(ticker.shared.lock().calls, 1);
+            drop(another);
+        }
+        wait_until_asleep();
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod description;
 mod engine;
 mod entry;
 mod error;
+pub mod floor;
 mod function;
 mod guest_memory;
 mod host_calls;
@@ -56,7 +57,7 @@ pub use capability::tools::ToolsGrant;
 pub use compiler::{Compiler, compile};
 pub use component::{Component, ComponentDigest, ComponentKind, ParseDigestError};
 pub use description::{Action, Description};
-pub use engine::Allocation;
+pub use engine::{Allocation, Metering};
 pub use error::{LoadError, SandboxError, StartError};
 pub use function::{Arguments, Function, RefusedFunction, UnknownFunction};
 pub use host_calls::{

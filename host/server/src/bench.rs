@@ -1,8 +1,10 @@
 //! Measures durable execution on this machine: the same node, journal and sandbox as in `troupe serve`, beside what the
-//! disk itself can do in the same run.
+//! disk itself can do in the same run. Calls of the sandbox by themselves are measured in `sandbox`.
 
 mod floor;
 mod load;
+mod resident;
+pub(crate) mod sandbox;
 mod scale;
 mod watch;
 

@@ -343,17 +343,22 @@ fn isolation(config: &ServerConfig) -> Isolation {
     }
 }
 
+/// The sandbox's settings, as the operator's file has them.
+pub(crate) fn sandbox_config(config: &ServerConfig, places: &Places) -> SandboxConfig {
+    SandboxConfig {
+        guest_memory_bytes_max: config.server.guest_memory_mb.saturating_mul(1 << 20),
+        compiler: Some(compiler(config)),
+        isolation: isolation(config),
+        ..SandboxConfig::new(&places.cache)
+    }
+}
+
 /// The components alone, for commands that need no journal.
 pub(crate) fn open_components(
     config: &ServerConfig,
     places: &Places,
 ) -> anyhow::Result<Components> {
-    let sandbox = Sandbox::new(SandboxConfig {
-        guest_memory_bytes_max: config.server.guest_memory_mb.saturating_mul(1 << 20),
-        compiler: Some(compiler(config)),
-        isolation: isolation(config),
-        ..SandboxConfig::new(&places.cache)
-    })?;
+    let sandbox = Sandbox::new(sandbox_config(config, places))?;
     if let Some(Allocation::OnDemand { reason }) = sandbox.allocation() {
         tracing::warn!(
             reason,

@@ -60,69 +60,21 @@ impl Guard {
     /// No guest can ask for that.
     pub(super) async fn answer(&mut self, ask: Ask) -> Result<(Answer, Option<SystemTime>), Lie> {
         let host = Arc::clone(&self.host);
-        let answer = match ask {
-            Ask::Complete(requests) => {
-                self.count(requests.len())?;
-                self.check_models(&requests)?;
-                Answer::Completions(host.complete_many(requests).await)
-            }
-            Ask::Search(queries) => {
-                self.count(queries.len())?;
-                self.check_sources(&queries)?;
-                Answer::Found(host.search_many(queries).await)
-            }
-            Ask::Tools(_names) => {
-                self.count(1)?;
-                let granted = self
-                    .grants
-                    .tools
-                    .clone()
-                    .ok_or("tools that it is not granted")?;
-                Answer::Tools(host.tools(granted.names).await)
-            }
+        let answer = match self.admit(ask)? {
+            Ask::Complete(requests) => Answer::Completions(host.complete_many(requests).await),
+            Ask::Search(queries) => Answer::Found(host.search_many(queries).await),
+            Ask::Tools(granted) => Answer::Tools(host.tools(granted).await),
             Ask::CallTools(requests, fuel_max) => {
-                self.count(requests.len())?;
-                self.check_tools(&requests)?;
-                let fuel_max = fuel_max.min(self.limits.fuel);
                 Answer::Called(host.call_tools(requests, fuel_max).await)
             }
-            Ask::Fetch(requests) => {
-                self.count(requests.len())?;
-                let checked = requests.into_iter().map(|request| self.http.check(request));
-                let checked: Result<Vec<_>, Lie> = checked.collect();
-                Answer::Fetched(host.fetch_many(checked?).await)
-            }
-            Ask::Inputs => {
-                self.check_context()?;
-                Answer::Inputs(host.context_inputs().await)
-            }
-            Ask::Output(step) => {
-                self.check_context()?;
-                Answer::Output(host.context_output(step).await)
-            }
-            Ask::Steps => {
-                self.check_context()?;
-                Answer::Steps(host.context_steps().await)
-            }
-            Ask::Human(question) => {
-                self.count(1)?;
-                self.check_people(&question)?;
-                Answer::Human(host.ask(question).await)
-            }
-            Ask::Budget(own) => {
-                self.count(1)?;
-                Answer::Budget(host.budget_left(own).await)
-            }
-            Ask::Remember(request) => {
-                self.count(1)?;
-                self.grants
-                    .memory
-                    .ok_or("a memory that it is not granted")?;
-                memory::check(&request)?;
-                Answer::Remembered(host.remember(request).await)
-            }
+            Ask::Fetch(requests) => Answer::Fetched(host.fetch_many(requests).await),
+            Ask::Inputs => Answer::Inputs(host.context_inputs().await),
+            Ask::Output(step) => Answer::Output(host.context_output(step).await),
+            Ask::Steps => Answer::Steps(host.context_steps().await),
+            Ask::Human(question) => Answer::Human(host.ask(question).await),
+            Ask::Budget(own) => Answer::Budget(host.budget_left(own).await),
+            Ask::Remember(request) => Answer::Remembered(host.remember(request).await),
             Ask::Log(line) => {
-                self.count_line(&line)?;
                 host.log(line).await;
                 Answer::Logged
             }
@@ -131,6 +83,54 @@ impl Guard {
             }
         };
         Ok((answer, host.time()))
+    }
+
+    /// Holds a question to grants and limits; what those decide is in what may be asked.
+    fn admit(&mut self, ask: Ask) -> Result<Ask, Lie> {
+        match &ask {
+            Ask::Complete(requests) => {
+                self.count(requests.len())?;
+                self.check_models(requests)?;
+            }
+            Ask::Search(queries) => {
+                self.count(queries.len())?;
+                self.check_sources(queries)?;
+            }
+            Ask::CallTools(requests, _) => {
+                self.count(requests.len())?;
+                self.check_tools(requests)?;
+            }
+            Ask::Human(question) => {
+                self.count(1)?;
+                self.check_people(question)?;
+            }
+            Ask::Remember(request) => {
+                self.count(1)?;
+                self.grants
+                    .memory
+                    .ok_or("a memory that it is not granted")?;
+                memory::check(request)?;
+            }
+            Ask::Inputs | Ask::Output(_) | Ask::Steps => self.check_context()?,
+            Ask::Fetch(requests) => self.count(requests.len())?,
+            Ask::Tools(_) | Ask::Budget(_) => self.count(1)?,
+            Ask::Log(line) => self.count_line(line)?,
+            Ask::Memory(..) => {}
+        }
+        Ok(match ask {
+            Ask::Tools(_) => {
+                let granted = self.grants.tools.as_ref();
+                Ask::Tools(granted.ok_or("tools that it is not granted")?.names.clone())
+            }
+            Ask::CallTools(requests, fuel_max) => {
+                Ask::CallTools(requests, fuel_max.min(self.limits.fuel))
+            }
+            Ask::Fetch(requests) => {
+                let checked = requests.into_iter().map(|request| self.http.check(request));
+                Ask::Fetch(checked.collect::<Result<_, Lie>>()?)
+            }
+            ask => ask,
+        })
     }
 
     /// Counts questions: those that [`Limits::host_calls_max`] counts, and as many reads of the budget.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use troupe_journal::Journal;
 use troupe_workflow::Definition;
 
+use super::resident::resident_bytes;
 use super::{Bench, compile, millis, new_run, now};
 use crate::clock;
 use crate::run::create;
@@ -184,16 +185,6 @@ async fn make(
         created?;
     }
     Ok(())
-}
-
-/// Memory of this process that is in use, as Linux counts it.
-fn resident_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = status
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse::<usize>().ok());
-    pages.unwrap_or(0).saturating_mul(4096)
 }
 
 /// Processor time that this process has used, as Linux counts it, in hundredths of a second.
