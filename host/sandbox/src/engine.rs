@@ -155,8 +155,17 @@ fn operator_cost() -> OperatorCost {
     }
 }
 
+/// Places that are nobody's for a moment: their memory is being given back by some thread, and wasmtime refuses rather
+/// than wait for it. Without them a call would be refused now and then where as many are under way as may be.
+fn places_between_calls() -> u32 {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let places = threads.saturating_mul(DECOMMITTED_AT_ONCE);
+    u32::try_from(places).unwrap_or(u32::MAX)
+}
+
 fn pool(calls_max: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
+    let calls_max = calls_max.saturating_add(places_between_calls());
     // Every call has its places: one that takes all it may take takes nobody else's.
     pool.total_component_instances(calls_max)
         .total_core_instances(calls_max.saturating_mul(INSTANCES_MAX))

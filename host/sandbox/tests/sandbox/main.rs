@@ -5,6 +5,7 @@ mod capabilities;
 mod clock;
 mod commands;
 mod files;
+mod floor;
 mod hostile;
 mod http;
 mod javascript;
