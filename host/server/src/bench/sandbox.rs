@@ -145,7 +145,8 @@ impl Times {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts of a measurement")]
-    fn to_json(&mut self) -> Value {
+    /// Median, what one of a hundred exceeds, and how many there were in a second.
+    fn figures(&mut self) -> Value {
         json!({
             "p50_us": micros(self.p50()),
             "p99_us": micros(self.percentile(990)),

@@ -35,8 +35,8 @@ pub(super) async fn measure(
                 "what": case.name,
                 "at_once": at_once,
                 "calls": of_sandbox.each.len(),
-                "sandbox": of_sandbox.to_json(),
-                "bare": of_bare.to_json(),
+                "sandbox": of_sandbox.figures(),
+                "bare": of_bare.figures(),
                 "p50_times_bare": ratio(of_sandbox.p50(), of_bare.p50()),
             }));
         }

@@ -1,5 +1,6 @@
 //! The same programs in processes of the machine's own interpreters, which isolate nothing: `python3 -I` and `node`.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::ensure;
@@ -26,11 +27,11 @@ pub(super) async fn measure(
             continue;
         };
         let (shown, program, arguments) = interpreter(snippet);
-        if Command::new(program).arg("--version").output().is_err() {
+        let Some(program) = executable(program) else {
             say(&format!("{program} is not on this machine"));
             figures.push(json!({ "what": snippet.name, "process": shown, "missing": true }));
             continue;
-        }
+        };
         say(&format!("{}, beside `{shown}` …", snippet.name));
         let ask = Ask::Program(snippet.source, 0);
         let [sandbox, bare] = sides.load(&subject.wasm, ask).await?;
@@ -42,18 +43,29 @@ pub(super) async fn measure(
         for _ in 0..rounds {
             of_bare.add(batch(&bare, 1, CALLS_BETWEEN).await?);
             of_sandbox.add(batch(&sandbox, 1, CALLS_BETWEEN).await?);
-            of_process.add(process(program, &arguments)?);
+            of_process.add(process(&program, &arguments)?);
         }
         figures.push(json!({
             "what": snippet.name,
             "process": shown,
-            "sandbox": of_sandbox.to_json(),
-            "bare": of_bare.to_json(),
-            "of_process": of_process.to_json(),
+            "sandbox": of_sandbox.figures(),
+            "bare": of_bare.figures(),
+            "of_process": of_process.figures(),
             "process_times_sandbox": ratio(of_process.p50(), of_sandbox.p50()),
         }));
     }
     Ok(Value::Array(figures))
+}
+
+/// The interpreter itself: what is found by its name may be a script that chooses one, and takes longer than it.
+fn executable(program: &str) -> Option<PathBuf> {
+    let question = match program {
+        "node" => ["-p", "process.execPath"],
+        _ => ["-c", "import sys; print(sys.executable)"],
+    };
+    let output = Command::new(program).args(question).output().ok()?;
+    let path = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| path.trim().into())
 }
 
 /// How a program is run by the machine's own interpreter, so that it prints its result.
@@ -71,13 +83,14 @@ fn interpreter(snippet: &Snippet) -> (&'static str, &'static str, Vec<String>) {
     }
 }
 
-fn process(program: &str, arguments: &[String]) -> anyhow::Result<Times> {
+fn process(program: &Path, arguments: &[String]) -> anyhow::Result<Times> {
     let begun = now();
     let output = tokio::task::block_in_place(|| Command::new(program).args(arguments).output())?;
     let took = begun.elapsed();
     ensure!(
         output.status.success() && !output.stdout.is_empty(),
-        "`{program}` does not run the program of the measurement: {}",
+        "{} does not run the program of the measurement: {}",
+        program.display(),
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(Times {

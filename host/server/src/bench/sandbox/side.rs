@@ -50,7 +50,7 @@ impl Side {
                 work,
                 limits,
                 host,
-            } => (sandbox, component, work.clone(), *limits, host),
+            } => (sandbox, component, work, *limits, host),
         };
         let call = Call {
             agent: "bench".to_owned(),
@@ -65,11 +65,15 @@ impl Side {
             cancel: CancelFlag::new(),
         };
         let report = match work {
-            Work::Agent(invocation) => sandbox.call_agent(component, invocation, call).await?,
-            Work::Program(program) => sandbox.execute(component, program, call).await?,
+            Work::Agent(invocation) => {
+                let invocation = invocation.clone();
+                sandbox.call_agent(component, invocation, call).await?
+            }
+            Work::Program(program) => sandbox.execute(component, program.clone(), call).await?,
             Work::Function(function, arguments) => {
+                let arguments = arguments.clone();
                 sandbox
-                    .call_function(component, &function, arguments, call)
+                    .call_function(component, function, arguments, call)
                     .await?
             }
         };
