@@ -40,7 +40,7 @@ const KEPT_MEMORY_BYTES: usize = 256 << 10;
 /// The same of a table.
 const KEPT_TABLE_BYTES: usize = 32 << 10;
 /// Instances whose memory is given back to the system together: each time all processors are told.
-const DECOMMITTED_AT_ONCE: usize = 16;
+pub(crate) const DECOMMITTED_AT_ONCE: usize = 16;
 /// Elements of one pooled table. A Python component's has about ten thousand.
 const POOLED_TABLE_ELEMENTS: usize = 65_536;
 /// Bytes of metadata of one component instance.
@@ -155,17 +155,8 @@ fn operator_cost() -> OperatorCost {
     }
 }
 
-/// Places that are nobody's for a moment: their memory is being given back by some thread, and wasmtime refuses rather
-/// than wait for it. Without them a call would be refused now and then where as many are under way as may be.
-fn places_between_calls() -> u32 {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let places = threads.saturating_mul(DECOMMITTED_AT_ONCE);
-    u32::try_from(places).unwrap_or(u32::MAX)
-}
-
 fn pool(calls_max: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    let calls_max = calls_max.saturating_add(places_between_calls());
     // Every call has its places: one that takes all it may take takes nobody else's.
     pool.total_component_instances(calls_max)
         .total_core_instances(calls_max.saturating_mul(INSTANCES_MAX))

@@ -26,7 +26,7 @@ use crate::bindings::interpreter::exports::troupe::agent::interpreter::Program a
 use crate::cache::CompiledCache;
 use crate::call::{Invocation, Program};
 use crate::component::{ComponentKind, role_of};
-use crate::engine::{self, Metering, Ticker, Ticking};
+use crate::engine::{self, DECOMMITTED_AT_ONCE, Metering, Ticker, Ticking};
 use crate::error::{LoadError, StartError};
 use crate::function::{Arguments, Function};
 use crate::inspection::Inspection;
@@ -39,7 +39,7 @@ pub struct Floor {
     cache: CompiledCache,
     metering: Metering,
     limits: Limits,
-    /// As many as the pool has room for.
+    /// Fewer than the pool has room for.
     places: Semaphore,
     waiting: Arc<AtomicUsize>,
     /// Ends before the ticker.
@@ -110,7 +110,8 @@ impl Floor {
         metering: Metering,
         limits: Limits,
     ) -> Result<Self, StartError> {
-        let (engine, _) = engine::start_metering(calls_max, metering)?;
+        let pooled = calls_max.saturating_add(places_between_calls());
+        let (engine, _) = engine::start_metering(pooled, metering)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(StartError::Engine)?;
         link_waiting(&mut linker).map_err(StartError::Engine)?;
@@ -204,6 +205,14 @@ impl Floor {
         }
         Ok(store)
     }
+}
+
+/// Places that are nobody's for a moment: their memory is being given back by some thread, and wasmtime refuses another
+/// call rather than wait. (A sandbox has room for its tools' calls beside that of agents.)
+fn places_between_calls() -> u32 {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let places = threads.saturating_mul(DECOMMITTED_AT_ONCE);
+    u32::try_from(places).unwrap_or(u32::MAX)
 }
 
 /// The one function of ours that does not trap: its interface and name.
