@@ -32,18 +32,28 @@ const ENDED_FIRST: &str = "1000";
 /// # Errors
 /// What should be there and is not. What this kernel does not have at all is in the answer.
 pub(super) fn confine(orders: &Orders) -> Result<Confinement, String> {
+    limit(orders).map_err(|error| format!("cannot limit itself: {error}"))?;
+    lock_thread(orders)
+}
+
+/// Takes from this process what it does not need.
+fn limit(orders: &Orders) -> std::io::Result<()> {
+    // Without it the kernel chooses by size.
+    let _ = std::fs::write("/proc/self/oom_score_adj", ENDED_FIRST);
+    lower(Resource::Core, 0)?;
+    lower(Resource::Nofile, FILES_MAX)?;
+    if orders.write.is_empty() {
+        lower(Resource::Fsize, MESSAGES_BYTES_MAX)?;
+    }
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    Ok(())
+}
+
+/// Locks this thread in, and those that it will start.
+fn lock_thread(orders: &Orders) -> Result<Confinement, String> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         format!("cannot lock itself in: {what}: {error}")
     };
-    // Without it the kernel chooses by size.
-    let _ = std::fs::write("/proc/self/oom_score_adj", ENDED_FIRST);
-    lower(Resource::Core, 0).map_err(|error| failed("core dumps", &error))?;
-    lower(Resource::Nofile, FILES_MAX).map_err(|error| failed("open files", &error))?;
-    if orders.write.is_empty() {
-        lower(Resource::Fsize, MESSAGES_BYTES_MAX).map_err(|error| failed("file size", &error))?;
-    }
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .map_err(|error| failed("its end with its parent", &error))?;
     let files = lock_files(orders).map_err(|error| failed("files", &error))?;
     let filter = filter(orders).map_err(|error| failed("system calls", &error))?;
     let system_calls = match seccompiler::apply_filter(&filter) {
@@ -223,3 +233,160 @@ const ALLOWED_TO_WRITE: &[i64] = &[
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::Path;
+    use std::process::Command;
+
+    use rustix::fs::{AtFlags, CWD, Mode, linkat, mkdirat, renameat, symlinkat, unlinkat};
+
+    use super::*;
+
+    /// Does something in a thread that is locked in; nothing where this kernel cannot.
+    fn locked_in<T: Send>(orders: &Orders, act: impl FnOnce() -> T + Send) -> Option<T> {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let confinement = lock_thread(orders).expect("it can be locked in");
+                (confinement.files && confinement.system_calls).then(act)
+            });
+            thread.join().expect("no panic")
+        })
+    }
+
+    fn orders(cache_dir: &Path) -> Orders {
+        Orders {
+            calls_max: 1,
+            cache_dir: cache_dir.to_owned(),
+            read: Vec::new(),
+            write: Vec::new(),
+        }
+    }
+
+    /// A folder with a file.
+    fn with_file(folder: &Path, name: &str) -> PathBuf {
+        let path = folder.join(name);
+        fs::create_dir(&path).expect("a folder");
+        fs::write(path.join("file"), "text").expect("a file");
+        path
+    }
+
+    #[test]
+    fn a_worker_reads_what_is_compiled_and_reaches_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [cache, elsewhere] = ["cache", "elsewhere"].map(|name| with_file(folder.path(), name));
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = tcp.local_addr().expect("an address");
+        let socket = folder.path().join("socket");
+        let _unix = UnixListener::bind(&socket).expect("a socket");
+        let other = Command::new("sleep").arg("60").spawn();
+        let mut other = other.expect("a process");
+        let other_id = i32::try_from(other.id()).expect("an id");
+        let done = locked_in(&orders(&cache), || {
+            let other = rustix::process::Pid::from_raw(other_id).expect("an id");
+            let signal = rustix::process::Signal::KILL;
+            let read = fs::read_to_string(cache.join("file"));
+            let refused = [
+                (
+                    "write a compiled component",
+                    fs::write(cache.join("file"), "x").is_err(),
+                ),
+                (
+                    "make a compiled component",
+                    fs::write(cache.join("new"), "x").is_err(),
+                ),
+                (
+                    "remove a compiled component",
+                    unlinkat(CWD, cache.join("file"), AtFlags::empty()).is_err(),
+                ),
+                ("read elsewhere", fs::read(elsewhere.join("file")).is_err()),
+                ("list elsewhere", fs::read_dir(&elsewhere).is_err()),
+                (
+                    "read its environment",
+                    fs::read("/proc/self/environ").is_err(),
+                ),
+                ("connect", TcpStream::connect(address).is_err()),
+                ("listen", TcpListener::bind("127.0.0.1:0").is_err()),
+                ("send datagrams", UdpSocket::bind("127.0.0.1:0").is_err()),
+                (
+                    "connect to a local socket",
+                    UnixStream::connect(&socket).is_err(),
+                ),
+                ("start a program", Command::new("true").status().is_err()),
+                (
+                    "end a process",
+                    rustix::process::kill_process(other, signal).is_err(),
+                ),
+            ];
+            let thread = std::thread::spawn(|| fs::read("/etc/passwd").is_err());
+            (read.ok(), refused, thread.join().ok())
+        });
+        let is_there = other.try_wait().expect("a process").is_none();
+        other.kill().expect("a process");
+        other.wait().expect("a process");
+        let Some((read, refused, in_thread)) = done else {
+            return;
+        };
+        assert_eq!(read.as_deref(), Some("text"));
+        for (what, is_refused) in refused {
+            assert!(is_refused, "it can {what}");
+        }
+        assert_eq!(
+            in_thread,
+            Some(true),
+            "threads that it starts are locked in too"
+        );
+        assert!(is_there);
+        assert_eq!(
+            fs::read_to_string(cache.join("file")).expect("a file"),
+            "text"
+        );
+    }
+
+    #[test]
+    fn a_worker_with_folders_reads_and_writes_those() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [cache, read, write] =
+            ["cache", "read", "write"].map(|name| with_file(folder.path(), name));
+        fs::write(folder.path().join("other"), "text").expect("a file");
+        let orders = Orders {
+            read: vec![read.clone()],
+            write: vec![write.clone()],
+            ..orders(&cache)
+        };
+        let done = locked_in(&orders, || {
+            let mode = Mode::RWXU;
+            let can = [
+                fs::read(read.join("file")).is_ok(),
+                fs::read_dir(&read).is_ok(),
+                fs::write(write.join("new"), "x").is_ok(),
+                renameat(CWD, write.join("new"), CWD, write.join("newer")).is_ok(),
+                mkdirat(CWD, write.join("folder"), mode).is_ok(),
+                unlinkat(CWD, write.join("newer"), AtFlags::empty()).is_ok(),
+            ];
+            let cannot = [
+                fs::write(read.join("file"), "x").is_ok(),
+                unlinkat(CWD, read.join("file"), AtFlags::empty()).is_ok(),
+                renameat(CWD, read.join("file"), CWD, write.join("moved")).is_ok(),
+                mkdirat(CWD, folder.path().join("new"), mode).is_ok(),
+                fs::read(folder.path().join("other")).is_ok(),
+                symlinkat("/etc/passwd", CWD, write.join("link")).is_ok(),
+                linkat(
+                    CWD,
+                    read.join("file"),
+                    CWD,
+                    write.join("link"),
+                    AtFlags::empty(),
+                )
+                .is_ok(),
+            ];
+            (can, cannot)
+        });
+        if let Some((can, cannot)) = done {
+            assert_eq!((can, cannot), ([true; 6], [false; 7]));
+        }
+    }
+}
