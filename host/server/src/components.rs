@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,6 +20,8 @@ pub(crate) struct Components {
     plugins: Vec<PathBuf>,
     /// One slot for each component, so that two steps wait for one load instead of doing it twice.
     loaded: Mutex<BTreeMap<PathBuf, Arc<Mutex<Option<Component>>>>>,
+    /// Added components that are loaded: each step asks for one, and shall not ask the disk.
+    ready: RwLock<BTreeMap<ComponentDigest, Component>>,
 }
 
 impl Components {
@@ -29,6 +31,7 @@ impl Components {
             folder: data.join("components"),
             plugins,
             loaded: Mutex::new(BTreeMap::new()),
+            ready: RwLock::default(),
         }
     }
 
@@ -60,6 +63,14 @@ impl Components {
 
     /// An added component, by its digest.
     pub(crate) async fn added(&self, digest: &ComponentDigest) -> anyhow::Result<Component> {
+        if let Some(component) = self
+            .ready
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(digest)
+        {
+            return Ok(component.clone());
+        }
         let path = self.path_of(digest);
         if !path.is_file() {
             bail!(
@@ -73,6 +84,10 @@ impl Components {
                 path.display()
             );
         }
+        self.ready
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(*digest, component.clone());
         Ok(component)
     }
 
