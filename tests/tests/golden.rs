@@ -122,8 +122,11 @@ fn tempfile_folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// Whether a journal has what [`make_journal`] put into it.
-async fn means_what_it_meant(journal: &dyn Journal) {
+/// Events of the journals of SQLite's formats 2 and 3 and of PostgreSQL's.
+const EVENTS: usize = 54;
+
+/// Whether a journal has what [`make_journal`] put into it: so many events.
+async fn means_what_it_meant(journal: &dyn Journal, count: usize) {
     let row = journal.find(id(1)).await.unwrap();
     assert_eq!(row.status, ExecutionStatus::Running);
     assert_eq!((row.created_at, row.updated_at), (at(1), at(9)));
@@ -137,7 +140,7 @@ async fn means_what_it_meant(journal: &dyn Journal) {
     for (event, line) in all[1..all.len() - 1].iter().zip(&known) {
         assert_eq!(serde_json::to_string(event).unwrap(), *line);
     }
-    assert_eq!(all.len(), 54);
+    assert_eq!(all.len(), count);
     assert_eq!(journal.snapshot(id(1)).await.unwrap(), Some(snapshot()));
     let found = journal.all_records(None, 99).await.unwrap();
     let found: Vec<_> = found.into_iter().map(Result::unwrap).collect();
@@ -156,28 +159,33 @@ async fn means_what_it_meant(journal: &dyn Journal) {
     assert_eq!(documents, [new(1).document]);
 }
 
-async fn file_means_what_it_meant(name: &str) {
+async fn file_means_what_it_meant(name: &str, count: usize) {
     let folder = tempfile_folder();
     std::fs::copy(golden(name), folder.path().join("journal.db")).unwrap();
     for reader in ["first", "second"] {
         let journal = SqliteJournal::open(folder.path(), reader.to_owned(), None).unwrap();
-        means_what_it_meant(&journal).await;
+        means_what_it_meant(&journal, count).await;
     }
 }
 
 #[tokio::test]
 async fn the_journal_of_format_2_means_what_it_meant() {
-    file_means_what_it_meant("journal-format-2.db").await;
+    file_means_what_it_meant("journal-format-2.db", EVENTS).await;
 }
 
 #[tokio::test]
 async fn the_journal_of_format_3_means_what_it_meant() {
-    let path = golden("journal-format-3.db");
+    file_means_what_it_meant("journal-format-3.db", EVENTS).await;
+}
+
+#[tokio::test]
+async fn the_journal_of_format_4_means_what_it_meant() {
+    let path = golden("journal-format-4.db");
     if !path.exists() {
         assert!(makes(), "{} is missing", path.display());
         make_journal(&path).await;
     }
-    file_means_what_it_meant("journal-format-3.db").await;
+    file_means_what_it_meant("journal-format-4.db", 60).await;
 }
 
 const LEASE: Duration = Duration::from_hours(1);
@@ -193,7 +201,7 @@ fn database_of(name: &str) -> String {
 async fn database_means_what_it_meant(url: &str) {
     for reader in ["first", "second"] {
         let journal = PostgresJournal::connect(url, reader.to_owned(), LEASE, None).await;
-        means_what_it_meant(&journal.unwrap()).await;
+        means_what_it_meant(&journal.unwrap(), EVENTS).await;
     }
 }
 
@@ -233,7 +241,7 @@ async fn many_processes_bring_a_database_up_at_once() {
     let names = (0..6).map(|number| format!("n{number}"));
     let opened = names.map(|name| PostgresJournal::connect(&url, name, LEASE, None));
     for journal in join_all(opened).await {
-        means_what_it_meant(&journal.unwrap()).await;
+        means_what_it_meant(&journal.unwrap(), EVENTS).await;
     }
 }
 
@@ -280,9 +288,11 @@ async fn a_file_whose_upgrade_was_killed_is_whole_in_one_format_or_the_other() {
     let place = brought_up("journal-format-1.db").await;
     assert_eq!(place.show(NOTE).await["inputs"]["text"], "hello");
     ends(&place, &["verify"], 0).await;
-    let place = brought_up("journal-format-2.db").await;
-    let journal = SqliteJournal::open(&place.path("data"), "reader".to_owned(), None).unwrap();
-    means_what_it_meant(&journal).await;
+    for name in ["journal-format-2.db", "journal-format-3.db"] {
+        let place = brought_up(name).await;
+        let journal = SqliteJournal::open(&place.path("data"), "reader".to_owned(), None).unwrap();
+        means_what_it_meant(&journal, EVENTS).await;
+    }
 }
 
 #[tokio::test]

@@ -6,14 +6,14 @@ use troupe_workflow::ExecutionId;
 use crate::encode::encode;
 
 /// Format 1 had the events of an execution under its id, without checksums.
-pub(crate) fn migrate(transaction: &Transaction<'_>, tables: &str) -> rusqlite::Result<()> {
+pub(crate) fn migrate(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch(
         "ALTER TABLE workflows RENAME TO workflows_1;
          ALTER TABLE executions RENAME TO executions_1;
          ALTER TABLE events RENAME TO events_1;
          DROP INDEX executions_by_status;",
     )?;
-    transaction.execute_batch(tables)?;
+    super::schema::make(transaction)?;
     // What had no owner waited for people or for a timer: it is looked at once.
     transaction.execute_batch(
         "INSERT INTO workflows SELECT digest, name, document, created_at FROM workflows_1;

@@ -1,4 +1,4 @@
-//! Brings a file of format 2 to the current one, in which records and the rows of executions have checksums.
+//! Brings a file of format 2 to format 3, in which records and the rows of executions have checksums.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, Transaction, params};

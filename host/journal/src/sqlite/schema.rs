@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
 
 use super::node::Node;
 use crate::error::OpenError;
 use crate::fail_point::{FailPoint, Passing};
 
 /// Counted up when a change needs a migration; kept in SQLite's `user_version`.
-pub(crate) const FORMAT: i64 = 3;
+pub(crate) const FORMAT: i64 = 4;
 
 /// The names of a status are those of `ExecutionStatus`; times are milliseconds since 1970; texts are JSON.
 const TABLES: &str = "
@@ -44,15 +44,6 @@ CREATE INDEX executions_by_digest ON executions (digest);
 CREATE INDEX executions_due ON executions (due_at, id) WHERE due_at IS NOT NULL;
 CREATE INDEX executions_owned ON executions (owner) WHERE owner IS NOT NULL;
 
-CREATE TABLE events (
-    execution   INTEGER NOT NULL REFERENCES executions (key),
-    position    INTEGER NOT NULL,
-    body        TEXT NOT NULL,
-    payloads    TEXT,
-    checksum    INTEGER NOT NULL,
-    PRIMARY KEY (execution, position)
-) WITHOUT ROWID;
-
 CREATE TABLE snapshots (
     execution   INTEGER PRIMARY KEY REFERENCES executions (key),
     version     INTEGER NOT NULL,
@@ -85,6 +76,19 @@ CREATE TABLE records (
 CREATE INDEX records_due ON records (due_at, id) WHERE due_at IS NOT NULL;
 ";
 
+/// Events lie in the order in which they were appended, whatever execution they are of: a commit of many executions
+/// writes few pages. By execution they are found through the index of the primary key.
+pub(super) const EVENTS: &str = "
+CREATE TABLE events (
+    execution   INTEGER NOT NULL REFERENCES executions (key),
+    position    INTEGER NOT NULL,
+    body        TEXT NOT NULL,
+    payloads    TEXT,
+    checksum    INTEGER NOT NULL,
+    PRIMARY KEY (execution, position)
+);
+";
+
 /// Makes the tables of a new file; brings an older file to this format; refuses a newer one.
 pub(crate) fn prepare(
     connection: &mut Connection,
@@ -104,16 +108,20 @@ pub(crate) fn prepare(
         .map_err(database)?;
     match found {
         FORMAT => return Ok(()),
-        0 => transaction.execute_batch(TABLES).map_err(database)?,
-        1 | 2 if has_living(path) => {
+        0 => make(&transaction).map_err(database)?,
+        1..=3 if has_living(path) => {
             return Err(OpenError::InUse {
                 place: path.display().to_string(),
                 found,
                 known: FORMAT,
             });
         }
-        1 => super::format_1::migrate(&transaction, TABLES).map_err(database)?,
-        2 => super::format_2::migrate(&transaction).map_err(database)?,
+        1 => super::format_1::migrate(&transaction).map_err(database)?,
+        2 => {
+            super::format_2::migrate(&transaction).map_err(database)?;
+            super::format_3::migrate(&transaction).map_err(database)?;
+        }
+        3 => super::format_3::migrate(&transaction).map_err(database)?,
         _ => {
             return Err(OpenError::Format {
                 place: path.display().to_string(),
@@ -129,6 +137,12 @@ pub(crate) fn prepare(
     transaction.commit().map_err(database)?;
     upgrade.leave();
     Ok(())
+}
+
+/// Makes the tables.
+pub(super) fn make(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(TABLES)?;
+    transaction.execute_batch(EVENTS)
 }
 
 /// Whether other processes work with the file; this one is not registered yet.
