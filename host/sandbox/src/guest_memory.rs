@@ -175,6 +175,11 @@ impl HeldShare {
         self.memory.bytes_max
     }
 
+    /// Whether the call may wait, for memory and for else that other calls have.
+    pub(crate) fn patience(&self) -> Patience {
+        self.patience
+    }
+
     /// Takes bytes that may never be needed, where nearly everything is free: what is only held keeps others waiting.
     pub(crate) fn take_to_spare(&self, bytes: u64) -> bool {
         let all = self.bytes_max();

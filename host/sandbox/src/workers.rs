@@ -23,7 +23,7 @@ use crate::capability::files::{FolderAccess, FolderGrant};
 use crate::component::{Component, ComponentDigest};
 use crate::entry::Entry;
 use crate::error::SandboxError;
-use crate::guest_memory::HeldShare;
+use crate::guest_memory::{HeldShare, Patience};
 use crate::outcome::Report;
 use crate::protocol::Orders;
 
@@ -47,7 +47,8 @@ pub struct WorkerProgram {
     pub count: Option<usize>,
 }
 
-/// Workers of one call each that there are at the same time; further such calls wait. Protects the machine.
+/// Workers of one call each that there are at the same time, and as many for calls that another call waits for; further
+/// such calls wait. Protects the machine.
 const OWN_WORKERS_MAX: usize = 16;
 /// Calls of a shared worker beyond its share: calls that were given up and have not ended yet.
 const CALLS_TO_SPARE: u32 = 8;
@@ -64,9 +65,27 @@ pub(crate) struct Workers {
     cache_dir: PathBuf,
     calls_max: u32,
     shared: Mutex<Vec<Place>>,
-    /// Places for workers of one call, and those that there are.
-    own: (Semaphore, Mutex<Vec<Weak<Worker>>>),
+    /// Places for workers of one call.
+    own_places: OwnPlaces,
+    /// Workers of one call that there are.
+    own: Mutex<Vec<Weak<Worker>>>,
     suspects: Suspects,
+}
+
+/// Places for workers of one call. Who is waited for by another call has other places than that one: else callers could
+/// have all of them, and wait for each other.
+struct OwnPlaces {
+    callers: Semaphore,
+    called: Semaphore,
+}
+
+impl OwnPlaces {
+    fn of(&self, share: &HeldShare) -> &Semaphore {
+        match share.patience() {
+            Patience::Waits => &self.callers,
+            Patience::None => &self.called,
+        }
+    }
 }
 
 /// Where a shared worker is, or will be when somebody needs it.
@@ -103,7 +122,11 @@ impl Workers {
             cache_dir: cache_dir.to_owned(),
             calls_max: each.saturating_add(CALLS_TO_SPARE),
             shared: Mutex::new(std::iter::repeat_with(place).take(count).collect()),
-            own: (Semaphore::new(OWN_WORKERS_MAX), Mutex::default()),
+            own_places: OwnPlaces {
+                callers: Semaphore::new(OWN_WORKERS_MAX),
+                called: Semaphore::new(OWN_WORKERS_MAX),
+            },
+            own: Mutex::default(),
             suspects: Suspects::default(),
         }
     }
@@ -114,7 +137,7 @@ impl Workers {
         let shared = places
             .iter()
             .filter_map(|place| place.worker.get().cloned());
-        let own = lock(&self.own.1);
+        let own = lock(&self.own);
         let workers = shared.chain(own.iter().filter_map(Weak::upgrade));
         workers.filter_map(|worker| worker.id()).collect()
     }
@@ -138,7 +161,7 @@ impl Workers {
             let worker = seat.worker.get_or_try_init(start).await?;
             return call::make(worker, component, entry, (call, share)).await;
         }
-        let permit = self.own.0.acquire().await;
+        let permit = self.own_places.of(&share).acquire().await;
         let _permit =
             permit.map_err(|closed| SandboxError::Engine(wasmtime::Error::new(closed)))?;
         let worker = Worker::start(&self.program, self.orders(&folders), &self.suspects).await?;
@@ -172,7 +195,7 @@ impl Workers {
 
     /// Keeps a worker of one call among those that there are.
     fn remember(&self, worker: &Arc<Worker>) {
-        let mut own = lock(&self.own.1);
+        let mut own = lock(&self.own);
         own.retain(|worker| worker.strong_count() > 0);
         own.push(Arc::downgrade(worker));
     }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use troupe_sandbox::{Call, Outcome, Report, Sandbox, SandboxError};
+use troupe_sandbox::{
+    Call, FilesGrant, FolderAccess, FolderGrant, Outcome, Report, Sandbox, SandboxError,
+};
 
 use crate::hostile::returning;
 use crate::support::{self, MEMORY, RUN, agent_wasm, call, invocation, limited, target};
@@ -213,6 +215,44 @@ async fn a_call_that_is_given_up_ends_in_its_worker() {
     .await;
     is_well(&sandbox).await;
     assert_eq!(sandbox.worker_ids(), [id]);
+}
+
+/// With a folder of the machine, so that it has a worker of its own.
+fn with_folder(call: Call, path: &std::path::Path) -> Call {
+    let mut call = call;
+    call.grants.files = Some(FilesGrant {
+        folders: vec![FolderGrant {
+            at: "/in".to_owned(),
+            access: FolderAccess::Read {
+                path: path.to_owned(),
+                to_write: "write `rw`".to_owned(),
+            },
+        }],
+        scratch: None,
+    });
+    call
+}
+
+#[tokio::test]
+async fn callers_that_have_all_own_workers_do_not_keep_tools_waiting() {
+    /// As many as there are workers of one call.
+    const CALLERS: usize = 16;
+    let sandbox = sandbox(1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let (sandbox, call) = (sandbox.clone(), with_folder(patient(), folder.path()));
+            beside(async move { run(&sandbox, endless(), call).await })
+        })
+        .collect();
+    wait_until(|| sandbox.worker_ids().len() == CALLERS).await;
+    let tool = with_folder(call(), folder.path());
+    let report = run(&sandbox.for_tools(), good(), tool).await;
+    assert_eq!(
+        report.expect("the host is well").outcome,
+        Outcome::Returned("null".to_owned())
+    );
+    callers.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 /// Processor time of a process, in hundredths of a second.
