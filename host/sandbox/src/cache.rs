@@ -5,6 +5,8 @@
 //! removed and made anew. Several processes may use one folder: files appear whole, by renaming, and never
 //! change.
 
+mod prune;
+
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
@@ -21,7 +23,14 @@ use crate::error::StartError;
 pub(crate) struct Compiled {
     pub(crate) component: wasmtime::component::Component,
     /// The file; none: there is none, and the bytes were in memory.
-    pub(crate) path: Option<PathBuf>,
+    pub(crate) file: Option<CompiledFile>,
+}
+
+/// A file of native code that is in use: nobody removes it meanwhile, for a worker may still open it.
+pub(crate) struct CompiledFile {
+    pub(crate) path: PathBuf,
+    /// Locked for sharing, until it is dropped.
+    _held: fs::File,
 }
 
 /// A compiled component, or why the engine did not take it.
@@ -32,11 +41,13 @@ pub(crate) struct CompiledCache {
     folder: PathBuf,
     /// Names the build and settings of the engine: what another one compiled does not fit.
     engine_key: String,
+    /// Bytes that all files may have together.
+    bytes_max: u64,
 }
 
 impl CompiledCache {
     /// Opens the folder, making it where there is none.
-    pub(crate) fn open(folder: &Path, engine: &Engine) -> Result<Self, StartError> {
+    pub(crate) fn open(folder: &Path, bytes_max: u64, engine: &Engine) -> Result<Self, StartError> {
         prepare(folder).map_err(|source| StartError::CacheFolder {
             path: folder.to_owned(),
             source,
@@ -44,6 +55,7 @@ impl CompiledCache {
         Ok(CompiledCache {
             folder: folder.to_owned(),
             engine_key: engine_key(engine),
+            bytes_max,
         })
     }
 
@@ -83,7 +95,7 @@ impl CompiledCache {
     ) -> Deserialized {
         let stored = self
             .write(digest, compiled)
-            .and_then(|path| self.load_file(engine, digest, &path));
+            .and_then(|path| self.load_new(engine, digest, &path));
         stored.unwrap_or_else(|error| {
             tracing::warn!(
                 folder = %self.folder.display(),
@@ -97,7 +109,7 @@ impl CompiledCache {
                 unsafe { wasmtime::component::Component::deserialize(engine, compiled) };
             Ok(Compiled {
                 component: component?,
-                path: None,
+                file: None,
             })
         })
     }
@@ -119,7 +131,21 @@ impl CompiledCache {
         io::copy(&mut compiled.reopen()?, &mut hasher)?;
         let path = self.path(digest, &hex(&hasher.finalize()));
         compiled.persist(&path).map_err(|error| error.error)?;
-        self.load_file(engine, digest, &path)
+        self.load_new(engine, digest, &path)
+    }
+
+    /// Maps a file that was just made, and makes room for it.
+    fn load_new(
+        &self,
+        engine: &Engine,
+        digest: &ComponentDigest,
+        path: &Path,
+    ) -> io::Result<Deserialized> {
+        let loaded = self.load_file(engine, digest, path);
+        if let Err(error) = prune::keep_within(&self.folder, self.bytes_max) {
+            tracing::warn!(folder = %self.folder.display(), %error, "compiled components that are not used cannot be removed");
+        }
+        loaded
     }
 
     /// Files that were made from this component by this engine; one, unless two processes compiled it at once.
@@ -159,7 +185,13 @@ impl CompiledCache {
         path: &Path,
     ) -> io::Result<Deserialized> {
         let mut file = fs::File::open(path)?;
+        // Whoever removes files has this lock for a moment, or keeps away from it for as long as we have it.
+        file.lock_shared()?;
         let about = file.metadata()?;
+        if about.nlink() == 0 {
+            let reason = "it was removed a moment ago";
+            return Err(io::Error::new(io::ErrorKind::NotFound, reason));
+        }
         let is_ours = about.is_file()
             && about.uid() == fs::symlink_metadata(&self.folder)?.uid()
             && about.permissions().mode() & 0o022 == 0;
@@ -180,9 +212,13 @@ impl CompiledCache {
         // runs as this user already. That it fits this engine is checked by wasmtime itself.
         #[expect(unsafe_code, reason = "loading compiled code")]
         let component = unsafe { wasmtime::component::Component::deserialize_file(engine, path) };
+        prune::is_used(&file);
         Ok(component.map(|component| Compiled {
             component,
-            path: Some(path.to_owned()),
+            file: Some(CompiledFile {
+                path: path.to_owned(),
+                _held: file,
+            }),
         }))
     }
 

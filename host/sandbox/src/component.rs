@@ -1,7 +1,6 @@
 //! Accepts components: checks them, compiles them once, and tells what they are.
 
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +10,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
-use crate::cache::{Compiled, CompiledCache, hex};
+use crate::cache::{Compiled, CompiledCache, CompiledFile, hex};
 use crate::compiler::{Compiler, Fault};
 use crate::description::{self, Description};
 use crate::error::LoadError;
@@ -133,7 +132,7 @@ pub struct Component {
     pub(crate) role: Role,
     pub(crate) linked: Linked,
     /// Its file of native code; none where it could not be stored.
-    pub(crate) compiled: Option<Arc<Path>>,
+    pub(crate) compiled: Option<Arc<CompiledFile>>,
     /// The most memory that its last call used, in bytes.
     pub(crate) memory_bytes_last: Arc<AtomicU64>,
 }
@@ -228,7 +227,7 @@ impl Loader {
             description: None,
             role,
             linked: linked.map_err(LoadError::WrongTypes)?,
-            compiled: compiled.path.map(Arc::from),
+            compiled: compiled.file.map(Arc::new),
             memory_bytes_last: Arc::default(),
         })
     }

@@ -117,7 +117,7 @@ impl Floor {
         link_waiting(&mut linker).map_err(StartError::Engine)?;
         let ticker = Ticker::start(&engine)?;
         Ok(Floor {
-            cache: CompiledCache::open(cache_dir, &engine)?,
+            cache: CompiledCache::open(cache_dir, u64::MAX, &engine)?,
             linker,
             metering,
             limits,

@@ -31,6 +31,8 @@ use crate::{capability, description, wasi};
 pub struct SandboxConfig {
     /// Where compiled components are kept. It is made where there is none, and closed to other users.
     pub cache_dir: PathBuf,
+    /// Bytes of compiled components that are kept: what was not used for longest is removed. Protects the disk.
+    pub compiled_bytes_max: u64,
     /// The largest component that is accepted, in bytes. Protects the machine from compiling for minutes.
     pub component_bytes_max: u64,
     /// How many calls may be under way at once; more wait for their turn. Each reserves address space, and
@@ -47,11 +49,12 @@ pub struct SandboxConfig {
 }
 
 impl SandboxConfig {
-    /// Keeps compiled components in `cache_dir`, accepts components of 64 MiB, makes 256 calls at once, and gives all
+    /// Keeps 4 GiB of compiled components in `cache_dir`, accepts components of 64 MiB, makes 256 calls at once, and gives all
     /// guests together 4 GiB of memory. It compiles and runs them by itself.
     pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
         SandboxConfig {
             cache_dir: cache_dir.into(),
+            compiled_bytes_max: 4 << 30,
             component_bytes_max: 64 << 20,
             calls_max: 256,
             guest_memory_bytes_max: 4 << 30,
@@ -117,7 +120,7 @@ impl Sandbox {
             }
         };
         let loader = Loader {
-            cache: CompiledCache::open(&config.cache_dir, &engine)?,
+            cache: CompiledCache::open(&config.cache_dir, config.compiled_bytes_max, &engine)?,
             component_bytes_max: config.component_bytes_max,
             compiler: config.compiler,
             compiling: Mutex::new(()),

@@ -71,6 +71,8 @@ pub(crate) struct ServerSection {
     pub(crate) compile_memory_mb: u64,
     /// How long it may take.
     pub(crate) compile_timeout_ms: u64,
+    /// Compiled components that are kept, in MiB: what was not used for longest is removed.
+    pub(crate) compiled_mb: u64,
     /// Where components run.
     pub(crate) isolation: IsolationConfig,
     /// Processes in which they run, with `isolation = "process"`; by default as many as there are processors.
@@ -107,6 +109,7 @@ impl Default for ServerSection {
             guest_memory_mb: 4096,
             compile_memory_mb: 3072,
             compile_timeout_ms: 300_000,
+            compiled_mb: 4096,
             isolation: IsolationConfig::InProcess,
             workers: None,
             queue_max: 100_000,

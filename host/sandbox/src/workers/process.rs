@@ -146,7 +146,7 @@ impl Worker {
         mut order: Order,
         share: Arc<HeldShare>,
     ) -> Result<Begun, SandboxError> {
-        let Some(path) = &component.compiled else {
+        let Some(file) = &component.compiled else {
             let message = "the compiled component could not be stored, and a worker has it from its file only; see to the room in the folder of compiled components";
             return Err(failed(message.to_owned()));
         };
@@ -164,7 +164,7 @@ impl Worker {
             self.say(&ToWorker::Load {
                 component: digest,
                 role: component.role.clone(),
-                path: path.to_path_buf(),
+                path: file.path.clone(),
             })?;
             routes.loaded.push_back(digest);
         }

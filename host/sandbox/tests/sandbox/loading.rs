@@ -1,12 +1,12 @@
 //! What is taken for a component and what is not, and the folder of compiled ones.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use bytes::Bytes;
 use troupe_sandbox::{LoadError, Outcome, Sandbox, SandboxConfig, StartError};
 
-use crate::support::{MEMORY, RUN, agent_wasm, call, invocation, sandbox};
+use crate::support::{MEMORY, RUN, agent_wasm, call, config, invocation, sandbox};
 
 fn null_agent() -> Bytes {
     agent_wasm(&format!(
@@ -184,19 +184,10 @@ async fn a_component_is_compiled_once_and_a_damaged_file_is_made_anew() {
     let [file] = &files()[..] else {
         panic!("one file, not {:?}", files())
     };
-    let written = fs::metadata(file)
-        .expect("the file")
-        .modified()
-        .expect("a time");
+    let is = || fs::metadata(file).expect("the file").ino();
+    let written = is();
     works(&start()).await;
-    assert_eq!(
-        fs::metadata(file)
-            .expect("the file")
-            .modified()
-            .expect("a time"),
-        written,
-        "compiled twice"
-    );
+    assert_eq!(is(), written, "compiled twice");
 
     let whole = fs::read(file).expect("the file");
     let mut rotten = whole.clone();
@@ -238,4 +229,72 @@ fn the_folder_of_native_code_is_closed_to_others() {
     fs::write(&config.cache_dir, "").expect("a file");
     let error = Sandbox::new(config).err().expect("a file is no folder");
     assert!(matches!(error, StartError::CacheFolder { .. }));
+}
+
+/// An agent that returns a digit, by which it differs from others.
+fn numbered(number: u32) -> Bytes {
+    agent_wasm(&format!(
+        r#"(module {MEMORY} (data (i32.const 64) "{number}") {RUN}
+            (i32.store (i32.const 20) (i32.const 64)) (i32.store (i32.const 24) (i32.const 1)) (i32.const 16)))"#
+    ))
+}
+
+#[tokio::test]
+async fn the_folder_of_compiled_components_keeps_what_is_used() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = || {
+        let entries = fs::read_dir(folder.path()).expect("the folder");
+        let files = entries.map(|entry| entry.expect("an entry"));
+        let mut files: Vec<(String, u64)> = files
+            .map(|file| {
+                let bytes = file.metadata().expect("a file").len();
+                (file.file_name().to_string_lossy().into_owned(), bytes)
+            })
+            .collect();
+        files.sort();
+        files
+    };
+    let load = async |bytes_max: u64, number: u32| {
+        let mut config = config(folder.path());
+        (config.compiled_bytes_max, config.calls_max) = (bytes_max, 1);
+        let sandbox = Sandbox::new(config).expect("a sandbox");
+        let component = sandbox.load(numbered(number)).await.expect("a component");
+        (sandbox, component)
+    };
+    let (sandbox, used) = load(u64::MAX, 1).await;
+    let [(first, bytes)] = &files()[..] else {
+        panic!("one file: {:?}", files())
+    };
+    let (_, unused) = load(u64::MAX, 2).await;
+    drop(unused);
+    assert_eq!(files().len(), 2);
+    // A file that was being written when its process was killed; another that somebody writes now.
+    fs::write(folder.path().join(".tmpold"), "x").expect("a file");
+    fs::write(folder.path().join(".tmpnew"), "x").expect("a file");
+    let old = std::time::SystemTime::UNIX_EPOCH;
+    let times = fs::FileTimes::new().set_modified(old);
+    let unfinished = fs::File::open(folder.path().join(".tmpold")).expect("the file");
+    unfinished.set_times(times).expect("its time");
+    // There is room for two and a half.
+    let (_, third) = load(bytes * 5 / 2, 3).await;
+    let names: Vec<String> = files().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names.contains(first), "it is in use");
+    assert!(names.contains(&".tmpnew".to_owned()), "{names:?}");
+    // What is in use stays also where there is room for nothing; the others go.
+    drop(third);
+    let (_, _fourth) = load(1, 4).await;
+    let names: Vec<String> = files().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(
+        names.len(),
+        3,
+        "the first, the newest, and the unfinished: {names:?}"
+    );
+    assert!(names.contains(first), "{names:?}");
+    // It was there for a worker that opens it only now.
+    let report = sandbox
+        .call_agent(&used, invocation("do", "null"), call())
+        .await
+        .expect("the host is well");
+    assert_eq!(report.outcome, Outcome::Returned("1".to_owned()));
 }
