@@ -18,6 +18,7 @@ use troupe_workflow::{
 
 use crate::driver::{self, AttemptEnd, Ended, Output, Performer, StepMessage};
 use crate::services::Services;
+use crate::{components, tools};
 
 /// How long an attempt may take where neither the step nor its agent says.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -72,7 +73,10 @@ impl Attempt {
 async fn run(attempt: Attempt) -> AttemptEnd {
     let timeout = attempt.start.timeout.unwrap_or(TIMEOUT);
     let mut usage = StepUsage::default();
-    let done = tokio::time::timeout(timeout, run_agent(&attempt, &mut usage)).await;
+    let done = match wait_for_components(&attempt).await {
+        Ok(()) => tokio::time::timeout(timeout, run_agent(&attempt, &mut usage)).await,
+        Err(failure) => Ok(Err(failure)),
+    };
     let done = done.map(|result| {
         let ended = result?;
         if let Ended::Output(output) = &ended {
@@ -92,6 +96,24 @@ async fn run(attempt: Attempt) -> AttemptEnd {
         result,
         usage,
     }
+}
+
+/// Waits until the components of the step are loaded. That one is being compiled is no reason for a step to have taken too
+/// long; the compiler has a time of its own.
+async fn wait_for_components(attempt: &Attempt) -> Result<(), Failure> {
+    let (definition, components) = (attempt.definition(), &attempt.services.components);
+    let loaded = match definition
+        .agent(attempt.start.agent.as_str())
+        .map(|agent| &agent.kind)
+    {
+        Some(AgentKind::Code(code)) => match components::named(&code.source) {
+            Ok(which) => components.loaded(which).await.map(drop),
+            Err(error) => Err(error),
+        },
+        Some(AgentKind::Tool(agent)) => tools::load(components, agent).await.map(drop),
+        _ => Ok(()),
+    };
+    loaded.map_err(|error| tools::unavailable(&error))
 }
 
 async fn run_agent(attempt: &Attempt, usage: &mut StepUsage) -> Result<Ended, Failure> {

@@ -1,15 +1,18 @@
 //! The components that this machine has: those that ship with Troupe, and those that workflows name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::Mutex;
+use tokio::sync::{OnceCell, Semaphore};
 use troupe_sandbox::{Component, ComponentDigest, ComponentKind, Inspection, LoadError, Sandbox};
-use troupe_workflow::Language;
+use troupe_workflow::{AgentKind, CodeSource, Definition, Language};
 
+use crate::tasks;
 use crate::tools;
 
 /// Finds components and loads each once.
@@ -19,9 +22,57 @@ pub(crate) struct Components {
     folder: PathBuf,
     plugins: Vec<PathBuf>,
     /// One slot for each component, so that two steps wait for one load instead of doing it twice.
-    loaded: Mutex<BTreeMap<PathBuf, Arc<Mutex<Option<Component>>>>>,
-    /// Added components that are loaded: each step asks for one, and shall not ask the disk.
-    ready: RwLock<BTreeMap<ComponentDigest, Component>>,
+    slots: Mutex<BTreeMap<Which, Arc<Slot>>>,
+    /// Bounds how many are read into memory at once.
+    loads: Semaphore,
+}
+
+/// Components that are loaded at once. They are compiled one after the other; this bounds the bytes that wait for it.
+const LOADS_MAX: usize = 2;
+
+/// What a component is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Which {
+    /// One that was added.
+    Added(ComponentDigest),
+    /// The interpreter of a language.
+    Interpreter(Language),
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Which::Added(digest) => digest.fmt(f),
+            Which::Interpreter(language) => f.write_str(language.as_str()),
+        }
+    }
+}
+
+/// Where one component is, or will be.
+#[derive(Default)]
+struct Slot {
+    /// Loaded, or why it never will be: what the machine may do better another time is not kept.
+    done: OnceCell<Result<Component, Arc<anyhow::Error>>>,
+    /// Somebody loads it, with nobody waiting.
+    is_begun: AtomicBool,
+}
+
+/// How far a component is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// Calls of it begin at once.
+    Ready,
+    /// It is being loaded, and compiled where that was not done before. A step that needs it waits.
+    Compiling,
+    /// It cannot be used, and why.
+    Refused(String),
+}
+
+/// A component that was looked at.
+pub(crate) struct Examined {
+    pub(crate) kind: ComponentKind,
+    /// Whether it has functions that can be called as tools.
+    pub(crate) has_functions: bool,
 }
 
 impl Components {
@@ -30,8 +81,8 @@ impl Components {
             sandbox,
             folder: data.join("components"),
             plugins,
-            loaded: Mutex::new(BTreeMap::new()),
-            ready: RwLock::default(),
+            slots: Mutex::new(BTreeMap::new()),
+            loads: Semaphore::new(LOADS_MAX),
         }
     }
 
@@ -41,54 +92,121 @@ impl Components {
 
     /// The interpreter of a language.
     pub(crate) async fn interpreter(&self, language: Language) -> anyhow::Result<Component> {
-        let file = format!("{}.wasm", language.as_str());
-        let Some(path) = self
-            .plugins
-            .iter()
-            .map(|folder| folder.join(&file))
-            .find(|path| path.is_file())
-        else {
-            bail!(
-                "the interpreter {file} is not in {}; build it with `cargo xtask setup`, or name its folder with --plugins or TROUPE_PLUGINS",
-                self.plugins
-                    .iter()
-                    .map(|folder| folder.display().to_string())
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            );
-        };
-        let is_interpreter = |kind| kind == ComponentKind::Interpreter;
-        self.load(&path, is_interpreter).await
+        self.loaded(Which::Interpreter(language)).await
     }
 
     /// An added component, by its digest.
     pub(crate) async fn added(&self, digest: &ComponentDigest) -> anyhow::Result<Component> {
-        if let Some(component) = self
-            .ready
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(digest)
-        {
-            return Ok(component.clone());
+        self.loaded(Which::Added(*digest)).await
+    }
+
+    /// Looks at a component without compiling it.
+    ///
+    /// # Errors
+    /// It is not here, or would be refused.
+    pub(crate) async fn examine(&self, which: Which) -> anyhow::Result<Examined> {
+        let (kind, functions) = match self.slot(which).done.get() {
+            Some(Ok(component)) => (component.kind(), component.functions().len()),
+            Some(Err(error)) => bail!("{error:#}"),
+            None => {
+                let path = self.path_of(which)?;
+                let cannot = || format!("the component {} cannot be used", path.display());
+                let (inspection, kind) = self.inspect(&path).await.with_context(cannot)?;
+                check_digest(which, &inspection.digest, &path)?;
+                (kind.with_context(cannot)?, inspection.functions.len())
+            }
+        };
+        Ok(Examined {
+            kind,
+            has_functions: functions > 0,
+        })
+    }
+
+    /// Begins to load a component, and says how far it is.
+    pub(crate) fn prepare(self: &Arc<Self>, which: Which) -> Readiness {
+        let slot = self.slot(which);
+        match slot.done.get() {
+            Some(Ok(_)) => return Readiness::Ready,
+            Some(Err(error)) => return Readiness::Refused(format!("{error:#}")),
+            None => {}
         }
-        let path = self.path_of(digest);
-        if !path.is_file() {
-            bail!(
-                "the component {digest} is not on this machine; run the workflow from the file that names it"
-            );
+        if let Err(error) = self.path_of(which) {
+            return Readiness::Refused(format!("{error:#}"));
         }
-        let component = self.load(&path, tools::is_agent).await?;
-        if component.digest() != digest {
-            bail!(
-                "the file of the component {digest} was changed; remove {} and run the workflow from the file that names it",
-                path.display()
-            );
+        if !slot.is_begun.swap(true, Ordering::Relaxed) {
+            let components = Arc::clone(self);
+            // Whoever needs it meanwhile waits for the same load, and is told how it ended.
+            tasks::spawn("component", async move {
+                if let Err(error) = components.loaded(which).await {
+                    tracing::warn!(error = format!("{error:#}"), "a component cannot be loaded");
+                }
+                slot.is_begun.store(false, Ordering::Relaxed);
+            });
         }
-        self.ready
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(*digest, component.clone());
+        Readiness::Compiling
+    }
+
+    fn slot(&self, which: Which) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(which).or_default())
+    }
+
+    /// A component that is loaded; waits until it is.
+    pub(crate) async fn loaded(&self, which: Which) -> anyhow::Result<Component> {
+        let slot = self.slot(which);
+        let done = slot.done.get_or_try_init(|| async {
+            match self.load(which).await {
+                Ok(component) => Ok(Ok(component)),
+                Err(error) if is_final(&error) => Ok(Err(Arc::new(error))),
+                Err(error) => Err(error),
+            }
+        });
+        match done.await? {
+            Ok(component) => Ok(component.clone()),
+            Err(error) => Err(anyhow!("{error:#}")),
+        }
+    }
+
+    async fn load(&self, which: Which) -> anyhow::Result<Component> {
+        let path = self.path_of(which)?;
+        let _load = self.loads.acquire().await?;
+        let component = self
+            .compile(&path)
+            .await
+            .with_context(|| format!("the component {} cannot be used", path.display()))?;
+        check_digest(which, component.digest(), &path)?;
+        check_kind(which, component.kind())
+            .with_context(|| format!("the component {} cannot be used", path.display()))?;
         Ok(component)
+    }
+
+    /// Where a component lies.
+    fn path_of(&self, which: Which) -> anyhow::Result<PathBuf> {
+        match which {
+            Which::Added(digest) => {
+                let path = self.kept(&digest);
+                if !path.is_file() {
+                    bail!(
+                        "the component {digest} is not on this machine; run the workflow from the file that names it"
+                    );
+                }
+                Ok(path)
+            }
+            Which::Interpreter(language) => {
+                let file = format!("{}.wasm", language.as_str());
+                let mut paths = self.plugins.iter().map(|folder| folder.join(&file));
+                paths.find(|path| path.is_file()).with_context(|| {
+                    format!(
+                        "the interpreter {file} is not in {}; build it with `cargo xtask setup`, or name its folder with --plugins or TROUPE_PLUGINS",
+                        self.plugins
+                            .iter()
+                            .map(|folder| folder.display().to_string())
+                            .collect::<Vec<_>>()
+                            .join(", ")
+                    )
+                })
+            }
+        }
     }
 
     /// Adds a component from a file: checks it, compiles it, and keeps it under its digest.
@@ -116,7 +234,7 @@ impl Components {
 
     /// Puts a component under its digest, whole or not at all, also when several tasks keep the same.
     async fn keep(&self, digest: &ComponentDigest, wasm: &[u8]) -> std::io::Result<()> {
-        let kept = self.path_of(digest);
+        let kept = self.kept(digest);
         let is_there = tokio::fs::read(&kept)
             .await
             .is_ok_and(|there| ComponentDigest::of(&there) == *digest);
@@ -139,34 +257,72 @@ impl Components {
         Ok(self.sandbox.load(read(path).await?.into()).await?)
     }
 
-    fn path_of(&self, digest: &ComponentDigest) -> PathBuf {
+    /// Where an added component lies, or would.
+    fn kept(&self, digest: &ComponentDigest) -> PathBuf {
         let name = digest.to_string().replace("sha256:", "");
         self.folder.join(format!("{name}.wasm"))
     }
+}
 
-    async fn load(
-        &self,
-        path: &Path,
-        is_right: impl FnOnce(ComponentKind) -> bool,
-    ) -> anyhow::Result<Component> {
-        let slot = Arc::clone(self.loaded.lock().await.entry(path.to_owned()).or_default());
-        let mut slot = slot.lock().await;
-        if let Some(component) = &*slot {
-            return Ok(component.clone());
+/// Which component the source of a code agent is.
+///
+/// # Errors
+/// A reference that is no digest.
+pub(crate) fn named(source: &CodeSource) -> anyhow::Result<Which> {
+    match source {
+        CodeSource::Inline { language, .. } => Ok(Which::Interpreter(*language)),
+        CodeSource::Component { reference } if reference.contains("://") => {
+            bail!("{}", tools::no_registries(reference))
         }
-        let component = self
-            .compile(path)
-            .await
-            .with_context(|| format!("the component {} cannot be used", path.display()))?;
-        if !is_right(component.kind()) {
-            bail!(
-                "the component {} is of another kind than its use here",
-                path.display()
-            );
+        CodeSource::Component { reference } => {
+            let digest = reference.parse().with_context(|| {
+                format!("`{reference}` is no digest (`sha256:…`); `troupe run` puts the digest of a component's file in its place")
+            })?;
+            Ok(Which::Added(digest))
         }
-        *slot = Some(component.clone());
-        Ok(component)
     }
+}
+
+/// All components that a workflow and those inside of it name; references that are no digests are left out.
+pub(crate) fn all(definition: &Definition) -> BTreeSet<Which> {
+    let subs = definition.workflows().map(|(_, sub)| sub.as_ref());
+    let agents = std::iter::once(definition)
+        .chain(subs)
+        .flat_map(Definition::agents);
+    let named = agents.flat_map(|agent| match &agent.kind {
+        AgentKind::Code(code) => named(&code.source).into_iter().collect(),
+        AgentKind::Tool(agent) => tools::digests(agent).map(Which::Added).collect(),
+        _ => Vec::new(),
+    });
+    named.collect()
+}
+
+/// Checks that a component is of the kind that its place asks for.
+pub(crate) fn check_kind(which: Which, kind: ComponentKind) -> anyhow::Result<()> {
+    let is_right = match which {
+        Which::Added(_) => tools::is_agent(kind),
+        Which::Interpreter(_) => kind == ComponentKind::Interpreter,
+    };
+    if !is_right {
+        bail!("it is {kind}, which is of another kind than its use here");
+    }
+    Ok(())
+}
+
+/// An added component is what its digest says.
+fn check_digest(which: Which, found: &ComponentDigest, path: &Path) -> anyhow::Result<()> {
+    match which {
+        Which::Added(digest) if digest != *found => bail!(
+            "the file of the component {digest} was changed; remove {} and run the workflow from the file that names it",
+            path.display()
+        ),
+        Which::Added(_) | Which::Interpreter(_) => Ok(()),
+    }
+}
+
+/// Whether a load would end so again: the component is to blame and not the machine.
+fn is_final(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(error) if !matches!(error, LoadError::Host(_)))
 }
 
 /// Reads a component's file: a regular one, for a document may come from a stranger and name a device. The

@@ -6,18 +6,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use troupe_journal::{FailPoint, Journal};
 use troupe_providers::{HttpClient, HttpSettings};
 use troupe_sandbox::{
-    Allocation, Compiler, ComponentDigest, Isolation, Limits, Sandbox, SandboxConfig, WorkerProgram,
+    Allocation, Compiler, Isolation, Limits, Sandbox, SandboxConfig, WorkerProgram,
 };
 use troupe_workflow::{
     Agent, AgentKind, CodeAgent, CodeSource, Definition, Faults, Tool, ToolAgent,
 };
 
 use crate::cli::{COMPILE, WORK};
-use crate::components::Components;
+use crate::components::{self, Components};
 use crate::config::{IsolationConfig, Places, ServerConfig};
 use crate::gate::Gate;
 use crate::grants::{Granting, Own};
@@ -170,7 +169,7 @@ impl Services {
         }
         self.granting.check(workflow.name(), (agent, code), faults);
         if let Some(names) = &code.grants.tools
-            && let Err(error) = tools::granted(&self.components, workflow, names).await
+            && let Err(error) = self.check_granted(workflow, names).await
         {
             faults.add(at("grants/tools"), format!("{error:#}"));
         }
@@ -186,7 +185,7 @@ impl Services {
                     faults.add(format!("{pointer}/{index}"), tools::not_configured(name));
                 }
                 Tool::Component(tool) => {
-                    if let Err(error) = tools::load_one(&self.components, tool).await {
+                    if let Err(error) = tools::check(&self.components, tool).await {
                         let place = format!("{pointer}/{index}/component");
                         faults.add(place, format!("{error:#}"));
                     }
@@ -224,21 +223,20 @@ impl Services {
         }
     }
 
-    async fn check_code(&self, source: &CodeSource) -> anyhow::Result<()> {
-        match source {
-            CodeSource::Inline { language, .. } => {
-                self.components.interpreter(*language).await?;
-            }
-            CodeSource::Component { reference } if reference.contains("://") => {
-                anyhow::bail!("{}", tools::no_registries(reference));
-            }
-            CodeSource::Component { reference } => {
-                let digest: ComponentDigest = reference.parse().with_context(|| {
-                    format!("`{reference}` is no digest (`sha256:…`); `troupe run` puts the digest of a component's file in its place")
-                })?;
-                self.components.added(&digest).await?;
-            }
+    async fn check_granted(&self, workflow: &Definition, names: &[String]) -> anyhow::Result<()> {
+        for tool in tools::named(workflow, names)? {
+            tools::check(&self.components, tool).await?;
         }
+        Ok(())
+    }
+
+    /// Checks that a component is here and can be called, and begins to load it: who creates a workflow does not wait
+    /// until it is compiled.
+    async fn check_code(&self, source: &CodeSource) -> anyhow::Result<()> {
+        let which = components::named(source)?;
+        let kind = self.components.examine(which).await?.kind;
+        components::check_kind(which, kind)?;
+        self.components.prepare(which);
         Ok(())
     }
 }
@@ -347,6 +345,7 @@ fn isolation(config: &ServerConfig) -> Isolation {
 pub(crate) fn sandbox_config(config: &ServerConfig, places: &Places) -> SandboxConfig {
     SandboxConfig {
         guest_memory_bytes_max: config.server.guest_memory_mb.saturating_mul(1 << 20),
+        compiled_bytes_max: config.server.compiled_mb.saturating_mul(1 << 20),
         compiler: Some(compiler(config)),
         isolation: isolation(config),
         ..SandboxConfig::new(&places.cache)

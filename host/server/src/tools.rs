@@ -1,5 +1,7 @@
 //! Tools that are components: their functions, and calls of them with JSON.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 use troupe_sandbox::{
@@ -9,7 +11,7 @@ use troupe_workflow::{
     AgentKind, Code, ComponentTool, Definition, Failure, Limits as AskedLimits, Tool, ToolAgent,
 };
 
-use crate::components::Components;
+use crate::components::{Components, Which};
 use crate::limits::within;
 
 /// A tool that is a component, loaded.
@@ -35,13 +37,18 @@ pub(crate) async fn load(
     agent: &ToolAgent,
 ) -> anyhow::Result<Vec<LoadedTool>> {
     let mut loaded = Vec::new();
-    for tool in &agent.tools {
-        match tool {
-            Tool::Component(tool) => loaded.push(load_one(components, tool).await?),
-            Tool::Named(name) => bail!("{}", not_configured(name)),
-        }
+    for tool in components_of(agent)? {
+        loaded.push(load_one(components, tool).await?);
     }
     Ok(loaded)
+}
+
+fn components_of(agent: &ToolAgent) -> anyhow::Result<Vec<&ComponentTool>> {
+    let tools = agent.tools.iter().map(|tool| match tool {
+        Tool::Component(tool) => Ok(tool),
+        Tool::Named(name) => bail!("{}", not_configured(name)),
+    });
+    tools.collect()
 }
 
 /// What a name that stands for no tool is answered.
@@ -53,29 +60,51 @@ pub(crate) fn not_configured(name: &str) -> String {
 }
 
 /// Loads a tool's component.
-pub(crate) async fn load_one(
-    components: &Components,
-    tool: &ComponentTool,
-) -> anyhow::Result<LoadedTool> {
-    let reference = &tool.reference;
-    if reference.contains("://") {
-        bail!("{}", no_registries(reference));
-    }
-    let digest: ComponentDigest = reference
-        .parse()
-        .with_context(|| format!("`{reference}` is no digest"))?;
-    let component = components.added(&digest).await?;
-    if component.functions().is_empty() {
-        bail!(
-            "the component {digest} is {}, and has no functions to call as a tool",
-            component.kind()
-        );
-    }
+async fn load_one(components: &Components, tool: &ComponentTool) -> anyhow::Result<LoadedTool> {
+    let component = components.added(&digest_of(tool)?).await?;
+    check_functions(component.kind(), !component.functions().is_empty())?;
     Ok(LoadedTool {
         name: tool.name.to_string(),
         component,
         asked: tool.limits.clone(),
     })
+}
+
+/// Checks that a tool's component is here and has functions, and begins to load it.
+pub(crate) async fn check(
+    components: &Arc<Components>,
+    tool: &ComponentTool,
+) -> anyhow::Result<()> {
+    let which = Which::Added(digest_of(tool)?);
+    let examined = components.examine(which).await?;
+    check_functions(examined.kind, examined.has_functions)?;
+    components.prepare(which);
+    Ok(())
+}
+
+/// The components of a tool agent; references that are no digests are left out.
+pub(crate) fn digests(agent: &ToolAgent) -> impl Iterator<Item = ComponentDigest> {
+    agent.tools.iter().filter_map(|tool| match tool {
+        Tool::Component(tool) => digest_of(tool).ok(),
+        Tool::Named(_) => None,
+    })
+}
+
+fn digest_of(tool: &ComponentTool) -> anyhow::Result<ComponentDigest> {
+    let reference = &tool.reference;
+    if reference.contains("://") {
+        bail!("{}", no_registries(reference));
+    }
+    reference
+        .parse()
+        .with_context(|| format!("`{reference}` is no digest"))
+}
+
+fn check_functions(kind: ComponentKind, has_functions: bool) -> anyhow::Result<()> {
+    if !has_functions {
+        bail!("the component is {kind}, and has no functions to call as a tool");
+    }
+    Ok(())
 }
 
 /// What a registry's reference is answered.
@@ -95,14 +124,29 @@ pub(crate) async fn granted(
     definition: &Definition,
     names: &[String],
 ) -> anyhow::Result<Vec<LoadedTool>> {
-    let mut all: Vec<LoadedTool> = Vec::new();
+    let mut all = Vec::new();
+    for tool in named(definition, names)? {
+        all.push(load_one(components, tool).await?);
+    }
+    Ok(all)
+}
+
+/// What grants name, without loading it.
+///
+/// # Errors
+/// A name that stands for no tool agent, or two tools of one name.
+pub(crate) fn named<'a>(
+    definition: &'a Definition,
+    names: &[String],
+) -> anyhow::Result<Vec<&'a ComponentTool>> {
+    let mut all: Vec<&ComponentTool> = Vec::new();
     for name in names {
         let Some(AgentKind::Tool(agent)) = definition.agent(name).map(|agent| &agent.kind) else {
             bail!(
                 "the tool `{name}` is not known: name a tool agent of this workflow, {{\"id\": \"{name}\", \"type\": \"tool\", \"tools\": [{{\"name\": \"{name}\", \"component\": \"….wasm\"}}]}}"
             );
         };
-        for tool in load(components, agent).await? {
+        for tool in components_of(agent)? {
             if all.iter().any(|other| other.name == tool.name) {
                 bail!(
                     "two of the granted tools are called `{}`; rename one",

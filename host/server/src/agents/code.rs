@@ -6,8 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use troupe_sandbox::{
-    Call, Component, ComponentDigest, ComponentKind, Denied, HostCalls, Invocation, Limits,
-    Outcome, Program, Report,
+    Call, Component, ComponentKind, Denied, HostCalls, Invocation, Limits, Outcome, Program, Report,
 };
 use troupe_workflow::{
     Agent, Code, CodeAgent, CodeSource, Failure, Language, Limits as AskedLimits, Series, StepUsage,
@@ -15,6 +14,7 @@ use troupe_workflow::{
 
 use super::Attempt;
 use crate::clock;
+use crate::components;
 use crate::driver::{Ended, Output};
 use crate::host_calls::{GuestHost, Stop};
 use crate::limits::{code_of, within};
@@ -99,15 +99,12 @@ async fn call_source(
     (agent, code): (&Agent, &CodeAgent),
     (call, series): (Call, Series),
 ) -> Result<Report, NoReport> {
-    let (start, services) = (&attempt.start, &attempt.services);
+    let (start, components) = (&attempt.start, &attempt.services.components);
     let unavailable = |error: anyhow::Error| tools::unavailable(&error);
+    let which = components::named(&code.source).map_err(unavailable)?;
+    let component = components.loaded(which).await.map_err(unavailable)?;
     match &code.source {
         CodeSource::Inline { language, code } => {
-            let component = services
-                .components
-                .interpreter(*language)
-                .await
-                .map_err(unavailable)?;
             let program = Program {
                 source: code.clone(),
                 filename: format!("{}.{}", agent.id, extension(*language)),
@@ -115,27 +112,13 @@ async fn call_source(
                 action: start.action.clone(),
                 stdin: Default::default(),
             };
-            services
-                .components
+            components
                 .sandbox()
                 .execute(&component, program, call)
                 .await
                 .map_err(|error| tools::sandbox_failed(&error))
         }
-        CodeSource::Component { reference } => {
-            let digest: ComponentDigest = reference.parse().map_err(|_error| {
-                Failure::new(
-                    Code::ComponentUnavailable,
-                    format!("`{reference}` is no digest"),
-                )
-            })?;
-            let component = services
-                .components
-                .added(&digest)
-                .await
-                .map_err(unavailable)?;
-            call_component(attempt, &component, (call, series)).await
-        }
+        CodeSource::Component { .. } => call_component(attempt, &component, (call, series)).await,
     }
 }
 

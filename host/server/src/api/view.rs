@@ -1,9 +1,12 @@
 //! What executions and workflows look like from outside.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use troupe_journal::ExecutionRow;
 use troupe_workflow::{Definition, Execution};
 
+use crate::components::{self, Components, Readiness, Which};
 use crate::run::Planned;
 use crate::workflows::StoredWorkflow;
 
@@ -41,8 +44,13 @@ fn schedule_of(row: &ExecutionRow) -> Value {
     )
 }
 
-/// A stored workflow with the document of one of its versions.
-pub(super) fn workflow(stored: &StoredWorkflow, version: u32, definition: &Definition) -> Value {
+/// A stored workflow with the document of one of its versions, and how far its components are.
+pub(super) fn workflow(
+    stored: &StoredWorkflow,
+    version: u32,
+    definition: &Definition,
+    components: &Arc<Components>,
+) -> Value {
     let document = definition.document();
     let part = |name: &str| document.get(name).cloned().unwrap_or(Value::Null);
     let mut view = json!({
@@ -57,7 +65,20 @@ pub(super) fn workflow(stored: &StoredWorkflow, version: u32, definition: &Defin
         view[name] = part(name);
     }
     view["inputs_inferred"] = json!(definition.inferred_inputs());
+    let each = components::all(definition).into_iter();
+    let components = each.map(|which| component(which, components.prepare(which)));
+    view["components"] = components.collect();
     view
+}
+
+/// How far a component is.
+fn component(which: Which, readiness: Readiness) -> Value {
+    let (status, reason) = match readiness {
+        Readiness::Ready => ("ready", None),
+        Readiness::Compiling => ("compiling", None),
+        Readiness::Refused(reason) => ("refused", Some(reason)),
+    };
+    json!({ "component": which.to_string(), "status": status, "reason": reason })
 }
 
 /// A stored workflow, as lists have it.

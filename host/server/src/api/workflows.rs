@@ -1,5 +1,7 @@
 //! `/v1/orchestrate/workflows`.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -13,6 +15,7 @@ use super::error::ApiError;
 use super::idempotency::Key;
 use super::view;
 use crate::clock;
+use crate::components::Components;
 use crate::operations::OperationError;
 use crate::records;
 use crate::run::RunSettings;
@@ -56,8 +59,15 @@ pub(super) async fn create(
 async fn created(app: &App, id: &str) -> Result<Response, ApiError> {
     let stored = records::find(&*app.node.journal, id).await?;
     let (definition, version) = workflows::definition(&*app.node.journal, &stored, Some(1)).await?;
-    let view = view::workflow(&stored, version.version, &definition);
+    let view = view::workflow(&stored, version.version, &definition, &components(app)?);
     Ok((StatusCode::CREATED, axum::Json(view)).into_response())
+}
+
+/// The components of this server.
+fn components(app: &App) -> Result<Arc<Components>, ApiError> {
+    let services = app.node.services.get(&RunSettings::default());
+    let services = services.map_err(OperationError::Host)?;
+    Ok(Arc::clone(&services.components))
 }
 
 pub(super) async fn validate(
@@ -102,7 +112,8 @@ pub(super) async fn get(
     let journal = &*app.node.journal;
     let stored = records::find(journal, &id).await?;
     let (definition, version) = workflows::definition(journal, &stored, params.version).await?;
-    Ok(axum::Json(view::workflow(&stored, version.version, &definition)).into_response())
+    let view = view::workflow(&stored, version.version, &definition, &components(&app)?);
+    Ok(axum::Json(view).into_response())
 }
 
 pub(super) async fn list(

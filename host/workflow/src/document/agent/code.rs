@@ -27,7 +27,7 @@ pub enum CodeSource {
 }
 
 /// A language with an interpreter component.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Language {
     Python,
     JavaScript,
