@@ -33,7 +33,7 @@ use crate::wasi::{self, Start};
 mod command;
 pub(crate) mod ending;
 mod function;
-mod guest;
+pub(crate) mod guest;
 
 /// Fuel after which a guest hands over what it has counted. While it runs it has the count in a register, which is lost
 /// where its time limit or a cancellation ends it: its usage is short of at most so much, less than a millisecond's work.

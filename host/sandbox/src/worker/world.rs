@@ -79,6 +79,10 @@ fn only<T>(mut answers: Vec<Result<T, Error>>) -> Result<T, Error> {
     answers.pop().unwrap_or(Err(Error::Interrupted))
 }
 
+#[deny(
+    clippy::missing_trait_methods,
+    reason = "what is missing would be denied"
+)]
 impl HostCalls for World {
     fn complete(&self, request: llm::Request) -> HostFuture<'_, Result<llm::Completion, Error>> {
         Box::pin(async { only(self.complete_many(vec![request]).await) })
