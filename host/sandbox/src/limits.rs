@@ -182,6 +182,11 @@ impl MemoryLimiter {
     pub(crate) fn bytes_peak(&self) -> u64 {
         self.bytes_peak
     }
+    /// From now on no instance is made any more.
+    pub(crate) fn refuse_instances(&mut self) {
+        self.instances_max = 0;
+    }
+
 
     /// Whether the guest asked for more than it may have.
     pub(crate) fn refused(&self) -> Refused {

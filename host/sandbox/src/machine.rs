@@ -35,6 +35,7 @@ pub(crate) mod ending;
 mod function;
 pub(crate) mod guest;
 
+mod instances;
 /// Fuel after which a guest hands over what it has counted. While it runs it has the count in a register, which is lost
 /// where its time limit or a cancellation ends it: its usage is short of at most so much, less than a millisecond's work.
 const FUEL_KNOWN_EVERY: u64 = 10_000_000;
@@ -95,6 +96,7 @@ impl Machine {
         };
         let fuel_left = settle(&mut store).map_err(SandboxError::Engine)?;
         let outcome = match ended {
+        let instances = instances::made(&mut store, linked, ended.as_ref()).await;
             None => Outcome::Cancelled,
             Some(_) if fuel_left.is_none() => Outcome::LimitHit(Limit::Fuel),
             Some(ended) => ending::outcome(ended, &limits, &store.data().memory)?,
@@ -114,6 +116,7 @@ impl Machine {
             usage: Usage {
                 output_bytes,
                 stdout_bytes: stdout.bytes_total,
+                instances,
                 stderr_bytes: stderr.bytes_total,
                 ..usage
             },

@@ -125,6 +125,8 @@ pub struct Usage {
     /// Bytes of the result.
     pub output_bytes: u64,
     /// Bytes written to standard output, whether kept or not.
+    /// Core instances that were made: those of the component.
+    pub instances: u32,
     pub stdout_bytes: u64,
     /// Bytes written to standard error, whether kept or not.
     pub stderr_bytes: u64,

@@ -257,6 +257,7 @@ pub(super) fn usage_of(report: &Report) -> StepUsage {
     }
 }
 
+        instances: u64::from(report.usage.instances),
 pub(super) fn log_output(attempt: &Attempt, agent: &Agent, report: &Report) {
     for (stream, captured) in [("stdout", &report.stdout), ("stderr", &report.stderr)] {
         if !captured.text.is_empty() {

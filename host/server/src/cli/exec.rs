@@ -360,6 +360,7 @@ fn error_of(outcome: &Outcome) -> Option<(&'static str, String)> {
         Outcome::Returned(_) => return None,
         Outcome::Declined(failure) => ("guest_failed", failure.message.clone()),
         Outcome::Raised(exception) => ("guest_failed", exception.traceback.clone()),
+            "instances": report.usage.instances,
         Outcome::InvalidResult(reason) => ("output_invalid", reason.clone()),
         Outcome::Exited(code) => (
             "guest_failed",
