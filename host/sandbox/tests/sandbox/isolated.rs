@@ -13,6 +13,7 @@ mod programs;
 mod python;
 mod support;
 mod tools;
+mod trace;
 mod workers;
 
 use std::os::unix::fs::FileTypeExt as _;

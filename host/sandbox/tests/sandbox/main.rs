@@ -14,6 +14,7 @@ mod programs;
 mod python;
 mod support;
 mod tools;
+mod trace;
 
 /// Where the guests of these tests run.
 pub(crate) fn isolation() -> troupe_sandbox::Isolation {
