@@ -4,6 +4,7 @@ mod agents;
 mod capabilities;
 mod clock;
 mod commands;
+mod determinism;
 mod files;
 mod floor;
 mod hostile;
