@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use troupe_sandbox::{
-    Component, Error, HostCalls, HostFuture, MemoryAnswer, MemoryRequest, Report, Sandbox, Usage,
-    memory,
+    Component, Error, HostCalls, HostFuture, MemoryAnswer, MemoryRequest, Report, Sandbox,
+    SandboxConfig, Usage, memory,
 };
 
 use crate::clock::interview_call;
@@ -141,8 +141,9 @@ async fn python_and_javascript_use_the_same_in_a_first_and_in_a_used_place() {
             let again = essence(&run_program(sandbox(), &component, (file, source)).await);
             assert_eq!(again, first, "{file}");
         }
-        // Another engine, whose places nobody has used.
-        let fresh = Sandbox::new(config(target().join("compiled"))).expect("a sandbox");
+        // Another engine, whose places nobody has used; in this process, wherever the others ran.
+        let settings = SandboxConfig::new(target().join("compiled"));
+        let fresh = Sandbox::new(settings).expect("a sandbox");
         let wasm = std::fs::read(target().join(path)).expect("the plugin");
         let component = fresh.load(Bytes::from(wasm)).await.expect("a component");
         let other = essence(&run_program(&fresh, &component, (file, source)).await);
