@@ -63,6 +63,7 @@ pub fn events() -> Vec<Event> {
     kinds.push(wrote());
     kinds.push(called(CallKind::Denied, "files"));
     kinds.push(called(CallKind::Memory, "set seen"));
+    kinds.push(made_instances());
     let events = (1_764_000_000_000_i64..)
         .zip(kinds)
         .map(|(millis, kind)| Event {
@@ -171,6 +172,19 @@ fn wrote() -> EventKind {
         failure: failure(),
         usage: StepUsage {
             disk_bytes: 9,
+            ..usage()
+        },
+    }
+}
+
+fn made_instances() -> EventKind {
+    EventKind::StepCompleted {
+        path: path(),
+        attempt: 2,
+        output: json!(null),
+        text: None,
+        usage: StepUsage {
+            instances: 30,
             ..usage()
         },
     }

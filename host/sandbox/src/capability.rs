@@ -197,6 +197,21 @@ fn charge_call(
     request: &impl TextBytes,
 ) -> wasmtime::Result<()> {
     let bytes = length(request);
+    store.data_mut().tracer.count_asked(bytes);
+    charge_bytes(store, bytes)
+}
+
+/// The same of a call that asks nothing, and of its answer, which is there.
+fn charge_ready(
+    store: &mut StoreContextMut<'_, State>,
+    answer: &impl TextBytes,
+) -> wasmtime::Result<()> {
+    let bytes = length(answer);
+    store.data_mut().tracer.count_answered(bytes);
+    charge_bytes(store, bytes)
+}
+
+fn charge_bytes(store: &mut StoreContextMut<'_, State>, bytes: u64) -> wasmtime::Result<()> {
     let state = store.data_mut();
     state.memory.goes_on();
     state.host_bytes.count(bytes)?;
@@ -218,6 +233,7 @@ where
         ))));
     }
     let bytes = length(&answer);
+    store.data_mut().tracer.count_answered(bytes);
     store.data_mut().host_bytes.count(bytes)?;
     charge(store, bytes)?;
     Ok(answer)

@@ -30,6 +30,7 @@ const LIMITS: Limits = Limits {
     host_bytes_max: 64 << 10,
     disk_bytes_max: 0,
     instances_max: Limits::STANDARD.instances_max,
+    traced_calls_max: 0,
 };
 
 /// What a component tells about itself.

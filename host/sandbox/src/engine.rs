@@ -158,7 +158,8 @@ fn operator_cost() -> OperatorCost {
 fn pool(calls_max: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     // Every call has its places: one that takes all it may take takes nobody else's.
-    pool.total_component_instances(calls_max)
+    // One more each: that by which its parts are counted.
+    pool.total_component_instances(calls_max.saturating_mul(2))
         .total_core_instances(calls_max.saturating_mul(INSTANCES_MAX))
         .total_memories(calls_max.saturating_mul(MEMORIES_MAX))
         .total_tables(calls_max.saturating_mul(TABLES_MAX))

@@ -20,9 +20,7 @@ use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::bindings::agent::AgentPre;
-use crate::bindings::agent::troupe::agent::types::Invocation as GuestInvocation;
 use crate::bindings::interpreter::SourceInterpreterPre;
-use crate::bindings::interpreter::exports::troupe::agent::interpreter::Program as GuestProgram;
 use crate::cache::CompiledCache;
 use crate::call::{Invocation, Program};
 use crate::component::{ComponentKind, role_of};
@@ -31,6 +29,7 @@ use crate::error::{LoadError, StartError};
 use crate::function::{Arguments, Function};
 use crate::inspection::Inspection;
 use crate::limits::Limits;
+use crate::machine::guest::{guest_invocation, guest_program};
 
 /// wasmtime by itself, set up as the sandbox sets it up.
 pub struct Floor {
@@ -173,7 +172,7 @@ impl Floor {
         let place = self.places.acquire().await;
         let _place = place.map_err(|closed| FloorError::Call(wasmtime::Error::new(closed)))?;
         let mut store = self.store().map_err(FloorError::Call)?;
-        run(&mut store, component, work)
+        run(&mut store, component, (work, &self.limits))
             .await
             .map_err(FloorError::Call)?
             .map_err(FloorError::Guest)
@@ -257,16 +256,19 @@ fn link_waiting(linker: &mut Linker<Bare>) -> wasmtime::Result<()> {
         })
 }
 
+/// What programs' random numbers follow from here.
+const SEED: [u8; 32] = [0; 32];
+
 /// The inner error is the guest's own.
 async fn run(
     store: &mut Store<Bare>,
     component: &FloorComponent,
-    work: &Work,
+    (work, limits): (&Work, &Limits),
 ) -> wasmtime::Result<Result<(), String>> {
     match (&component.exports, work) {
         (Exports::Agent(agent), Work::Agent(invocation)) => {
             let guest = agent.instantiate_async(&mut *store).await?;
-            let invocation = guest_invocation(invocation);
+            let invocation = guest_invocation(invocation.clone(), limits);
             let result = guest
                 .troupe_agent_guest()
                 .call_run(store, &invocation)
@@ -275,7 +277,7 @@ async fn run(
         }
         (Exports::Interpreter(interpreter), Work::Program(program)) => {
             let guest = interpreter.instantiate_async(&mut *store).await?;
-            let program = guest_program(program);
+            let program = guest_program(program.clone(), &SEED);
             let result = guest
                 .troupe_agent_interpreter()
                 .call_execute(store, &program)
@@ -299,44 +301,5 @@ async fn run(
             Ok(Ok(()))
         }
         _ => wasmtime::bail!("the component is not of the kind that was called"),
-    }
-}
-
-fn guest_invocation(invocation: &Invocation) -> GuestInvocation {
-    let Invocation {
-        action,
-        input,
-        execution,
-        workflow,
-        step,
-        attempt,
-        idempotency_key,
-    } = invocation.clone();
-    GuestInvocation {
-        action,
-        input,
-        execution,
-        workflow,
-        step,
-        attempt,
-        idempotency_key,
-        time_limit_ms: u64::MAX,
-    }
-}
-
-fn guest_program(program: &Program) -> GuestProgram {
-    let Program {
-        source,
-        filename,
-        input,
-        action,
-        stdin: _,
-    } = program.clone();
-    GuestProgram {
-        source,
-        filename,
-        input,
-        action,
-        seed: 0,
     }
 }

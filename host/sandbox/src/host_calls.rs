@@ -81,13 +81,17 @@ pub enum MemoryAnswer {
     Keys(Vec<String>),
 }
 
-/// What a guest may ask of the world.
+/// What a guest may ask of the world. What an implementation does not have is denied; one that is to have everything
+/// says so with `#[deny(clippy::missing_trait_methods)]`.
 ///
 /// Time spent in these futures is not counted as the guest's, except for what they compute themselves. They
 /// are dropped when the call is cancelled. An answer of more than 16 MiB does not reach the guest.
 pub trait HostCalls: Send + Sync {
     /// Asks a model. `request.model` is always there and granted.
-    fn complete(&self, request: llm::Request) -> HostFuture<'_, Result<llm::Completion, Error>>;
+    fn complete(&self, request: llm::Request) -> HostFuture<'_, Result<llm::Completion, Error>> {
+        let _ = request;
+        denied("llm")
+    }
 
     /// Asks several times at once. The answers come in the order of the requests, one for each.
     fn complete_many(
@@ -100,7 +104,10 @@ pub trait HostCalls: Send + Sync {
     }
 
     /// Searches. `query.sources` is never empty, and all of them are granted.
-    fn search(&self, query: search::Query) -> HostFuture<'_, Result<search::Answer, Error>>;
+    fn search(&self, query: search::Query) -> HostFuture<'_, Result<search::Answer, Error>> {
+        let _ = query;
+        denied("search")
+    }
 
     /// Searches several times at once. The answers come in the order of the queries, one for each.
     fn search_many(
@@ -113,7 +120,10 @@ pub trait HostCalls: Send + Sync {
     }
 
     /// The functions of these tools, which are granted.
-    fn tools(&self, granted: Vec<String>) -> HostFuture<'_, Result<Vec<tools::Tool>, Error>>;
+    fn tools(&self, granted: Vec<String>) -> HostFuture<'_, Result<Vec<tools::Tool>, Error>> {
+        let _ = granted;
+        denied("tools")
+    }
 
     /// Calls tools, all of which are granted, at once. The answers come in the order of the requests, one for each.
     /// None may use more than `fuel_max`. A call that is repeated must be told the same, the fuel included.
@@ -121,89 +131,20 @@ pub trait HostCalls: Send + Sync {
         &self,
         requests: Vec<tools::CallRequest>,
         fuel_max: u64,
-    ) -> HostFuture<'_, Vec<ToolAnswer>>;
-
-    /// Sends HTTP requests, all at once. The answers come in the order of the requests, one for each. Where a request
-    /// is `refused`, it is not sent, and that is its answer.
-    fn fetch_many(
-        &self,
-        requests: Vec<HttpRequest>,
-    ) -> HostFuture<'_, Vec<Result<HttpResponse, HttpFault>>>;
-
-    /// The inputs of the execution: a JSON object.
-    fn context_inputs(&self) -> HostFuture<'_, String>;
-
-    /// The output of an earlier step, as JSON.
-    fn context_output(&self, step: String) -> HostFuture<'_, Result<String, Error>>;
-
-    /// The names that `context_output` takes now.
-    fn context_steps(&self) -> HostFuture<'_, Vec<String>>;
-
-    /// Asks people, all of whom are granted, and waits for their answer. Where that takes longer than an instance
-    /// should live, the call may be cancelled meanwhile and repeated later, with the same seed and the same answers.
-    fn ask(&self, question: human::Question) -> HostFuture<'_, Result<human::Answer, Error>>;
-
-    /// Reads or changes what the guest remembers from one execution to the next. A change that is repeated must not happen
-    /// twice, and must be told the same.
-    fn remember(&self, request: MemoryRequest) -> HostFuture<'_, Result<MemoryAnswer, Error>>;
-
-    /// What is left: `own` is what this crate knows, without the execution's money. A guest may do one thing or the
-    /// other by what it is told here, so a call that is repeated must be told the same.
-    fn budget_left(&self, own: budget::Remaining) -> HostFuture<'_, budget::Remaining>;
-
-    /// Where the guest's clock stands after the calls that have ended so far; none: where it stood before them.
-    fn time(&self) -> Option<SystemTime> {
-        None
-    }
-
-    /// Takes a line for the log. It is within the guest's limit of log bytes.
-    fn log(&self, line: LogLine) -> HostFuture<'_, ()>;
-}
-
-/// A world in which there is nothing: no model, no search, no earlier step. For code that runs by itself.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DenyAll;
-
-impl DenyAll {
-    fn denied<T: Send + 'static>(capability: &str) -> HostFuture<'static, Result<T, Error>> {
-        let error = Error::Denied(Denial {
-            capability: capability.to_owned(),
-            message: format!(
-                "there is no `{capability}` here: this code runs outside of a workflow"
-            ),
-        });
-        Box::pin(std::future::ready(Err(error)))
-    }
-}
-
-impl HostCalls for DenyAll {
-    fn complete(&self, _request: llm::Request) -> HostFuture<'_, Result<llm::Completion, Error>> {
-        DenyAll::denied("llm")
-    }
-
-    fn search(&self, _query: search::Query) -> HostFuture<'_, Result<search::Answer, Error>> {
-        DenyAll::denied("search")
-    }
-
-    fn tools(&self, _granted: Vec<String>) -> HostFuture<'_, Result<Vec<tools::Tool>, Error>> {
-        DenyAll::denied("tools")
-    }
-
-    fn call_tools(
-        &self,
-        requests: Vec<tools::CallRequest>,
-        _fuel_max: u64,
     ) -> HostFuture<'_, Vec<ToolAnswer>> {
+        let _ = fuel_max;
         Box::pin(async move {
             let mut answers = Vec::with_capacity(requests.len());
             for _request in &requests {
-                let result = DenyAll::denied("tools").await;
+                let result = denied("tools").await;
                 answers.push(ToolAnswer { result, fuel: 0 });
             }
             answers
         })
     }
 
+    /// Sends HTTP requests, all at once. The answers come in the order of the requests, one for each. Where a request
+    /// is `refused`, it is not sent, and that is its answer.
     fn fetch_many(
         &self,
         requests: Vec<HttpRequest>,
@@ -215,31 +156,69 @@ impl HostCalls for DenyAll {
         Box::pin(std::future::ready(answers.collect()))
     }
 
+    /// The inputs of the execution: a JSON object.
     fn context_inputs(&self) -> HostFuture<'_, String> {
         Box::pin(std::future::ready("{}".to_owned()))
     }
 
-    fn context_output(&self, _step: String) -> HostFuture<'_, Result<String, Error>> {
-        DenyAll::denied("context")
+    /// The output of an earlier step, as JSON.
+    fn context_output(&self, step: String) -> HostFuture<'_, Result<String, Error>> {
+        let _ = step;
+        denied("context")
     }
 
+    /// The names that `context_output` takes now.
     fn context_steps(&self) -> HostFuture<'_, Vec<String>> {
         Box::pin(std::future::ready(Vec::new()))
     }
 
-    fn ask(&self, _question: human::Question) -> HostFuture<'_, Result<human::Answer, Error>> {
-        DenyAll::denied("human")
+    /// Asks people, all of whom are granted, and waits for their answer. Where that takes longer than an instance
+    /// should live, the call may be cancelled meanwhile and repeated later, with the same seed and the same answers.
+    fn ask(&self, question: human::Question) -> HostFuture<'_, Result<human::Answer, Error>> {
+        let _ = question;
+        denied("human")
     }
 
-    fn remember(&self, _request: MemoryRequest) -> HostFuture<'_, Result<MemoryAnswer, Error>> {
-        DenyAll::denied("memory")
+    /// Reads or changes what the guest remembers from one execution to the next. A change that is repeated must not happen
+    /// twice, and must be told the same.
+    fn remember(&self, request: MemoryRequest) -> HostFuture<'_, Result<MemoryAnswer, Error>> {
+        let _ = request;
+        denied("memory")
     }
 
+    /// What is left: `own` is what this crate knows, without the execution's money. A guest may do one thing or the
+    /// other by what it is told here, so a call that is repeated must be told the same.
     fn budget_left(&self, own: budget::Remaining) -> HostFuture<'_, budget::Remaining> {
         Box::pin(std::future::ready(own))
     }
 
-    fn log(&self, _line: LogLine) -> HostFuture<'_, ()> {
+    /// Where the guest's clock stands after the calls that have ended so far; none: where it stood before them.
+    fn time(&self) -> Option<SystemTime> {
+        None
+    }
+
+    /// How many of the answers given so far are on record of an earlier run, and were not asked for again.
+    fn recorded(&self) -> u64 {
+        0
+    }
+
+    /// Takes a line for the log. It is within the guest's limit of log bytes.
+    fn log(&self, line: LogLine) -> HostFuture<'_, ()> {
+        let _ = line;
         Box::pin(std::future::ready(()))
     }
+}
+
+/// A world in which there is nothing: no model, no search, no earlier step. For code that runs by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DenyAll;
+
+impl HostCalls for DenyAll {}
+
+fn denied<T: Send + 'static>(capability: &str) -> HostFuture<'static, Result<T, Error>> {
+    let error = Error::Denied(Denial {
+        capability: capability.to_owned(),
+        message: format!("there is no `{capability}` here: this code runs outside of a workflow"),
+    });
+    Box::pin(std::future::ready(Err(error)))
 }

@@ -42,6 +42,9 @@ pub struct Limits {
     /// Core instances that the component is made of, at most 64. Protects the host's memory from a component that is
     /// nothing but instances.
     pub instances_max: u32,
+    /// Calls of the host that are listed in [`crate::Report::trace`]; 0: none, and nothing is spent on it. Protects whoever
+    /// reads the list: a guest may make millions.
+    pub traced_calls_max: u32,
 }
 
 impl Limits {
@@ -56,6 +59,7 @@ impl Limits {
         host_bytes_max: 64 << 20,
         disk_bytes_max: 64 << 20,
         instances_max: INSTANCES_MAX,
+        traced_calls_max: 0,
     };
 }
 
@@ -176,6 +180,11 @@ impl MemoryLimiter {
             self.share.take(bytes.min(self.share.bytes_max())).await?;
         }
         Ok(())
+    }
+
+    /// From now on no instance is made any more.
+    pub(crate) fn refuse_instances(&mut self) {
+        self.instances_max = 0;
     }
 
     /// The most that was in use at one time, in bytes.

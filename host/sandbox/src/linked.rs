@@ -1,5 +1,7 @@
 //! A compiled component that is linked to the host's functions: what instances are made from.
 
+use std::sync::{Arc, OnceLock};
+
 use serde::{Deserialize, Serialize};
 use wasmtime::component::{InstancePre, Linker};
 
@@ -34,6 +36,8 @@ impl Role {
 pub(crate) struct Linked {
     pub(crate) instance: InstancePre<State>,
     pub(crate) exports: Exports,
+    /// The core instances that it is made of, once that was counted.
+    pub(crate) instances: Arc<OnceLock<u32>>,
 }
 
 /// The same, by what it exports.
@@ -62,6 +66,10 @@ impl Linked {
             Role::Command(interface) => Exports::Command(interface.clone()),
             Role::Tool => Exports::Tool,
         };
-        Ok(Linked { instance, exports })
+        Ok(Linked {
+            instance,
+            exports,
+            instances: Arc::default(),
+        })
     }
 }

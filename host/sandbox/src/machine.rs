@@ -26,6 +26,7 @@ use crate::linked::Linked;
 use crate::outcome::{Outcome, Report, Usage};
 use crate::running_time::RunningTime;
 use crate::state::{State, Stop};
+use crate::trace::Tracer;
 use crate::wasi::clock::GuestClock;
 use crate::wasi::output::Output;
 use crate::wasi::{self, Start};
@@ -33,7 +34,8 @@ use crate::wasi::{self, Start};
 mod command;
 pub(crate) mod ending;
 mod function;
-mod guest;
+pub(crate) mod guest;
+mod instances;
 
 /// Fuel after which a guest hands over what it has counted. While it runs it has the count in a register, which is lost
 /// where its time limit or a cancellation ends it: its usage is short of at most so much, less than a millisecond's work.
@@ -94,6 +96,7 @@ impl Machine {
             }) => Some(ended?),
         };
         let fuel_left = settle(&mut store).map_err(SandboxError::Engine)?;
+        let instances = instances::made(&mut store, linked, ended.as_ref()).await;
         let outcome = match ended {
             None => Outcome::Cancelled,
             Some(_) if fuel_left.is_none() => Outcome::LimitHit(Limit::Fuel),
@@ -104,6 +107,7 @@ impl Machine {
             limits.fuel.saturating_sub(fuel_left.unwrap_or(0)),
         );
         let denials = store.data_mut().take_denials();
+        let trace = store.data_mut().take_trace();
         let [stdout, stderr] = store.data().output.captured();
         let output_bytes = match &outcome {
             Outcome::Returned(result) => u64::try_from(result.len()).unwrap_or(u64::MAX),
@@ -112,6 +116,7 @@ impl Machine {
         Ok(Report {
             outcome,
             usage: Usage {
+                instances,
                 output_bytes,
                 stdout_bytes: stdout.bytes_total,
                 stderr_bytes: stderr.bytes_total,
@@ -120,6 +125,7 @@ impl Machine {
             stdout,
             stderr,
             denials,
+            trace,
         })
     }
 
@@ -152,6 +158,7 @@ impl Machine {
                 (HostHandles::new(&self.host_handles), &clock),
             ),
             denials: Denials::default(),
+            tracer: Tracer::new(limits.traced_calls_max),
             table: wasi::resource_table(),
             memory: MemoryLimiter::new(&limits, share),
             time,
@@ -179,29 +186,38 @@ impl Machine {
             HANDED_BYTES_MAX.max(limits.output_bytes_max.saturating_add(HANDED_BYTES_ROOM));
         store.set_hostcall_fuel(usize::try_from(handed).unwrap_or(usize::MAX));
         store.set_max_component_handles(HANDLES_MAX);
-        // Only here: while guest code runs it has the fuel in a register, and overwrites what is set. It does so also
-        // when it grows its memory or a tick interrupts it, which are calls of the host for this hook: they owe nothing,
-        // and what is owed by the call that asked the guest for room must outlast them.
-        store.call_hook(|mut store, transition| match transition {
-            CallHook::CallingHost => {
-                store.data_mut().host_call_begins();
-                Ok(())
-            }
-            CallHook::ReturningFromHost => {
-                let owed = store.data_mut().host_call_ends();
-                capability::charge(&mut store, owed)
-            }
-            CallHook::CallingWasm | CallHook::ReturningFromWasm => Ok(()),
-        });
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| {
-            if store.data().time_left().is_zero() {
-                return Err(Stop(Limit::Time).into());
-            }
-            Ok(UpdateDeadline::Yield(1))
-        });
+        watch(&mut store, limits.fuel);
         Ok(store)
     }
+}
+
+/// Has the guest pay when it comes back from the host, and looks at its time at every tick.
+fn watch(store: &mut Store<State>, fuel_max: u64) {
+    // Only here: while guest code runs it has the fuel in a register, and overwrites what is set. It does so also
+    // when it grows its memory or a tick interrupts it, which are calls of the host for this hook: they owe nothing,
+    // and what is owed by the call that asked the guest for room must outlast them.
+    store.call_hook(move |mut store, transition| match transition {
+        CallHook::CallingHost => {
+            if store.data().tracer.is_on() {
+                let used = fuel_max.saturating_sub(store.get_fuel()?);
+                store.data_mut().tracer.note_fuel(used);
+            }
+            store.data_mut().host_call_begins();
+            Ok(())
+        }
+        CallHook::ReturningFromHost => {
+            let owed = store.data_mut().host_call_ends();
+            capability::charge(&mut store, owed)
+        }
+        CallHook::CallingWasm | CallHook::ReturningFromWasm => Ok(()),
+    });
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|store| {
+        if store.data().time_left().is_zero() {
+            return Err(Stop(Limit::Time).into());
+        }
+        Ok(UpdateDeadline::Yield(1))
+    });
 }
 
 /// Takes the fuel that is still owed and returns what is left; none where it does not suffice.

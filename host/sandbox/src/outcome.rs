@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Limit;
+use crate::trace::Trace;
 
 pub use crate::bindings::agent::troupe::agent::types::Failure;
 pub use crate::bindings::interpreter::exports::troupe::agent::interpreter::Exception;
@@ -23,6 +24,8 @@ pub struct Report {
     pub stderr: Captured,
     /// What it was denied, at most about two dozen different things.
     pub denials: Vec<Denied>,
+    /// What it asked of the host, where [`crate::Limits::traced_calls_max`] says that somebody wants to see it.
+    pub trace: Trace,
 }
 
 /// Something that a guest was denied.
@@ -122,6 +125,8 @@ pub struct Usage {
     pub host_calls: u32,
     /// Bytes that passed in these calls, as [`crate::Limits::host_bytes_max`] counts them: questions and answers.
     pub host_bytes: u64,
+    /// Core instances that were made: those of the component.
+    pub instances: u32,
     /// Bytes of the result.
     pub output_bytes: u64,
     /// Bytes written to standard output, whether kept or not.

@@ -13,7 +13,7 @@ use crate::call::{Invocation, Program};
 use crate::capability::Grants;
 use crate::component::ComponentDigest;
 use crate::function::Function;
-use crate::host_calls::{Error, LogLine, MemoryAnswer, MemoryRequest, ToolAnswer};
+use crate::host_calls::{Error, HostCalls, LogLine, MemoryAnswer, MemoryRequest, ToolAnswer};
 use crate::http_exchange::{HttpFault, HttpRequest, HttpResponse};
 use crate::limits::Limits;
 use crate::linked::Role;
@@ -61,13 +61,31 @@ pub(crate) enum ToWorker {
     Answer {
         call: CallNumber,
         answer: Box<Answer>,
-        /// What [`crate::HostCalls::time`] says now.
-        time: Option<SystemTime>,
+        beside: Beside,
     },
     /// Ends a call.
     Cancel(CallNumber),
     /// Asks whether the worker lives.
     Ping,
+}
+
+/// What [`HostCalls`] says when it has answered, beside the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Beside {
+    /// [`HostCalls::time`]
+    pub(crate) time: Option<SystemTime>,
+    /// [`HostCalls::recorded`]
+    pub(crate) recorded: u64,
+}
+
+impl Beside {
+    /// What it says now.
+    pub(crate) fn of(host: &dyn HostCalls) -> Self {
+        Beside {
+            time: host.time(),
+            recorded: host.recorded(),
+        }
+    }
 }
 
 /// A call to make.

@@ -15,6 +15,7 @@ use crate::capability::{Grants, HostBytes, HostCallCount};
 use crate::host_calls::HostCalls;
 use crate::limits::{Limit, MemoryLimiter};
 use crate::running_time::RunningTime;
+use crate::trace::Tracer;
 use crate::wasi::clock::GuestClock;
 use crate::wasi::output::Output;
 
@@ -39,6 +40,7 @@ pub(crate) struct State {
     pub(crate) http: HttpState,
     pub(crate) files: FilesState,
     pub(crate) denials: Denials,
+    pub(crate) tracer: Tracer,
     /// Fuel for WASI calls that is not yet taken from the store: WASI's functions cannot reach it.
     /// It is taken when they return to the guest.
     pub(crate) fuel_owed: u64,

@@ -145,11 +145,15 @@ impl Worker {
                         return Ok(());
                     }
                 }
-                ToWorker::Answer { call, answer, time } => {
+                ToWorker::Answer {
+                    call,
+                    answer,
+                    beside,
+                } => {
                     // Where the call has ended meanwhile nobody waits for it.
                     let world = lock(&self.calls).get(&call).cloned();
                     if let Some(world) = world {
-                        world.answered(*answer, time);
+                        world.answered(*answer, beside);
                     }
                 }
                 ToWorker::Cancel(call) => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use troupe_sandbox::Report;
 use troupe_workflow::{
     Agent, AgentKind, Code, Definition, ExecutionId, Failure, StartStep, StepUsage, check_depth,
     check_schema,
@@ -18,6 +19,7 @@ use troupe_workflow::{
 
 use crate::driver::{self, AttemptEnd, Ended, Output, Performer, StepMessage};
 use crate::services::Services;
+use crate::traces::AttemptTrace;
 use crate::{components, tools};
 
 /// How long an attempt may take where neither the step nor its agent says.
@@ -66,6 +68,19 @@ impl Attempt {
     /// The workflow that the step belongs to.
     pub(crate) fn definition(&self) -> &Definition {
         &self.start.definition
+    }
+
+    /// Keeps what a component asked of the host, where somebody wants to see it.
+    fn keep_trace(&self, report: &mut Report) {
+        if let Some(traces) = &self.services.traces {
+            traces.keep(AttemptTrace {
+                path: self.start.path.clone(),
+                attempt: self.start.attempt,
+                agent: self.start.agent.to_string(),
+                trace: std::mem::take(&mut report.trace),
+                fuel: report.usage.fuel,
+            });
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod schedule;
 mod schema;
 mod serve;
 mod show;
+mod trace;
 mod validate;
 mod workflow;
 

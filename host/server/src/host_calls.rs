@@ -8,6 +8,7 @@ mod question;
 mod tool;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -53,6 +54,8 @@ pub(crate) struct GuestHost {
     stop: Mutex<Option<Stop>>,
     /// What the guest may use without knowing it, by name.
     secrets: BTreeMap<String, Secret>,
+    /// Requests that were answered from the record.
+    recorded: AtomicU64,
 }
 
 /// Why the host ended a call.
@@ -63,6 +66,10 @@ pub(crate) enum Stop {
     Diverged(Failure),
 }
 
+#[deny(
+    clippy::missing_trait_methods,
+    reason = "what is missing would be denied"
+)]
 impl HostCalls for GuestHost {
     fn complete(&self, request: llm::Request) -> HostFuture<'_, Result<llm::Completion, Error>> {
         let many = self.complete_many(vec![request]);
@@ -146,6 +153,10 @@ impl HostCalls for GuestHost {
     fn time(&self) -> Option<SystemTime> {
         let millis = u64::try_from(self.gateway.last_end()?.as_millis()).unwrap_or(0);
         Some(UNIX_EPOCH + Duration::from_millis(millis))
+    }
+
+    fn recorded(&self) -> u64 {
+        self.recorded.load(Ordering::Relaxed)
     }
 
     fn tools(&self, _granted: Vec<String>) -> HostFuture<'_, Result<Vec<tools::Tool>, Error>> {
@@ -245,6 +256,7 @@ impl GuestHost {
             cancel: CancelFlag::new(),
             stop: Mutex::new(None),
             secrets,
+            recorded: AtomicU64::new(0),
         }
     }
 
@@ -296,7 +308,15 @@ impl GuestHost {
         let hashes: Result<Vec<String>, Failure> = requests.iter().map(hash_of).collect();
         let places = hashes.and_then(|hashes| self.replay.places(kind, hashes));
         match places {
-            Ok(places) => places,
+            Ok(places) => {
+                let recorded = places
+                    .iter()
+                    .filter(|place| place.is_answered(kind))
+                    .count();
+                let recorded = u64::try_from(recorded).unwrap_or(u64::MAX);
+                self.recorded.fetch_add(recorded, Ordering::Relaxed);
+                places
+            }
             Err(failure) => self.end_with(Stop::Diverged(failure)).await,
         }
     }

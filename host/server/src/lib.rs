@@ -34,6 +34,7 @@ mod sources;
 mod stored;
 mod tasks;
 mod tools;
+mod traces;
 mod upkeep;
 mod verify;
 mod workflows;

@@ -30,6 +30,7 @@ pub(crate) fn ceilings(config: &LimitsConfig) -> Limits {
         host_bytes_max: bytes(config.host_kb, KIB, standard.host_bytes_max),
         disk_bytes_max: bytes(config.disk_mb, MIB, standard.disk_bytes_max),
         instances_max: config.instances.unwrap_or(standard.instances_max),
+        traced_calls_max: standard.traced_calls_max,
     }
 }
 
@@ -53,6 +54,7 @@ pub(crate) fn within(ceiling: Limits, asked: &AskedLimits) -> Limits {
         host_bytes_max: at_most(asked.host_kb, KIB, ceiling.host_bytes_max),
         disk_bytes_max: at_most(asked.disk_mb, MIB, ceiling.disk_bytes_max),
         instances_max: count(asked.instances, ceiling.instances_max),
+        traced_calls_max: ceiling.traced_calls_max,
     }
 }
 

@@ -115,6 +115,14 @@ impl Place {
         answered.or_else(failed_for_good).cloned()
     }
 
+    /// Whether a request of this kind is answered from the record, and not made again.
+    pub(crate) fn is_answered(&self, kind: CallKind) -> bool {
+        match kind {
+            CallKind::Model => self.settled().is_some(),
+            _ => !self.ended.is_empty(),
+        }
+    }
+
     /// The last outcome on record.
     pub(crate) fn last(&self) -> Option<(CallOutcome, Option<Timestamp>)> {
         self.ended.last().cloned()

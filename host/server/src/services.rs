@@ -25,6 +25,7 @@ use crate::models::{Models, Reach};
 use crate::run::RunSettings;
 use crate::sources::Sources;
 use crate::tools;
+use crate::traces::Traces;
 
 /// What one process has.
 pub(crate) struct Services {
@@ -40,6 +41,8 @@ pub(crate) struct Services {
     pub(crate) guests: Gate,
     /// Where tests have this process end in the middle of a call.
     pub(crate) fail_point: Option<Arc<FailPoint>>,
+    /// What components ask of the host, where somebody wants to see it.
+    pub(crate) traces: Option<Arc<Traces>>,
 }
 
 /// Whether a model must have a price, so that a budget can be kept.
@@ -75,6 +78,7 @@ impl Services {
             limits: ceilings(&config.limits),
             guests: Gate::new(config.server.guests),
             fail_point: config.server.fail_point.clone(),
+            traces: None,
         })
     }
 
@@ -247,6 +251,7 @@ pub(crate) struct ServicesBySettings {
     config: ServerConfig,
     places: Places,
     opened: Mutex<Opened>,
+    traces: Option<Arc<Traces>>,
 }
 
 /// What was opened so far. What bounds how much is done at once is there once for all settings.
@@ -268,7 +273,13 @@ impl ServicesBySettings {
             config,
             places,
             opened: Mutex::default(),
+            traces: None,
         }
+    }
+
+    /// The same where somebody wants to see what components ask of the host.
+    pub(crate) fn with_traces(self, traces: Option<Arc<Traces>>) -> Self {
+        Self { traces, ..self }
     }
 
     /// The services for executions that were started so.
@@ -315,6 +326,7 @@ impl ServicesBySettings {
             limits: ceilings(&config.limits),
             guests,
             fail_point: config.server.fail_point.clone(),
+            traces: self.traces.clone(),
         })
     }
 }

@@ -8,6 +8,7 @@ use wasmtime::component::Linker;
 use super::charge_call;
 use crate::bindings::agent::troupe::agent::budget::Remaining;
 use crate::state::State;
+use crate::trace::{self, HostFunction};
 
 async fn left(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<Remaining> {
     charge_call(&mut store, &String::new())?;
@@ -28,7 +29,7 @@ async fn left(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<Remaini
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut budget = linker.instance("troupe:agent/budget@0.1.0")?;
-    budget.func_wrap_async("left", |store, (): ()| {
+    trace::link(&mut budget, HostFunction::BudgetLeft, |store, (): ()| {
         Box::new(async move { Ok((left(store).await?,)) })
     })
 }

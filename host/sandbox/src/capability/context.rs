@@ -10,6 +10,7 @@ use wasmtime::component::Linker;
 use super::{charge_answer, charge_call};
 use crate::host_calls::Error;
 use crate::state::State;
+use crate::trace::{self, HostFunction};
 
 /// That a guest may read the execution's inputs and the outputs of earlier steps. Every agent of a workflow
 /// has it; code that runs by itself has not.
@@ -66,13 +67,17 @@ fn too_large(error: Error) -> wasmtime::Error {
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut context = linker.instance("troupe:agent/context@0.1.0")?;
-    context.func_wrap_async("inputs", |store, (): ()| {
-        Box::new(async move { Ok((inputs(store).await?,)) })
-    })?;
-    context.func_wrap_async("output", |store, (step,): (String,)| {
-        Box::new(async move { Ok((output(store, step).await?,)) })
-    })?;
-    context.func_wrap_async("steps", |store, (): ()| {
+    trace::link(
+        &mut context,
+        HostFunction::ContextInputs,
+        |store, (): ()| Box::new(async move { Ok((inputs(store).await?,)) }),
+    )?;
+    trace::link(
+        &mut context,
+        HostFunction::ContextOutput,
+        |store, (step,): (String,)| Box::new(async move { Ok((output(store, step).await?,)) }),
+    )?;
+    trace::link(&mut context, HostFunction::ContextSteps, |store, (): ()| {
         Box::new(async move { Ok((steps(store).await?,)) })
     })
 }

@@ -6,6 +6,7 @@
 //! or a device could hold a thread for ever.
 
 mod host;
+mod open;
 mod scratch;
 mod stream;
 mod wasi;

@@ -11,6 +11,7 @@ use super::{TextBytes, charge_answer, charge_call};
 use crate::bindings::agent::troupe::agent::human::{Answer, Question};
 use crate::host_calls::Error;
 use crate::state::State;
+use crate::trace::{self, HostFunction};
 
 /// The people a guest may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +80,11 @@ async fn ask(
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut human = linker.instance("troupe:agent/human@0.1.0")?;
-    human.func_wrap_async("ask", |store, (question,): (Question,)| {
-        Box::new(async move { Ok((ask(store, question).await?,)) })
-    })
+    trace::link(
+        &mut human,
+        HostFunction::HumanAsk,
+        |store, (question,): (Question,)| {
+            Box::new(async move { Ok((ask(store, question).await?,)) })
+        },
+    )
 }

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use super::{TextBytes, ask_many, charge_answer, charge_call};
+use super::{TextBytes, ask_many, charge_answer, charge_call, charge_ready};
 use crate::bindings::agent::troupe::agent::llm::{
     Completion, Message, Request, ToolCall, ToolDefinition,
 };
 use crate::host_calls::Error;
 use crate::state::State;
+use crate::trace::{self, HostFunction};
 
 /// The models a guest may use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,17 +131,27 @@ fn models(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<Vec<String>
         .llm
         .as_ref()
         .map_or_else(Vec::new, |grant| grant.models.clone());
-    charge_call(&mut store, &models)?;
+    charge_ready(&mut store, &models)?;
     Ok(models)
 }
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut llm = linker.instance("troupe:agent/llm@0.1.0")?;
-    llm.func_wrap_async("complete", |store, (request,): (Request,)| {
-        Box::new(async move { Ok((complete(store, request).await?,)) })
-    })?;
-    llm.func_wrap_async("complete-many", |store, (requests,): (Vec<Request>,)| {
-        Box::new(async move { Ok((complete_many(store, requests).await?,)) })
-    })?;
-    llm.func_wrap("models", |store, (): ()| Ok((models(store)?,)))
+    trace::link(
+        &mut llm,
+        HostFunction::LlmComplete,
+        |store, (request,): (Request,)| {
+            Box::new(async move { Ok((complete(store, request).await?,)) })
+        },
+    )?;
+    trace::link(
+        &mut llm,
+        HostFunction::LlmCompleteMany,
+        |store, (requests,): (Vec<Request>,)| {
+            Box::new(async move { Ok((complete_many(store, requests).await?,)) })
+        },
+    )?;
+    trace::link_ready(&mut llm, HostFunction::LlmModels, |store, (): ()| {
+        Ok((models(store)?,))
+    })
 }

@@ -9,6 +9,7 @@ use super::{HOST_CALL_FUEL, charge};
 use crate::bindings::agent::troupe::agent::log::Level;
 use crate::host_calls::LogLine;
 use crate::state::State;
+use crate::trace::{self, HostFunction};
 
 /// What one call logged so far.
 #[derive(Debug)]
@@ -71,6 +72,7 @@ async fn write(
 ) -> wasmtime::Result<()> {
     let bytes = message.len() + fields.as_ref().map_or(0, String::len);
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    store.data_mut().tracer.count_asked(bytes);
     charge(&mut store, HOST_CALL_FUEL.saturating_add(bytes))?;
     // Only a line that fits is looked at.
     if store.data_mut().log.admit(bytes) {
@@ -82,8 +84,9 @@ async fn write(
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut log = linker.instance("troupe:agent/log@0.1.0")?;
-    log.func_wrap_async(
-        "write",
+    trace::link(
+        &mut log,
+        HostFunction::LogWrite,
         |store, (level, message, fields): (Level, String, Option<String>)| {
             Box::new(write(store, level, message, fields))
         },

@@ -11,6 +11,7 @@ use super::{TextBytes, charge_answer, charge_call};
 use crate::bindings::agent::troupe::agent::memory::{Entry, SetOutcome};
 use crate::host_calls::{Error, MemoryAnswer, MemoryRequest};
 use crate::state::State;
+use crate::trace::{self, HostFunction};
 
 /// Bytes of a key. Protects the index of the host's database.
 pub const MEMORY_KEY_BYTES_MAX: usize = 512;
@@ -147,12 +148,17 @@ fn keys(answer: MemoryAnswer) -> Option<Vec<String>> {
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut memory = linker.instance("troupe:agent/memory@0.1.0")?;
-    memory.func_wrap_async("get", |store, (key,): (String,)| {
-        let request = MemoryRequest::Get { key };
-        Box::new(async move { Ok((remember(store, request, entry).await?,)) })
-    })?;
-    memory.func_wrap_async(
-        "set",
+    trace::link(
+        &mut memory,
+        HostFunction::MemoryGet,
+        |store, (key,): (String,)| {
+            let request = MemoryRequest::Get { key };
+            Box::new(async move { Ok((remember(store, request, entry).await?,)) })
+        },
+    )?;
+    trace::link(
+        &mut memory,
+        HostFunction::MemorySet,
         |store, (key, value, expected_version): (String, String, Option<u64>)| {
             let request = MemoryRequest::Set {
                 key,
@@ -162,12 +168,17 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             Box::new(async move { Ok((remember(store, request, outcome).await?,)) })
         },
     )?;
-    memory.func_wrap_async("delete", |store, (key,): (String,)| {
-        let request = MemoryRequest::Delete { key };
-        Box::new(async move { Ok((remember(store, request, deleted).await?,)) })
-    })?;
-    memory.func_wrap_async(
-        "keys",
+    trace::link(
+        &mut memory,
+        HostFunction::MemoryDelete,
+        |store, (key,): (String,)| {
+            let request = MemoryRequest::Delete { key };
+            Box::new(async move { Ok((remember(store, request, deleted).await?,)) })
+        },
+    )?;
+    trace::link(
+        &mut memory,
+        HostFunction::MemoryKeys,
         |store, (prefix, after): (String, Option<String>)| {
             let request = MemoryRequest::Keys { prefix, after };
             Box::new(async move { Ok((remember(store, request, keys).await?,)) })

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use super::{TextBytes, ask_many, charge_answer, charge_call};
+use super::{TextBytes, ask_many, charge_answer, charge_call, charge_ready};
 use crate::bindings::agent::troupe::agent::search::{Answer, Hit, Query, SourceError};
 use crate::host_calls::Error;
 use crate::state::State;
+use crate::trace::{self, HostFunction};
 
 /// The sources a guest may search.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,17 +119,27 @@ fn sources(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<Vec<String
         .search
         .as_ref()
         .map_or_else(Vec::new, |grant| grant.sources.clone());
-    charge_call(&mut store, &sources)?;
+    charge_ready(&mut store, &sources)?;
     Ok(sources)
 }
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut instance = linker.instance("troupe:agent/search@0.1.0")?;
-    instance.func_wrap_async("search", |store, (query,): (Query,)| {
-        Box::new(async move { Ok((search(store, query).await?,)) })
-    })?;
-    instance.func_wrap_async("search-many", |store, (queries,): (Vec<Query>,)| {
-        Box::new(async move { Ok((search_many(store, queries).await?,)) })
-    })?;
-    instance.func_wrap("sources", |store, (): ()| Ok((sources(store)?,)))
+    trace::link(
+        &mut instance,
+        HostFunction::SearchSearch,
+        |store, (query,): (Query,)| Box::new(async move { Ok((search(store, query).await?,)) }),
+    )?;
+    trace::link(
+        &mut instance,
+        HostFunction::SearchSearchMany,
+        |store, (queries,): (Vec<Query>,)| {
+            Box::new(async move { Ok((search_many(store, queries).await?,)) })
+        },
+    )?;
+    trace::link_ready(
+        &mut instance,
+        HostFunction::SearchSources,
+        |store, (): ()| Ok((sources(store)?,)),
+    )
 }

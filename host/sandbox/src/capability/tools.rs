@@ -13,6 +13,7 @@ use super::{TextBytes, ask_many, charge, charge_answer, charge_call};
 use crate::bindings::agent::troupe::agent::tools::{CallRequest, Tool};
 use crate::host_calls::{Error, ToolAnswer};
 use crate::state::State;
+use crate::trace::{self, HostFunction};
 
 /// The tools a guest may call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,13 +123,21 @@ async fn call(
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut tools = linker.instance("troupe:agent/tools@0.1.0")?;
-    tools.func_wrap_async("available", |store, (): ()| {
+    trace::link(&mut tools, HostFunction::ToolsAvailable, |store, (): ()| {
         Box::new(async move { Ok((available(store).await?,)) })
     })?;
-    tools.func_wrap_async("call", |store, (request,): (CallRequest,)| {
-        Box::new(async move { Ok((call(store, request).await?,)) })
-    })?;
-    tools.func_wrap_async("call-many", |store, (requests,): (Vec<CallRequest>,)| {
-        Box::new(async move { Ok((call_many(store, requests).await?,)) })
-    })
+    trace::link(
+        &mut tools,
+        HostFunction::ToolsCall,
+        |store, (request,): (CallRequest,)| {
+            Box::new(async move { Ok((call(store, request).await?,)) })
+        },
+    )?;
+    trace::link(
+        &mut tools,
+        HostFunction::ToolsCallMany,
+        |store, (requests,): (Vec<CallRequest>,)| {
+            Box::new(async move { Ok((call_many(store, requests).await?,)) })
+        },
+    )
 }

@@ -11,6 +11,7 @@ use crate::json;
 use crate::limits::{Limit, Limits, MemoryLimiter, Refused};
 use crate::outcome::{Captured, Outcome, Report, Trap, TrapCode, Usage};
 use crate::state::Stop;
+use crate::trace::Trace;
 
 /// Functions of the guest that a trap lists.
 const FRAMES_MAX: usize = 20;
@@ -232,6 +233,7 @@ impl Report {
             stdout: Captured::default(),
             stderr: Captured::default(),
             denials: Vec::new(),
+            trace: Trace::default(),
         }
     }
 }

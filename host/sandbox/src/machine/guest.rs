@@ -45,7 +45,8 @@ pub(super) fn start(entry: Entry, call: &Call) -> (Asked, Start) {
     }
 }
 
-fn guest_invocation(invocation: Invocation, limits: &Limits) -> GuestInvocation {
+/// An invocation as an agent is told it.
+pub(crate) fn guest_invocation(invocation: Invocation, limits: &Limits) -> GuestInvocation {
     GuestInvocation {
         action: invocation.action,
         input: invocation.input,
@@ -58,7 +59,8 @@ fn guest_invocation(invocation: Invocation, limits: &Limits) -> GuestInvocation 
     }
 }
 
-fn guest_program(program: Program, seed: &[u8; 32]) -> GuestProgram {
+/// A program as an interpreter is told it.
+pub(crate) fn guest_program(program: Program, seed: &[u8; 32]) -> GuestProgram {
     GuestProgram {
         source: program.source,
         filename: program.filename,

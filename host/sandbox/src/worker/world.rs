@@ -12,7 +12,7 @@ use crate::host_calls::{
     Error, HostCalls, HostFuture, LogLine, MemoryAnswer, MemoryRequest, ToolAnswer,
 };
 use crate::http_exchange::{HttpFault, HttpRequest, HttpResponse};
-use crate::protocol::{Answer, Ask, CallNumber, FromWorker};
+use crate::protocol::{Answer, Ask, Beside, CallNumber, FromWorker};
 use crate::{budget, human, llm, search, tools};
 
 /// The world of one call.
@@ -21,7 +21,7 @@ pub(super) struct World {
     outgoing: mpsc::Sender<Vec<u8>>,
     /// Where the answer goes to what is asked now: a guest asks one thing at a time.
     asking: Mutex<Option<oneshot::Sender<Answer>>>,
-    time: Mutex<Option<SystemTime>>,
+    beside: Mutex<Beside>,
     pub(super) cancel: CancelFlag,
 }
 
@@ -31,14 +31,14 @@ impl World {
             call,
             outgoing: outgoing.clone(),
             asking: Mutex::new(None),
-            time: Mutex::new(None),
+            beside: Mutex::default(),
             cancel: CancelFlag::new(),
         }
     }
 
     /// The other side has answered.
-    pub(super) fn answered(&self, answer: Answer, time: Option<SystemTime>) {
-        *lock(&self.time) = time;
+    pub(super) fn answered(&self, answer: Answer, beside: Beside) {
+        *lock(&self.beside) = beside;
         if let Some(asking) = lock(&self.asking).take() {
             // Where the call was cancelled meanwhile nobody waits for it.
             let _ = asking.send(answer);
@@ -79,6 +79,10 @@ fn only<T>(mut answers: Vec<Result<T, Error>>) -> Result<T, Error> {
     answers.pop().unwrap_or(Err(Error::Interrupted))
 }
 
+#[deny(
+    clippy::missing_trait_methods,
+    reason = "what is missing would be denied"
+)]
 impl HostCalls for World {
     fn complete(&self, request: llm::Request) -> HostFuture<'_, Result<llm::Completion, Error>> {
         Box::pin(async { only(self.complete_many(vec![request]).await) })
@@ -183,7 +187,11 @@ impl HostCalls for World {
     }
 
     fn time(&self) -> Option<SystemTime> {
-        *lock(&self.time)
+        lock(&self.beside).time
+    }
+
+    fn recorded(&self) -> u64 {
+        lock(&self.beside).recorded
     }
 
     fn log(&self, line: LogLine) -> HostFuture<'_, ()> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::guard::Guard;
 use super::process::{Begun, Said, Worker};
@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::machine::ending::check_result;
 use crate::machine::guarded;
 use crate::outcome::{Captured, Outcome, Report, Usage};
-use crate::protocol::{Answer, FRAME_BYTES_MAX, Fault, Order, Task, ToWorker};
+use crate::protocol::{Answer, Beside, FRAME_BYTES_MAX, Fault, Order, Task, ToWorker};
 use crate::value;
 
 /// How long a worker may take to end a call that was cancelled: many times a tick.
@@ -99,14 +99,14 @@ pub(super) async fn make(
 fn answer(
     begun: &Begun,
     guard: &Guard,
-    answered: Result<(Answer, Option<SystemTime>), String>,
+    answered: Result<(Answer, Beside), String>,
 ) -> Result<(), SandboxError> {
     let worker = &begun.worker;
     match answered {
-        Ok((answer, time)) => worker.say(&ToWorker::Answer {
+        Ok((answer, beside)) => worker.say(&ToWorker::Answer {
             call: begun.number,
             answer: Box::new(answer),
-            time,
+            beside,
         }),
         Err(lie) => {
             let agent = guard.agent();
@@ -180,8 +180,11 @@ fn checked(report: Report, limits: &Limits) -> Report {
         stdout,
         stderr,
         mut denials,
+        mut trace,
     } = report;
     denials.truncate(DENIALS_MAX);
+    let traced_max = usize::try_from(limits.traced_calls_max).unwrap_or(usize::MAX);
+    trace.calls.truncate(traced_max);
     Report {
         outcome: match outcome {
             Outcome::Returned(json) => check_result(json, limits),
@@ -194,6 +197,7 @@ fn checked(report: Report, limits: &Limits) -> Report {
         stdout: cut(stdout, limits),
         stderr: cut(stderr, limits),
         denials,
+        trace,
     }
 }
 

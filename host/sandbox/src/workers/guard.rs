@@ -3,7 +3,6 @@
 //! guest can ask for shows that a worker is broken.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use crate::call::Call;
 use crate::capability::http::SecondLook;
@@ -12,7 +11,7 @@ use crate::capability::{Grants, REFUSED_CALLS_MAX, TextBytes};
 use crate::guest_memory::HeldShare;
 use crate::host_calls::{HostCalls, LogLine};
 use crate::limits::Limits;
-use crate::protocol::{Answer, Ask};
+use crate::protocol::{Answer, Ask, Beside};
 use crate::{human, llm, search, tools};
 
 /// What one call may ask.
@@ -54,11 +53,11 @@ impl Guard {
         &self.agent
     }
 
-    /// The answer, and what the guest's clock says then.
+    /// The answer, and what the host says beside it.
     ///
     /// # Errors
     /// No guest can ask for that.
-    pub(super) async fn answer(&mut self, ask: Ask) -> Result<(Answer, Option<SystemTime>), Lie> {
+    pub(super) async fn answer(&mut self, ask: Ask) -> Result<(Answer, Beside), Lie> {
         let host = Arc::clone(&self.host);
         let answer = match self.admit(ask)? {
             Ask::Complete(requests) => Answer::Completions(host.complete_many(requests).await),
@@ -82,7 +81,7 @@ impl Guard {
                 Answer::Memory(self.give_memory(needed, welcome).await?)
             }
         };
-        Ok((answer, host.time()))
+        Ok((answer, Beside::of(&*host)))
     }
 
     /// Holds a question to grants and limits; what those decide is in what may be asked.

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use serde_json::json;
-use troupe_sandbox::{CancelFlag, ComponentKind, Limit, Outcome, SandboxError, TrapCode};
+use troupe_sandbox::{Call, CancelFlag, ComponentKind, Limit, Outcome, SandboxError, TrapCode};
 
-use crate::support::{call, guest, invocation, limited, program, returned, run_guest, sandbox};
+use crate::support::{
+    MEMORY, RUN, call, guest, invocation, limited, program, returned, run_guest, run_wat, sandbox,
+};
 
 #[tokio::test]
 async fn an_agent_is_told_what_to_do_and_returns() {
@@ -296,5 +298,29 @@ fn every_guest_has_a_test() {
             used.iter().any(|used| tests.contains(used)),
             "the guest {name} has no test"
         );
+    }
+}
+
+#[tokio::test]
+async fn the_usage_says_how_many_instances_there_were() {
+    let echo = async |call: Call| run_guest("echo", invocation("do", "1"), call).await;
+    let report = echo(call()).await;
+    let made = report.usage.instances;
+    assert!(made > 1, "{report:?}");
+    // Just so many are needed: the limit and the usage speak of the same.
+    let report = echo(limited(|limits| limits.instances_max = made)).await;
+    assert!(matches!(report.outcome, Outcome::Returned(_)), "{report:?}");
+    assert_eq!(report.usage.instances, made);
+    let report = echo(limited(|limits| limits.instances_max = made - 1)).await;
+    assert_eq!(report.outcome, Outcome::LimitHit(Limit::Instances));
+    assert_eq!(report.usage.instances, made - 1);
+    // Also of the first call of a component, and however it ends.
+    for (end, fuel) in [
+        ("unreachable", 1_000_000),
+        ("(loop (br 0)) (i32.const 0)", 1_000),
+    ] {
+        let module = format!("(module {MEMORY} {RUN} {end}))");
+        let report = run_wat(&module, limited(|limits| limits.fuel = fuel)).await;
+        assert!(report.usage.instances > 0, "{report:?}");
     }
 }

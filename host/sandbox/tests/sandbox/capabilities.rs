@@ -6,10 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use troupe_sandbox::{
-    Call, ContextGrant, DenyAll, Error, Grants, HostCalls, HostFuture, HttpFault, HttpRequest,
-    HttpResponse, HumanGrant, Limit, LlmGrant, LogLevel, LogLine, MemoryAnswer, MemoryGrant,
-    MemoryRequest, Outcome, Report, SandboxError, SearchGrant, ToolAnswer, ToolsGrant, budget,
-    human, llm, memory, search, tools,
+    Call, ContextGrant, Error, Grants, HostCalls, HostFuture, HumanGrant, Limit, LlmGrant,
+    LogLevel, LogLine, MemoryAnswer, MemoryGrant, MemoryRequest, Outcome, Report, SandboxError,
+    SearchGrant, ToolAnswer, ToolsGrant, budget, human, llm, memory, search, tools,
 };
 
 use crate::support::{call, invocation, limited, returned, run_guest};
@@ -105,13 +104,6 @@ impl HostCalls for World {
                 },
             });
         Box::pin(std::future::ready(answers.collect()))
-    }
-
-    fn fetch_many(
-        &self,
-        requests: Vec<HttpRequest>,
-    ) -> HostFuture<'_, Vec<Result<HttpResponse, HttpFault>>> {
-        DenyAll.fetch_many(requests)
     }
 
     fn context_inputs(&self) -> HostFuture<'_, String> {

@@ -6,8 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use troupe_sandbox::{
-    Call, DenyAll, Error, Grants, HostCalls, HostFuture, HumanGrant, LlmGrant, MemoryAnswer,
-    MemoryRequest, ToolAnswer, budget, human, llm, search, tools,
+    Call, Error, Grants, HostCalls, HostFuture, HumanGrant, LlmGrant, budget, human, llm,
 };
 
 use crate::support::{call, invocation, returned, run_guest};
@@ -57,10 +56,6 @@ impl HostCalls for Recorded {
         })
     }
 
-    fn search(&self, _query: search::Query) -> HostFuture<'_, Result<search::Answer, Error>> {
-        Box::pin(std::future::ready(Err(Error::TimedOut)))
-    }
-
     fn ask(&self, _question: human::Question) -> HostFuture<'_, Result<human::Answer, Error>> {
         Box::pin(async move {
             self.end_call().await;
@@ -72,41 +67,6 @@ impl HostCalls for Recorded {
                 timed_out: false,
             })
         })
-    }
-
-    fn tools(&self, granted: Vec<String>) -> HostFuture<'_, Result<Vec<tools::Tool>, Error>> {
-        DenyAll.tools(granted)
-    }
-
-    fn call_tools(
-        &self,
-        requests: Vec<tools::CallRequest>,
-        fuel_max: u64,
-    ) -> HostFuture<'_, Vec<ToolAnswer>> {
-        DenyAll.call_tools(requests, fuel_max)
-    }
-
-    fn fetch_many(
-        &self,
-        requests: Vec<troupe_sandbox::HttpRequest>,
-    ) -> HostFuture<'_, Vec<Result<troupe_sandbox::HttpResponse, troupe_sandbox::HttpFault>>> {
-        DenyAll.fetch_many(requests)
-    }
-
-    fn context_inputs(&self) -> HostFuture<'_, String> {
-        Box::pin(std::future::ready("{}".to_owned()))
-    }
-
-    fn context_output(&self, step: String) -> HostFuture<'_, Result<String, Error>> {
-        Box::pin(std::future::ready(Err(Error::NotFound(step))))
-    }
-
-    fn context_steps(&self) -> HostFuture<'_, Vec<String>> {
-        Box::pin(std::future::ready(Vec::new()))
-    }
-
-    fn remember(&self, request: MemoryRequest) -> HostFuture<'_, Result<MemoryAnswer, Error>> {
-        DenyAll.remember(request)
     }
 
     fn budget_left(&self, _own: budget::Remaining) -> HostFuture<'_, budget::Remaining> {
@@ -125,13 +85,10 @@ impl HostCalls for Recorded {
         let millis = self.ended_at.load(Ordering::Relaxed);
         Some(UNIX_EPOCH + Duration::from_millis(millis))
     }
-
-    fn log(&self, _line: troupe_sandbox::LogLine) -> HostFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
 }
 
-async fn interview(slowness: Duration, seed: u8) -> Value {
+/// A call whose answers are those on record, however slowly they come.
+pub(crate) fn interview_call(slowness: Duration, seed: u8) -> Call {
     let grants = Grants {
         llm: Some(LlmGrant {
             models: vec!["m".to_owned()],
@@ -139,12 +96,16 @@ async fn interview(slowness: Duration, seed: u8) -> Value {
         human: Some(HumanGrant { assignees: None }),
         ..Grants::none()
     };
-    let call = Call {
+    Call {
         grants,
         host: Recorded::with(slowness),
         seed: [seed; 32],
         ..call()
-    };
+    }
+}
+
+async fn interview(slowness: Duration, seed: u8) -> Value {
+    let call = interview_call(slowness, seed);
     let question = json!({ "assignees": ["ann"], "message": "May I?" });
     let input = json!({ "questions": [question, question] }).to_string();
     returned(run_guest("interview", invocation("ask", &input), call).await)

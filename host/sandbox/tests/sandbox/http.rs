@@ -1,15 +1,13 @@
 //! Outgoing HTTP: first denied, then granted; what a guest can try with it, and what the host is asked.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use troupe_sandbox::{
-    Call, DenyAll, Error, Grants, HTTP_REQUEST_BYTES_MAX, HostCalls, HostFuture, HttpFault,
-    HttpFaultKind, HttpGrant, HttpRequest, HttpResponse, Limit, LogLine, MemoryAnswer,
-    MemoryRequest, OperatorHost, Outcome, Reach, Report, SecretGrant, ToolAnswer, budget, human,
-    llm, search, tools,
+    Call, Grants, HTTP_REQUEST_BYTES_MAX, HostCalls, HostFuture, HttpFault, HttpFaultKind,
+    HttpGrant, HttpRequest, HttpResponse, Limit, OperatorHost, Outcome, Reach, Report, SecretGrant,
 };
 
 use crate::support::{call, invocation, returned, run_guest};
@@ -61,58 +59,6 @@ impl HostCalls for Web {
             self.asked.lock().expect("no panic").extend(requests);
             answers
         })
-    }
-
-    fn complete(&self, request: llm::Request) -> HostFuture<'_, Result<llm::Completion, Error>> {
-        DenyAll.complete(request)
-    }
-
-    fn search(&self, query: search::Query) -> HostFuture<'_, Result<search::Answer, Error>> {
-        DenyAll.search(query)
-    }
-
-    fn context_inputs(&self) -> HostFuture<'_, String> {
-        DenyAll.context_inputs()
-    }
-
-    fn context_output(&self, step: String) -> HostFuture<'_, Result<String, Error>> {
-        DenyAll.context_output(step)
-    }
-
-    fn context_steps(&self) -> HostFuture<'_, Vec<String>> {
-        DenyAll.context_steps()
-    }
-
-    fn ask(&self, question: human::Question) -> HostFuture<'_, Result<human::Answer, Error>> {
-        DenyAll.ask(question)
-    }
-
-    fn tools(&self, granted: Vec<String>) -> HostFuture<'_, Result<Vec<tools::Tool>, Error>> {
-        DenyAll.tools(granted)
-    }
-
-    fn call_tools(
-        &self,
-        requests: Vec<tools::CallRequest>,
-        fuel_max: u64,
-    ) -> HostFuture<'_, Vec<ToolAnswer>> {
-        DenyAll.call_tools(requests, fuel_max)
-    }
-
-    fn remember(&self, request: MemoryRequest) -> HostFuture<'_, Result<MemoryAnswer, Error>> {
-        DenyAll.remember(request)
-    }
-
-    fn budget_left(&self, own: budget::Remaining) -> HostFuture<'_, budget::Remaining> {
-        DenyAll.budget_left(own)
-    }
-
-    fn time(&self) -> Option<SystemTime> {
-        None
-    }
-
-    fn log(&self, line: LogLine) -> HostFuture<'_, ()> {
-        DenyAll.log(line)
     }
 }
 

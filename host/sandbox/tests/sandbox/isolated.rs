@@ -4,6 +4,7 @@ mod agents;
 mod capabilities;
 mod clock;
 mod commands;
+mod determinism;
 mod files;
 mod hostile;
 mod http;
@@ -13,6 +14,7 @@ mod programs;
 mod python;
 mod support;
 mod tools;
+mod trace;
 mod workers;
 
 use std::os::unix::fs::FileTypeExt as _;

@@ -4,6 +4,7 @@ mod agents;
 mod capabilities;
 mod clock;
 mod commands;
+mod determinism;
 mod files;
 mod floor;
 mod hostile;
@@ -14,6 +15,7 @@ mod programs;
 mod python;
 mod support;
 mod tools;
+mod trace;
 
 /// Where the guests of these tests run.
 pub(crate) fn isolation() -> troupe_sandbox::Isolation {

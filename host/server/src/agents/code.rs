@@ -19,6 +19,7 @@ use crate::driver::{Ended, Output};
 use crate::host_calls::{GuestHost, Stop};
 use crate::limits::{code_of, within};
 use crate::tools::{self, NoReport};
+use crate::traces;
 
 pub(super) async fn run(
     attempt: &Attempt,
@@ -66,6 +67,7 @@ pub(super) async fn run(
     };
     *usage = usage_of(&report);
     log_output(attempt, agent, &report);
+    attempt.keep_trace(&mut report);
     match host.take_stop() {
         Some(Stop::Asked(question)) => Ok(Ended::Asked(question)),
         Some(Stop::Diverged(failure)) => Err(failure),
@@ -213,6 +215,7 @@ impl Asked<'_> {
                 .as_ref()
                 .map_or(u64::MAX, |fuel| fuel.units)
                 .min(limits.fuel),
+            traced_calls_max: traces::calls_max(attempt.services.traces.as_ref()),
             ..limits
         }
     }
@@ -237,6 +240,7 @@ pub(super) fn usage_of(report: &Report) -> StepUsage {
         host_calls: u64::from(report.usage.host_calls),
         host_bytes: report.usage.host_bytes,
         disk_bytes: report.usage.file_bytes_written,
+        instances: u64::from(report.usage.instances),
     }
 }
 

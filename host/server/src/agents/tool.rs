@@ -37,13 +37,14 @@ pub(super) async fn run(
     let _pass = services.guests.enter(attempt.execution).await;
     let target = (&found.tool.component, found.function);
     let called = tools::call(services.components.sandbox(), target, &arguments, call).await;
-    let report = match called {
+    let mut report = match called {
         Ok(report) => report,
         Err(NoReport::Interrupted(reason)) => return Ok(Ended::Interrupted(reason.message)),
         Err(NoReport::Failed(failure)) => return Err(failure),
     };
     *usage = code::usage_of(&report);
     code::log_output(attempt, agent, &report);
+    attempt.keep_trace(&mut report);
     let value = code::value_of(report).map_err(|failure| asked.of_budget(attempt, failure))?;
     Ok(Ended::Output(Output { value, text: None }))
 }

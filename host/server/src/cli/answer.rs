@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::Value;
 use troupe_workflow::{Answer, ExecutionId};
 
+use super::trace::Shown;
 use super::{CliError, Common, End, output, recover};
 use crate::config::user_name;
 use crate::operations::{OwnDesk, Said};
@@ -33,6 +34,9 @@ pub(super) struct ApproveArgs {
     /// Record the answer, and leave it to `troupe recover` to go on
     #[arg(long)]
     only_record: bool,
+    /// List at the end what the components of its steps asked of the host: on standard error, or with --json as `trace`
+    #[arg(long)]
+    trace: bool,
     /// Print the whole execution as JSON at the end
     #[arg(long)]
     json: bool,
@@ -53,7 +57,8 @@ pub(super) async fn run(common: &Common, args: ApproveArgs) -> Result<End, CliEr
     if args.only_record {
         return Ok(End::Done);
     }
-    recover::go_on((common, journal), id, args.json.into()).await
+    let shown = Shown::from(args.json).with_traces(args.trace.then(Arc::default));
+    recover::go_on((common, journal), id, shown).await
 }
 
 fn answer(args: &ApproveArgs) -> anyhow::Result<Answer> {

@@ -11,16 +11,17 @@ use clap::Args;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use troupe_sandbox::{
-    Call, CancelFlag, DenyAll, EnvGrant, FilesGrant, FolderAccess, FolderGrant, Grants, Outcome,
-    Program, Report, ScratchGrant,
+    Call, CancelFlag, DenyAll, EnvGrant, FilesGrant, FolderAccess, FolderGrant, Grants, Limits,
+    Outcome, Program, Report, ScratchGrant, Trace,
 };
 use troupe_workflow::{FileGrant, Language, Limits as AskedLimits};
 
-use super::{CliError, Common, End, output};
+use super::{CliError, Common, End, output, trace};
 use crate::clock;
 use crate::grants::{ENTRIES_MAX, Own};
 use crate::limits::{ceilings, within};
 use crate::services::open_components;
+use crate::traces;
 
 /// Bytes of the source, and of what it reads. Protects memory from an input without end.
 const READ_BYTES_MAX: u64 = 16 << 20;
@@ -74,6 +75,9 @@ pub(super) struct ExecArgs {
     /// Most that files may grow by, and as much in /tmp
     #[arg(long)]
     disk_mb: Option<u64>,
+    /// List what the code asked of the host: on standard error, or with --json as `trace`
+    #[arg(long)]
+    trace: bool,
     /// Print result, output, error and usage as JSON
     #[arg(long)]
     json: bool,
@@ -113,7 +117,10 @@ pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError
     let call = Call {
         agent: "exec".to_owned(),
         grants: grants(&args, packages.as_ref()),
-        limits: within(ceiling, &asked(&args)),
+        limits: Limits {
+            traced_calls_max: if args.trace { traces::CALLS_MAX } else { 0 },
+            ..within(ceiling, &asked(&args))
+        },
         host: Arc::new(DenyAll),
         seed: clock::entropy(),
         started_at: clock::system_time(),
@@ -124,9 +131,13 @@ pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError
         .execute(&component, program, call)
         .await
         .map_err(anyhow::Error::from)?;
+    let traced = args.trace.then_some(&report.trace);
     Ok(if args.json {
-        print_json(&report)
+        print_json(&report, traced)
     } else {
+        if let Some(traced) = traced {
+            trace::print("the code", traced, report.usage.fuel);
+        }
         print(&report)
     })
 }
@@ -319,7 +330,7 @@ fn print(report: &Report) -> End {
     }
 }
 
-fn print_json(report: &Report) -> End {
+fn print_json(report: &Report, traced: Option<&Trace>) -> End {
     let result: Option<Value> = match &report.outcome {
         Outcome::Returned(json) => serde_json::from_str(json).ok(),
         _ => None,
@@ -336,7 +347,7 @@ fn print_json(report: &Report) -> End {
     } else {
         End::Done
     };
-    output::json(&json!({
+    let mut printed = json!({
         "result": result,
         "stdout": report.stdout.text,
         "stderr": report.stderr.text,
@@ -349,8 +360,14 @@ fn print_json(report: &Report) -> End {
             "output_bytes": report.usage.output_bytes,
             "log_bytes": report.usage.log_bytes,
             "disk_bytes": report.usage.file_bytes_written,
+            "instances": report.usage.instances,
         },
-    }));
+    });
+    if let Some(traced) = traced {
+        printed["trace"] = trace::calls_json(traced);
+        printed["trace_left_out"] = json!(traced.left_out);
+    }
+    output::json(&printed);
     end
 }
 
@@ -365,7 +382,7 @@ fn error_of(outcome: &Outcome) -> Option<(&'static str, String)> {
             "guest_failed",
             format!("the program ended itself with exit code {code}"),
         ),
-        Outcome::Trapped(trap) => ("guest_trap", trap.message.clone()),
+        Outcome::Trapped(trap) => ("guest_trap", trap.to_string()),
         Outcome::LimitHit(limit) => (limit.code(), limit.to_string()),
         Outcome::Cancelled => ("cancelled", "the run was cancelled".to_owned()),
     })

@@ -7,7 +7,7 @@ use clap::Args;
 use troupe_journal::{AppendError, ExecutionRow, Journal, Listing, Order};
 use troupe_workflow::{ExecutionId, ExecutionStatus};
 
-use super::output::Format;
+use super::trace::Shown;
 use super::{CliError, Common, End, output, run};
 use crate::driver::{Owned, Patience};
 use crate::open;
@@ -30,6 +30,9 @@ const UNFINISHED: [ExecutionStatus; 5] = [
 pub(super) struct RecoverArgs {
     /// Only this execution
     execution: Option<ExecutionId>,
+    /// List at the end what the components of its steps asked of the host: on standard error, or with --json as `trace`
+    #[arg(long)]
+    trace: bool,
     /// Print each execution as JSON at the end
     #[arg(long)]
     json: bool,
@@ -44,8 +47,10 @@ pub(super) async fn run(common: &Common, args: RecoverArgs) -> Result<End, CliEr
         output::note("there is nothing to recover");
         return Ok(End::Done);
     }
+    let shown = Shown::from(args.json).with_traces(args.trace.then(Arc::default));
+    let services = ServicesBySettings::new(Arc::clone(&journal), config, places);
     let mut recovery = Recovery {
-        services: ServicesBySettings::new(Arc::clone(&journal), config, places),
+        services: services.with_traces(shown.traces.clone()),
         journal,
         definitions: Definitions::default(),
         // One that waits for a timer keeps no other from going on.
@@ -57,7 +62,7 @@ pub(super) async fn run(common: &Common, args: RecoverArgs) -> Result<End, CliEr
     let mut end = End::Done;
     for row in rows {
         // One that cannot go on keeps no other from it.
-        let one = match recovery.recover(&row, args.json.into()).await {
+        let one = match recovery.recover(&row, &shown).await {
             Ok(end) => end,
             Err(error) => {
                 output::error(&error.context(format!("{} was left as it is", row.id)));
@@ -73,13 +78,14 @@ pub(super) async fn run(common: &Common, args: RecoverArgs) -> Result<End, CliEr
 pub(super) async fn go_on(
     (common, journal): (&Common, Arc<dyn Journal>),
     id: ExecutionId,
-    format: Format,
+    shown: Shown,
 ) -> Result<End, CliError> {
     let config = common.config()?;
     let places = common.places()?;
     let row = journal.find(id).await.map_err(anyhow::Error::from)?;
+    let services = ServicesBySettings::new(Arc::clone(&journal), config, places);
     let mut recovery = Recovery {
-        services: ServicesBySettings::new(Arc::clone(&journal), config, places),
+        services: services.with_traces(shown.traces.clone()),
         journal,
         definitions: Definitions::default(),
         patience: Patience::ForTimers,
@@ -87,7 +93,7 @@ pub(super) async fn go_on(
     match recovery.take_up(&row).await? {
         Some((owned, services)) => {
             let execution = run::drive(owned, services, Patience::ForTimers).await?;
-            Ok(run::finish(&execution, format))
+            Ok(run::finish(&execution, &shown))
         }
         // What was brought is recorded, and the process that works on it goes on with it.
         None => Ok(End::Done),
@@ -102,12 +108,12 @@ struct Recovery {
 }
 
 impl Recovery {
-    async fn recover(&mut self, row: &ExecutionRow, format: Format) -> anyhow::Result<End> {
+    async fn recover(&mut self, row: &ExecutionRow, shown: &Shown) -> anyhow::Result<End> {
         let Some((owned, services)) = self.take_up(row).await? else {
             return Ok(End::Waiting);
         };
         let execution = run::drive(owned, services, self.patience).await?;
-        Ok(run::finish(&execution, format))
+        Ok(run::finish(&execution, shown))
     }
 
     /// Takes an execution over with what it needs; none: a living process works on it.

@@ -12,6 +12,7 @@ use troupe_workflow::{Event, Execution, ExecutionStatus, Faults, StepView, Waiti
 
 use super::output::Format;
 use super::progress::Progress;
+use super::trace::{self, Shown};
 use super::{CliError, Common, End, document, output};
 use crate::clock;
 use crate::driver::{Owned, Patience};
@@ -36,6 +37,9 @@ pub(super) struct RunArgs {
     /// A folder of documents for the source `document`; offline for all sources
     #[arg(long, value_name = "FOLDER")]
     docs: Option<PathBuf>,
+    /// List at the end what the components of its steps asked of the host: on standard error, or with --json as `trace`
+    #[arg(long)]
+    trace: bool,
     /// Print the whole execution as JSON at the end
     #[arg(long)]
     json: bool,
@@ -57,7 +61,9 @@ pub(super) async fn run(common: &Common, args: RunArgs) -> Result<End, CliError>
     let mut faults = Faults::default();
     let mut gathered = document::gather(&args.file, &mut faults)?;
     let journal = open::journal(&config.server, &places).await?;
-    let services = Services::new(journal, &config, &places, &settings.outside())?;
+    let mut services = Services::new(journal, &config, &places, &settings.outside())?;
+    let shown = Shown::from(args.json).with_traces(args.trace.then(Arc::default));
+    services.traces = shown.traces.clone();
     gathered
         .add_components(&services.components, &mut faults)
         .await;
@@ -88,7 +94,7 @@ pub(super) async fn run(common: &Common, args: RunArgs) -> Result<End, CliError>
         .await
         .map_err(anyhow::Error::from)?;
     let execution = drive(owned, Arc::new(services), Patience::ForTimers).await?;
-    Ok(finish(&execution, args.json.into()))
+    Ok(finish(&execution, &shown))
 }
 
 /// Drives an execution with its progress on standard error.
@@ -121,13 +127,28 @@ pub(super) async fn drive(
     }
 }
 
-/// Prints the end of an execution.
-pub(super) fn finish(execution: &Execution, format: Format) -> End {
-    if format == Format::Json {
-        output::json(&execution.to_json());
-    } else if let Some(outputs) = execution.outputs() {
+/// Prints the end of an execution, with what its components asked of the host where that was traced.
+pub(super) fn finish(execution: &Execution, shown: &Shown) -> End {
+    let traced = shown.traces.as_ref().map(|traces| traces.take());
+    if shown.format == Format::Json {
+        let mut json = execution.to_json();
+        if let Some(traced) = traced {
+            json["trace"] = trace::attempts_json(&traced);
+        }
+        output::json(&json);
+        return end(execution);
+    }
+    if let Some(traced) = traced {
+        trace::print_attempts(&traced);
+    }
+    if let Some(outputs) = execution.outputs() {
         output::line(&answer(execution, outputs));
     }
+    end(execution)
+}
+
+/// Says how an execution ended, or what it waits for.
+fn end(execution: &Execution) -> End {
     let id = execution.id();
     match execution.status() {
         ExecutionStatus::Completed => {

@@ -4,12 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use wasmtime::component::Resource;
-use wasmtime_wasi::filesystem::{Descriptor, Dir, FsPerms, OpenMode};
+use wasmtime_wasi::filesystem::{Descriptor, Dir, File, FsPerms, OpenMode};
 use wasmtime_wasi::p2::bindings::filesystem::types::{
-    DescriptorType, ErrorCode, HostDescriptor, OpenFlags, PathFlags,
+    DescriptorFlags, DescriptorType, ErrorCode, HostDescriptor, OpenFlags, PathFlags,
 };
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
+use super::open::{self, Manner, Opened};
 use super::scratch::At;
 use super::stream::{HostInput, HostOutput, end_of};
 use super::{FolderAccess, Handle, HostHandles, LISTED_MAX, RootKind};
@@ -100,15 +101,7 @@ impl State {
                 | DescriptorType::CharacterDevice
                 | DescriptorType::Fifo
                 | DescriptorType::Socket
-                | DescriptorType::Unknown => {
-                    let message = format!(
-                        "the agent `{}` may not open `{}`, which is neither a file nor a folder",
-                        self.agent,
-                        path.escape_debug()
-                    );
-                    self.denials.note("files", message);
-                    Err(ErrorCode::Access.into())
-                }
+                | DescriptorType::Unknown => Err(self.deny_opening(path).into()),
             },
             Err(error) => match error.downcast().map_err(FsError::trap)? {
                 ErrorCode::NoEntry if how.contains(OpenFlags::CREATE) => {
@@ -117,6 +110,58 @@ impl State {
                 _ => Ok(()),
             },
         }
+    }
+
+    fn deny_opening(&mut self, path: &str) -> ErrorCode {
+        let message = format!(
+            "the agent `{}` may not open `{}`, which is neither a file nor a folder",
+            self.agent,
+            path.escape_debug()
+        );
+        self.denials.note("files", message);
+        ErrorCode::Access
+    }
+
+    /// Opens what was checked. It may be something else by now.
+    pub(super) async fn open_host(
+        &mut self,
+        folder: &Resource<Descriptor>,
+        path: String,
+        manner: Manner,
+    ) -> FsResult<Resource<Descriptor>> {
+        let synchronous = DescriptorFlags::FILE_INTEGRITY_SYNC
+            | DescriptorFlags::DATA_INTEGRITY_SYNC
+            | DescriptorFlags::REQUESTED_WRITE_SYNC;
+        let Descriptor::Dir(dir) = self.table.get(folder)? else {
+            return Err(ErrorCode::NotDirectory.into());
+        };
+        if manner.flags.intersects(synchronous) {
+            return Err(ErrorCode::Unsupported.into());
+        }
+        let makes = OpenFlags::CREATE | OpenFlags::EXCLUSIVE | OpenFlags::TRUNCATE;
+        if manner.how.contains(OpenFlags::DIRECTORY) && manner.how.intersects(makes) {
+            return Err(ErrorCode::Invalid.into());
+        }
+        let (dir, perms, mode) = (std::sync::Arc::clone(&dir.dir), dir.perms, manner.mode());
+        if perms.write_not_permitted() && mode.contains(OpenMode::WRITE) {
+            return Err(ErrorCode::NotPermitted.into());
+        }
+        let walked = path.clone();
+        let opening =
+            tokio::task::spawn_blocking(move || open::open_beneath(&dir, &walked, manner));
+        let opened = match opening.await.map_err(FsError::trap)?? {
+            Some(Opened::File(file)) => Descriptor::File(File::new(file, perms, mode, false)),
+            Some(Opened::Folder(folder)) => Descriptor::Dir(Dir::new(folder, perms, mode, false)),
+            Some(Opened::Neither) => return Err(self.deny_opening(&path).into()),
+            // As well as such a kernel can: it was checked a moment ago.
+            None => {
+                let Manner { follow, how, flags } = manner;
+                let folder = Resource::new_borrow(folder.rep());
+                let mut files = self.host_files();
+                return files.open_at(folder, follow, path, how, flags).await;
+            }
+        };
+        Ok(self.table.push(opened)?)
     }
 
     /// Counts what a listing of a folder of the host will hold, before it is made as a whole.

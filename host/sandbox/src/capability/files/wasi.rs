@@ -10,6 +10,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult, ReaddirIterator};
 
+use super::open::Manner;
 use super::scratch::{At, NodeId, Scratch};
 use super::stream::{ScratchInput, ScratchOutput};
 use super::{CALL_FUEL, IO_BYTES_MAX, Object, Opened, RootKind, SYNC_FUEL, check_path};
@@ -461,8 +462,8 @@ impl HostDescriptor for State {
                 let handle = self.files.all_handles.take()?;
                 self.check_host_open(&descriptor, (root, &path), (follow, how))
                     .await?;
-                let mut files = self.host_files();
-                let opened = files.open_at(descriptor, follow, path, how, flags).await?;
+                let manner = Manner { follow, how, flags };
+                let opened = self.open_host(&descriptor, path, manner).await?;
                 let object = Object::Host;
                 self.files.handles.insert(opened.rep(), handle);
                 self.files

@@ -27,6 +27,7 @@ use crate::http_exchange::{
 };
 use crate::limits::Limit;
 use crate::state::{State, Stop};
+use crate::trace::{Ended, HostFunction};
 
 /// Requests of one guest that are under way at once; further ones wait. Protects those who are asked, and bounds what
 /// the host holds of responses.
@@ -259,7 +260,7 @@ impl State {
     }
 
     async fn exchange_these(&mut self, futures: impl Iterator<Item = u32>) -> wasmtime::Result<()> {
-        let (mut asked, mut requests) = (Vec::new(), Vec::new());
+        let mut due = Vec::new();
         for future in futures {
             let Some(Exchange::Unsent(unsent)) = self.http.exchanges.remove(&future) else {
                 continue;
@@ -272,17 +273,26 @@ impl State {
                     .insert(future, Exchange::Over(Err(fault)));
                 continue;
             }
-            requests.push(self.admit(*unsent)?);
-            asked.push(future);
+            due.push((future, unsent));
         }
-        if requests.is_empty() {
+        if due.is_empty() {
             return Ok(());
+        }
+        self.trace_begins(HostFunction::Http);
+        let (mut asked, mut requests) = (Vec::new(), Vec::new());
+        for (future, unsent) in due {
+            let request = self.admit(*unsent)?;
+            self.tracer.count_asked(length(request.body.len()));
+            requests.push(request);
+            asked.push(future);
         }
         let least = requests.iter().map(|request| request.response_bytes_max);
         let least = least.min().unwrap_or(HTTP_RESPONSE_BYTES_MAX);
         let host = Arc::clone(&self.host);
-        let mut answers = host.fetch_many(requests).await.into_iter();
+        let answers = host.fetch_many(requests).await;
         self.move_clock();
+        let (ended, owed) = (Ended::of_http(&answers), self.fuel_owed);
+        let mut answers = answers.into_iter();
         for future in asked {
             let answer = answers.next().unwrap_or_else(|| {
                 let message = "nobody knows how the request ended";
@@ -296,6 +306,8 @@ impl State {
             self.count_answer(&answer, least)?;
             self.http.exchanges.insert(future, Exchange::Over(answer));
         }
+        let fuel = self.fuel_owed.saturating_sub(owed);
+        self.trace_ends(&ended, fuel);
         Ok(())
     }
 
@@ -323,6 +335,7 @@ impl State {
                 String::new()
             }
         };
+        self.tracer.count_asked(head_bytes);
         self.host_bytes.count(head_bytes)?;
         let response_bytes_max = self.host_bytes.left().min(HTTP_RESPONSE_BYTES_MAX);
         Ok(HttpRequest {
@@ -360,6 +373,7 @@ impl State {
             .fuel_owed
             .saturating_add(HOST_CALL_FUEL)
             .saturating_add(bytes);
+        self.tracer.count_answered(bytes);
         Ok(self.host_bytes.count(bytes)?)
     }
 

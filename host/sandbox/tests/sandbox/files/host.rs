@@ -247,6 +247,50 @@ async fn only_files_and_folders_are_opened() {
     assert!(results[4].is_ok());
 }
 
+/// A file and a pipe take turns under one name while the guest opens it: whatever was there when it was looked at, nobody
+/// waits for the pipe.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_pipe_that_takes_the_place_of_a_file() {
+    const ROUNDS: usize = 3_000;
+    let host = Host::new();
+    let (pipe, name) = (host.granted.join("pipe"), host.granted.join("turns"));
+    let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+    assert!(made.success());
+    let file = host.granted.join("file");
+    std::fs::write(&file, "text").expect("a file");
+    let stop = Arc::new(AtomicBool::new(false));
+    let turning = std::thread::spawn({
+        let (stop, pipe, name) = (Arc::clone(&stop), pipe.clone(), name.clone());
+        let next = host.granted.join("next");
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                for other in [&pipe, &file] {
+                    std::fs::hard_link(other, &next).expect("a link");
+                    std::fs::rename(&next, &name).expect("its turn");
+                    // Both names of one file: such a move does nothing.
+                    let _ = std::fs::remove_file(&next);
+                }
+            }
+        }
+    });
+    let steps: Vec<Value> = (0..ROUNDS).map(|_| read("/data/turns")).collect();
+    let call = with(vec![folder("/data", read_only(&host.granted))], None);
+    let run = report(json!(steps), call);
+    let report = tokio::time::timeout(Duration::from_secs(30), run).await;
+    stop.store(true, Ordering::Relaxed);
+    turning.join().expect("turns");
+    // Who waits after all is let go, so that the test can end.
+    let _let_go = std::fs::File::options().read(true).write(true).open(&pipe);
+    let results = results_of(&returned(report.expect("nobody waits for a pipe")));
+    assert_eq!(results.len(), ROUNDS);
+    let read = results.iter().filter(|it| **it == Ok(json!("text")));
+    let denied = results.iter().filter(|it| **it == Err(EACCES));
+    let missing = results.iter().filter(|it| **it == Err(ENOENT));
+    let (read, denied) = (read.count(), denied.count());
+    assert!(read > 0 && denied > 0, "{read} read, {denied} denied");
+    assert_eq!(read + denied + missing.count(), ROUNDS, "{results:?}");
+}
+
 /// A folder and a link out take turns under one name while the guest reads below it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_quick_gets_no_further() {

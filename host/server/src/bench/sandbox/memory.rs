@@ -8,10 +8,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use troupe_sandbox::{
-    DenyAll, Error, HostCalls, HostFuture, HttpFault, HttpRequest, HttpResponse, LogLine,
-    MemoryAnswer, MemoryRequest, SandboxConfig, ToolAnswer, budget, human, llm, search, tools,
-};
+use troupe_sandbox::{HostCalls, HostFuture, SandboxConfig};
 
 use super::super::now;
 use super::super::resident::resident_bytes;
@@ -136,56 +133,5 @@ impl HostCalls for Unanswered {
     fn context_inputs(&self) -> HostFuture<'_, String> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         Box::pin(std::future::pending())
-    }
-
-    fn complete(&self, request: llm::Request) -> HostFuture<'_, Result<llm::Completion, Error>> {
-        DenyAll.complete(request)
-    }
-
-    fn search(&self, query: search::Query) -> HostFuture<'_, Result<search::Answer, Error>> {
-        DenyAll.search(query)
-    }
-
-    fn tools(&self, granted: Vec<String>) -> HostFuture<'_, Result<Vec<tools::Tool>, Error>> {
-        DenyAll.tools(granted)
-    }
-
-    fn call_tools(
-        &self,
-        requests: Vec<tools::CallRequest>,
-        fuel_max: u64,
-    ) -> HostFuture<'_, Vec<ToolAnswer>> {
-        DenyAll.call_tools(requests, fuel_max)
-    }
-
-    fn fetch_many(
-        &self,
-        requests: Vec<HttpRequest>,
-    ) -> HostFuture<'_, Vec<Result<HttpResponse, HttpFault>>> {
-        DenyAll.fetch_many(requests)
-    }
-
-    fn remember(&self, request: MemoryRequest) -> HostFuture<'_, Result<MemoryAnswer, Error>> {
-        DenyAll.remember(request)
-    }
-
-    fn context_output(&self, step: String) -> HostFuture<'_, Result<String, Error>> {
-        DenyAll.context_output(step)
-    }
-
-    fn context_steps(&self) -> HostFuture<'_, Vec<String>> {
-        DenyAll.context_steps()
-    }
-
-    fn ask(&self, question: human::Question) -> HostFuture<'_, Result<human::Answer, Error>> {
-        DenyAll.ask(question)
-    }
-
-    fn budget_left(&self, own: budget::Remaining) -> HostFuture<'_, budget::Remaining> {
-        DenyAll.budget_left(own)
-    }
-
-    fn log(&self, line: LogLine) -> HostFuture<'_, ()> {
-        DenyAll.log(line)
     }
 }
