@@ -21,7 +21,7 @@ use crate::engine::Ticker;
 use crate::entry::Entry;
 use crate::error::{SandboxError, StartError};
 use crate::guest_memory::Share;
-use crate::limits::{Limit, MemoryLimiter};
+use crate::limits::{Limit, Limits, MemoryLimiter};
 use crate::linked::Linked;
 use crate::outcome::{Outcome, Report, Usage};
 use crate::running_time::RunningTime;
@@ -34,6 +34,7 @@ mod command;
 pub(crate) mod ending;
 mod function;
 mod guest;
+pub(crate) mod kept;
 
 /// Fuel after which a guest hands over what it has counted. While it runs it has the count in a register, which is lost
 /// where its time limit or a cancellation ends it: its usage is short of at most so much, less than a millisecond's work.
@@ -93,34 +94,7 @@ impl Machine {
                 time.measure(guest::run(linked, &mut store, entry, &limits)).await
             }) => Some(ended?),
         };
-        let fuel_left = settle(&mut store).map_err(SandboxError::Engine)?;
-        let outcome = match ended {
-            None => Outcome::Cancelled,
-            Some(_) if fuel_left.is_none() => Outcome::LimitHit(Limit::Fuel),
-            Some(ended) => ending::outcome(ended, &limits, &store.data().memory)?,
-        };
-        let usage = usage(
-            store.data(),
-            limits.fuel.saturating_sub(fuel_left.unwrap_or(0)),
-        );
-        let denials = store.data_mut().take_denials();
-        let [stdout, stderr] = store.data().output.captured();
-        let output_bytes = match &outcome {
-            Outcome::Returned(result) => u64::try_from(result.len()).unwrap_or(u64::MAX),
-            _ => 0,
-        };
-        Ok(Report {
-            outcome,
-            usage: Usage {
-                output_bytes,
-                stdout_bytes: stdout.bytes_total,
-                stderr_bytes: stderr.bytes_total,
-                ..usage
-            },
-            stdout,
-            stderr,
-            denials,
-        })
+        report(&mut store, ended, &limits)
     }
 
     fn store(
@@ -202,6 +176,42 @@ impl Machine {
         });
         Ok(store)
     }
+}
+
+/// What a guest used that has ended, and what became of it; none: it was cancelled.
+fn report(
+    store: &mut Store<State>,
+    ended: Option<ending::Ended>,
+    limits: &Limits,
+) -> Result<Report, SandboxError> {
+    let fuel_left = settle(store).map_err(SandboxError::Engine)?;
+    let outcome = match ended {
+        None => Outcome::Cancelled,
+        Some(_) if fuel_left.is_none() => Outcome::LimitHit(Limit::Fuel),
+        Some(ended) => ending::outcome(ended, limits, &store.data().memory)?,
+    };
+    let usage = usage(
+        store.data(),
+        limits.fuel.saturating_sub(fuel_left.unwrap_or(0)),
+    );
+    let denials = store.data_mut().take_denials();
+    let [stdout, stderr] = store.data().output.captured();
+    let output_bytes = match &outcome {
+        Outcome::Returned(result) => u64::try_from(result.len()).unwrap_or(u64::MAX),
+        _ => 0,
+    };
+    Ok(Report {
+        outcome,
+        usage: Usage {
+            output_bytes,
+            stdout_bytes: stdout.bytes_total,
+            stderr_bytes: stderr.bytes_total,
+            ..usage
+        },
+        stdout,
+        stderr,
+        denials,
+    })
 }
 
 /// Takes the fuel that is still owed and returns what is left; none where it does not suffice.

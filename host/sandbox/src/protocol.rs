@@ -17,6 +17,7 @@ use crate::host_calls::{Error, LogLine, MemoryAnswer, MemoryRequest, ToolAnswer}
 use crate::http_exchange::{HttpFault, HttpRequest, HttpResponse};
 use crate::limits::Limits;
 use crate::linked::Role;
+use crate::machine::kept::Then;
 use crate::outcome::Report;
 use crate::{budget, human, llm, search, tools};
 
@@ -64,6 +65,12 @@ pub(crate) enum ToWorker {
         /// What [`crate::HostCalls::time`] says now.
         time: Option<SystemTime>,
     },
+    /// The next program of a session, after the report of the one before it.
+    Program {
+        call: CallNumber,
+        program: Box<Program>,
+        started_at: SystemTime,
+    },
     /// Ends a call.
     Cancel(CallNumber),
     /// Asks whether the worker lives.
@@ -93,6 +100,8 @@ pub(crate) enum Task {
     Command(Invocation),
     /// With its arguments as JSON.
     Function(Function, String),
+    /// An interpreter that is kept for the programs that follow.
+    Session,
 }
 
 /// What a worker says.
@@ -102,6 +111,14 @@ pub(crate) enum FromWorker {
     Ready(Confinement),
     /// A guest asks; its call waits for the answer.
     Asked { call: CallNumber, ask: Box<Ask> },
+    /// An interpreter that is kept is there.
+    Kept(CallNumber),
+    /// A program of a session has ended; another can follow unless that was the last one.
+    Reported {
+        call: CallNumber,
+        report: Box<Report>,
+        then: Then,
+    },
     /// A call has ended.
     Ended {
         call: CallNumber,

@@ -10,8 +10,10 @@ mod hostile;
 mod http;
 mod javascript;
 mod loading;
+mod packages;
 mod programs;
 mod python;
+mod sessions;
 mod support;
 mod tools;
 
