@@ -16,9 +16,9 @@ const TEXT_CHARS_MAX = 20_000;
 const CAUSES_MAX = 8;
 
 // Where a source begins that is not the first of a one-shot program, in the engine's lines: what a program evaluates by
-// itself has smaller numbers. Beyond the last, numbers are given again.
+// itself has smaller numbers. Beyond the last, numbers are given again: the engine counts the empty lines before a source.
 const LINE_FIRST = 1_000;
-const LINE_LAST = 200_000;
+const LINE_LAST = 50_000;
 // What is put after a source takes lines too.
 const LINES_BETWEEN = 10;
 

@@ -715,6 +715,26 @@ async fn javascript_that_is_easily_misread_does_the_same_in_a_session() {
 }
 
 #[tokio::test]
+async fn thousands_of_programs_take_no_more_memory_and_show_their_own_lines() {
+    for (component, programs) in [(javascript().await, 6_000), (python().await, 1_000)] {
+        let opened = open(component, call()).await;
+        opened.run("x = 0").await;
+        let before = opened.run("x += 1").await.usage;
+        for _ in 0..programs {
+            opened.run("x += 1").await;
+        }
+        let after = opened.run("x += 1").await.usage;
+        let grown = after.memory_bytes_peak - before.memory_bytes_peak;
+        assert!(grown < 4 << 20, "{grown} bytes");
+        assert!(after.fuel < 50_000_000, "{after:?}");
+        let exception = opened.raised("x = x\n\nnowhere()").await;
+        assert_eq!(exception.line, Some(3), "{exception:?}");
+        assert!(exception.traceback.contains("<program>"), "{exception:?}");
+        assert_eq!(opened.result("x").await, json!(programs + 2));
+    }
+}
+
+#[tokio::test]
 async fn whoever_breaks_the_interpreter_breaks_an_own_session_and_no_other() {
     let javascript_breaks = [
         "globalThis.eval = null; Function.prototype.constructor = null; RegExp.prototype.test = () => true; 1",
