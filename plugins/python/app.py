@@ -4,11 +4,15 @@ This module runs while the component is built; what it leaves in memory is the s
 """
 
 from troupe_python import snapshot  # First: it must see the standard library before anything else is asked for.
-from troupe_python.run import Raised, run
+from troupe_python.run import Raised, run, run_next
 
 from componentize_py_types import Err
 from wit_world import exports
 from wit_world.exports import interpreter
+
+
+def _exception(raised):
+    return interpreter.Exception(raised.kind, raised.message, raised.traceback, raised.line)
 
 
 class Interpreter(exports.Interpreter):
@@ -16,7 +20,16 @@ class Interpreter(exports.Interpreter):
         try:
             return run(program.source, program.filename, program.input, program.action)
         except Raised as raised:
-            error = interpreter.Exception(raised.kind, raised.message, raised.traceback, raised.line)
+            error = _exception(raised)
+        raise Err(error)
+
+
+class Session(exports.Session):
+    def execute(self, program: interpreter.Program) -> str:
+        try:
+            return run_next(program.source, program.filename, program.input, program.action)
+        except Raised as raised:
+            error = _exception(raised)
         raise Err(error)
 
 

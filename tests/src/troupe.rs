@@ -13,6 +13,7 @@
 //! ```
 
 mod call;
+mod dialogue;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 pub use self::call::{Call, Ended, Running};
+pub use self::dialogue::Dialogue;
 use crate::loopback::Loopback;
 
 /// What the configuration of [`Workplace::connect`] calls the key of OpenAI's provider; it is never to be seen again.

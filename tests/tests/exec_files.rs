@@ -145,5 +145,10 @@ async fn mistakes_are_said_before_anything_runs() {
         .end()
         .await
         .expect_code(2);
-    assert!(ended.stderr.contains("--package is for Python"), "{ended}");
+    assert!(
+        ended
+            .stderr
+            .contains("a package for JavaScript is one file that ends in .js"),
+        "{ended}"
+    );
 }

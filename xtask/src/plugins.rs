@@ -50,7 +50,7 @@ impl Plugin {
                     "--wit-path",
                     "../../wit",
                     "--world",
-                    "source-interpreter",
+                    "session-interpreter",
                     "componentize",
                     "app",
                     "-o",

@@ -260,6 +260,11 @@ impl HostBytes {
         self.passed.load(Ordering::Relaxed)
     }
 
+    /// Counts from nothing again.
+    pub(crate) fn begin_again(&self) {
+        self.passed.store(0, Ordering::Relaxed);
+    }
+
     /// What may still pass, in bytes.
     fn left(&self) -> u64 {
         self.passed_max.saturating_sub(self.total())

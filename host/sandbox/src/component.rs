@@ -184,6 +184,12 @@ impl Component {
         Some(describe_function(interface))
     }
 
+    /// Whether it is an interpreter that can keep its state from one program to the next.
+    pub fn keeps_state(&self) -> bool {
+        self.inspection
+            .exports_interface("troupe:agent/session", "0.1")
+    }
+
     /// What it can be called as.
     pub fn kind(&self) -> ComponentKind {
         self.role.kind()

@@ -115,6 +115,14 @@ pub enum SandboxError {
         /// What the call needs.
         wanted: ComponentKind,
     },
+    /// The component keeps no state from one program to the next.
+    #[error(
+        "the interpreter {digest} keeps no state from one program to the next: it does not export `troupe:agent/session`; build it for the world `session-interpreter`"
+    )]
+    NoSessions {
+        /// The component.
+        digest: crate::ComponentDigest,
+    },
     /// No instance could be made: the machine is short of memory or slots.
     #[error("no instance of the component could be made")]
     Instantiate(#[source] wasmtime::Error),
@@ -162,6 +170,7 @@ impl SandboxError {
             | SandboxError::NoWorker { .. }
             | SandboxError::Interrupted { .. } => true,
             SandboxError::WrongKind { .. }
+            | SandboxError::NoSessions { .. }
             | SandboxError::Panicked { .. }
             | SandboxError::Engine(_) => false,
         }

@@ -277,7 +277,7 @@ async fn run(
         }
         (Exports::Interpreter(interpreter), Work::Program(program)) => {
             let guest = interpreter.instantiate_async(&mut *store).await?;
-            let program = guest_program(program.clone(), &SEED);
+            let program = guest_program(program.clone(), (&SEED, "interpreter"));
             let result = guest
                 .troupe_agent_interpreter()
                 .call_execute(store, &program)

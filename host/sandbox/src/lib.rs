@@ -3,7 +3,7 @@
 //! A [`Sandbox`] loads a [`Component`] once and calls it many times. Each call gets a fresh instance, its
 //! [`Limits`], its [`Grants`] and a [`HostCalls`] to turn to, and ends in a [`Report`]: what came of it, what
 //! it used and what it printed. Whatever a guest does is data in that report; an `Err` is always the host's
-//! own trouble.
+//! own trouble. An interpreter can be kept for further programs: a [`Session`].
 //!
 //! This crate knows no workflows, no models and no journal: what a guest may ask of the world is behind the
 //! trait [`HostCalls`], which the server implements.
@@ -34,6 +34,7 @@ mod outcome;
 mod protocol;
 mod running_time;
 mod sandbox;
+mod session;
 mod state;
 mod trace;
 mod value;
@@ -73,6 +74,7 @@ pub use inspection::Inspection;
 pub use limits::{Limit, Limits};
 pub use outcome::{Captured, Denied, Exception, Failure, Outcome, Report, Trap, TrapCode, Usage};
 pub use sandbox::{Sandbox, SandboxConfig};
+pub use session::{Session, SessionEnd, SessionError, SessionTask, SessionTimes};
 pub use trace::{CallEnd, HostFunction, Trace, TracedCall};
 pub use value::ReadError;
 pub use worker::work;

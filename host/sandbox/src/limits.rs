@@ -192,6 +192,12 @@ impl MemoryLimiter {
         self.bytes_peak
     }
 
+    /// A new program begins: the most that it uses is at least what is in use now.
+    pub(crate) fn begin_again(&mut self) {
+        self.bytes_peak = self.bytes;
+        self.refused = Refused::Never;
+    }
+
     /// Whether the guest asked for more than it may have.
     pub(crate) fn refused(&self) -> Refused {
         self.refused

@@ -21,7 +21,7 @@ use crate::engine::Ticker;
 use crate::entry::Entry;
 use crate::error::{SandboxError, StartError};
 use crate::guest_memory::Share;
-use crate::limits::{Limit, MemoryLimiter};
+use crate::limits::{Limit, Limits, MemoryLimiter};
 use crate::linked::Linked;
 use crate::outcome::{Outcome, Report, Usage};
 use crate::running_time::RunningTime;
@@ -36,6 +36,7 @@ pub(crate) mod ending;
 mod function;
 pub(crate) mod guest;
 mod instances;
+pub(crate) mod kept;
 
 /// Fuel after which a guest hands over what it has counted. While it runs it has the count in a register, which is lost
 /// where its time limit or a cancellation ends it: its usage is short of at most so much, less than a millisecond's work.
@@ -97,36 +98,7 @@ impl Machine {
         };
         let fuel_left = settle(&mut store).map_err(SandboxError::Engine)?;
         let instances = instances::made(&mut store, linked, ended.as_ref()).await;
-        let outcome = match ended {
-            None => Outcome::Cancelled,
-            Some(_) if fuel_left.is_none() => Outcome::LimitHit(Limit::Fuel),
-            Some(ended) => ending::outcome(ended, &limits, &store.data().memory)?,
-        };
-        let usage = usage(
-            store.data(),
-            limits.fuel.saturating_sub(fuel_left.unwrap_or(0)),
-        );
-        let denials = store.data_mut().take_denials();
-        let trace = store.data_mut().take_trace();
-        let [stdout, stderr] = store.data().output.captured();
-        let output_bytes = match &outcome {
-            Outcome::Returned(result) => u64::try_from(result.len()).unwrap_or(u64::MAX),
-            _ => 0,
-        };
-        Ok(Report {
-            outcome,
-            usage: Usage {
-                instances,
-                output_bytes,
-                stdout_bytes: stdout.bytes_total,
-                stderr_bytes: stderr.bytes_total,
-                ..usage
-            },
-            stdout,
-            stderr,
-            denials,
-            trace,
-        })
+        report(&mut store, ended, (&limits, fuel_left, instances))
     }
 
     fn store(
@@ -218,6 +190,44 @@ fn watch(store: &mut Store<State>, fuel_max: u64) {
         }
         Ok(UpdateDeadline::Yield(1))
     });
+}
+
+/// What a guest used that has ended, and what became of it; none: it was cancelled.
+fn report(
+    store: &mut Store<State>,
+    ended: Option<ending::Ended>,
+    (limits, fuel_left, instances): (&Limits, Option<u64>, u32),
+) -> Result<Report, SandboxError> {
+    let outcome = match ended {
+        None => Outcome::Cancelled,
+        Some(_) if fuel_left.is_none() => Outcome::LimitHit(Limit::Fuel),
+        Some(ended) => ending::outcome(ended, limits, &store.data().memory)?,
+    };
+    let usage = usage(
+        store.data(),
+        limits.fuel.saturating_sub(fuel_left.unwrap_or(0)),
+    );
+    let denials = store.data_mut().take_denials();
+    let trace = store.data_mut().take_trace();
+    let [stdout, stderr] = store.data().output.captured();
+    let output_bytes = match &outcome {
+        Outcome::Returned(result) => u64::try_from(result.len()).unwrap_or(u64::MAX),
+        _ => 0,
+    };
+    Ok(Report {
+        outcome,
+        usage: Usage {
+            instances,
+            output_bytes,
+            stdout_bytes: stdout.bytes_total,
+            stderr_bytes: stderr.bytes_total,
+            ..usage
+        },
+        stdout,
+        stderr,
+        denials,
+        trace,
+    })
 }
 
 /// Takes the fuel that is still owed and returns what is left; none where it does not suffice.

@@ -17,6 +17,7 @@ use crate::host_calls::{Error, HostCalls, LogLine, MemoryAnswer, MemoryRequest, 
 use crate::http_exchange::{HttpFault, HttpRequest, HttpResponse};
 use crate::limits::Limits;
 use crate::linked::Role;
+use crate::machine::kept::Then;
 use crate::outcome::Report;
 use crate::{budget, human, llm, search, tools};
 
@@ -62,6 +63,12 @@ pub(crate) enum ToWorker {
         call: CallNumber,
         answer: Box<Answer>,
         beside: Beside,
+    },
+    /// The next program of a session, after the report of the one before it.
+    Program {
+        call: CallNumber,
+        program: Box<Program>,
+        started_at: SystemTime,
     },
     /// Ends a call.
     Cancel(CallNumber),
@@ -111,6 +118,8 @@ pub(crate) enum Task {
     Command(Invocation),
     /// With its arguments as JSON.
     Function(Function, String),
+    /// An interpreter that is kept for the programs that follow.
+    Session,
 }
 
 /// What a worker says.
@@ -120,6 +129,14 @@ pub(crate) enum FromWorker {
     Ready(Confinement),
     /// A guest asks; its call waits for the answer.
     Asked { call: CallNumber, ask: Box<Ask> },
+    /// An interpreter that is kept is there.
+    Kept(CallNumber),
+    /// A program of a session has ended; another can follow unless that was the last one.
+    Reported {
+        call: CallNumber,
+        report: Box<Report>,
+        then: Then,
+    },
     /// A call has ended.
     Ended {
         call: CallNumber,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
@@ -22,6 +22,7 @@ use crate::guest_memory::{GuestMemory, Patience, Share};
 use crate::inspection::Inspection;
 use crate::machine::Machine;
 use crate::outcome::Report;
+use crate::session::{self, Live, Session, SessionEnd, SessionError, SessionTask, SessionTimes};
 use crate::state::State;
 use crate::workers::{Isolation, Workers};
 use crate::{capability, description, wasi};
@@ -81,17 +82,20 @@ enum Level {
 
 /// One place for tools to so many places for agents.
 const CALLS_FOR_ONE_TOOL: u32 = 4;
+/// One session to so many places for calls: each holds an instance and memory for as long as it lasts.
+const CALLS_FOR_ONE_SESSION: u32 = 4;
 
-struct Shared {
+pub(crate) struct Shared {
     loader: Arc<Loader>,
     calls: Semaphore,
     tool_calls: Semaphore,
+    sessions: Arc<Semaphore>,
     memory: GuestMemory,
-    runner: Runner,
+    pub(crate) runner: Runner,
 }
 
 /// Who runs guests.
-enum Runner {
+pub(crate) enum Runner {
     /// This process.
     Here(Machine, Allocation),
     /// Processes of their own.
@@ -106,9 +110,10 @@ impl Sandbox {
     pub fn new(config: SandboxConfig) -> Result<Self, StartError> {
         let tool_calls_max = (config.calls_max / CALLS_FOR_ONE_TOOL).max(1);
         let at_once = config.calls_max.saturating_add(tool_calls_max);
+        let sessions_max = (config.calls_max / CALLS_FOR_ONE_SESSION).max(1);
         let (engine, runner) = match config.isolation {
             Isolation::InProcess => {
-                let (engine, allocation) = engine::start(at_once)?;
+                let (engine, allocation) = engine::start(at_once.saturating_add(sessions_max))?;
                 let machine = Machine::start(&engine)?;
                 (engine, Runner::Here(machine, allocation))
             }
@@ -131,6 +136,7 @@ impl Sandbox {
             loader: Arc::new(loader),
             calls: places(config.calls_max),
             tool_calls: places(tool_calls_max),
+            sessions: Arc::new(places(sessions_max)),
             memory: GuestMemory::new(config.guest_memory_bytes_max),
             runner,
         };
@@ -221,6 +227,51 @@ impl Sandbox {
     ) -> Result<Report, SandboxError> {
         check_kind(component, ComponentKind::Interpreter)?;
         self.call(component, Entry::Program(program), call).await
+    }
+
+    /// Opens a session in an interpreter: programs that find what those before them left. The call's limits are those of
+    /// each program; its memory and what it may write are the whole session's, as are its grants. The session lives in
+    /// the task.
+    ///
+    /// Fails at once where as many sessions are open as may be, a quarter of [`SandboxConfig::calls_max`].
+    ///
+    /// # Errors
+    /// The host failed, or the component is no interpreter that keeps state, or its limits do not even let it begin.
+    pub async fn open_session(
+        &self,
+        component: &Component,
+        call: Call,
+        times: SessionTimes,
+    ) -> Result<(Session, SessionTask), SessionError> {
+        check_kind(component, ComponentKind::Interpreter)?;
+        if !component.keeps_state() {
+            let digest = *component.digest();
+            return Err(SandboxError::NoSessions { digest }.into());
+        }
+        let permit = self.place_of_session()?;
+        let cancel = call.cancel.clone();
+        let share = self.shared.memory.enter(self.patience());
+        let kept = match &self.shared.runner {
+            Runner::Here(machine, _) => {
+                let share = Share::Held(share);
+                let kept = machine.keep(&component.linked, (call, share)).await?;
+                kept.map(|kept| Live::Here(Arc::clone(&self.shared), Box::new(kept)))
+            }
+            Runner::Apart(workers) => {
+                let kept = workers.keep(component, (call, share)).await?;
+                kept.map(|apart| Live::Apart(Box::new(apart)))
+            }
+        };
+        let live = kept.map_err(|report| SessionError::Over(SessionEnd::of(&report.outcome)))?;
+        Ok(session::serve(live, (times, cancel), permit))
+    }
+
+    fn place_of_session(&self) -> Result<OwnedSemaphorePermit, SandboxError> {
+        let permit = Arc::clone(&self.shared.sessions).try_acquire_owned();
+        permit.map_err(|_none_left| SandboxError::Busy {
+            message: "as many sessions are open as may be, a quarter of the calls at once; close one, or try again later"
+                .to_owned(),
+        })
     }
 
     /// Runs a program in a fresh instance. Dropping the future ends it.

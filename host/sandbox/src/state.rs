@@ -13,7 +13,7 @@ use crate::capability::http::HttpState;
 use crate::capability::log::LogState;
 use crate::capability::{Grants, HostBytes, HostCallCount};
 use crate::host_calls::HostCalls;
-use crate::limits::{Limit, MemoryLimiter};
+use crate::limits::{Limit, Limits, MemoryLimiter};
 use crate::running_time::RunningTime;
 use crate::trace::Tracer;
 use crate::wasi::clock::GuestClock;
@@ -52,6 +52,17 @@ impl State {
     /// The time the guest may still compute or sleep.
     pub(crate) fn time_left(&self) -> Duration {
         self.time_max.saturating_sub(self.time.total())
+    }
+
+    /// Gives the next program of a session what each has for itself: output, log, questions to the host.
+    pub(crate) fn begin_program(&mut self, limits: &Limits) {
+        self.output.begin_again(limits.output_bytes_max);
+        self.tracer = Tracer::new(limits.traced_calls_max);
+        self.log = LogState::new(limits.log_bytes_max);
+        self.host_calls = HostCallCount::new(limits.host_calls_max);
+        self.host_bytes.begin_again();
+        self.memory.begin_again();
+        self.files.begin_again();
     }
 
     /// Moves the guest's clock to where its host says it stands after a call.

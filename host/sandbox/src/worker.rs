@@ -3,6 +3,7 @@
 //! a guest hands over at each tick, and workers are as many as processors.
 
 mod confine;
+mod session;
 mod world;
 
 use std::collections::BTreeMap;
@@ -139,7 +140,10 @@ impl Worker {
                     lock(&self.components).remove(&component);
                 }
                 ToWorker::Call(order) => {
-                    let world = World::new(order.call, &self.outgoing);
+                    let world = match order.task {
+                        Task::Session => World::of_session(order.call, &self.outgoing),
+                        _ => World::new(order.call, &self.outgoing),
+                    };
                     lock(&self.calls).insert(order.call, Arc::new(world));
                     if started.send(*order).await.is_err() {
                         return Ok(());
@@ -154,6 +158,15 @@ impl Worker {
                     let world = lock(&self.calls).get(&call).cloned();
                     if let Some(world) = world {
                         world.answered(*answer, beside);
+                    }
+                }
+                ToWorker::Program {
+                    call,
+                    program,
+                    started_at,
+                } => {
+                    if let Some(world) = lock(&self.calls).get(&call) {
+                        world.is_given(*program, started_at)?;
                     }
                 }
                 ToWorker::Cancel(call) => {
@@ -208,7 +221,7 @@ impl Worker {
             .map_err(Fault::Instantiate)?;
         let world = lock(&self.calls).get(&order.call).cloned();
         let world = world.ok_or_else(|| Fault::Engine("the call is over".to_owned()))?;
-        let entry = entry(order.task).map_err(Fault::Engine)?;
+        let task = order.task;
         let asker = Arc::clone(&world);
         let share = AskedShare::new(
             order.memory_bytes,
@@ -226,16 +239,19 @@ impl Worker {
             seed: order.seed,
             started_at: order.started_at,
         };
-        let report = self
-            .machine
-            .run(&linked, entry, (call, Share::Asked(share)));
+        let share = Share::Asked(share);
+        let Some(entry) = entry(task).map_err(Fault::Engine)? else {
+            return self.session(order.call, &linked, (call, share)).await;
+        };
+        let report = self.machine.run(&linked, entry, (call, share));
         report.await.map_err(fault)
     }
 }
 
-/// What is called, with its arguments as values.
-fn entry(task: Task) -> Result<Entry, String> {
-    Ok(match task {
+/// What is called, with its arguments as values; none: an interpreter is kept.
+fn entry(task: Task) -> Result<Option<Entry>, String> {
+    Ok(Some(match task {
+        Task::Session => return Ok(None),
         Task::Agent(invocation) => Entry::Agent(invocation),
         Task::Program(program) => Entry::Program(program),
         Task::Command(invocation) => Entry::Command(invocation),
@@ -243,7 +259,7 @@ fn entry(task: Task) -> Result<Entry, String> {
             let arguments = arguments(&function, &json)?;
             Entry::Function(function, arguments)
         }
-    })
+    }))
 }
 
 fn arguments(function: &Function, json: &str) -> Result<Arguments, String> {
@@ -260,6 +276,7 @@ fn fault(error: SandboxError) -> Fault {
         SandboxError::Panicked { message } => Fault::Panicked(message),
         SandboxError::Engine(error) => Fault::Engine(format!("{error:#}")),
         other @ (SandboxError::WrongKind { .. }
+        | SandboxError::NoSessions { .. }
         | SandboxError::NoWorker { .. }
         | SandboxError::Interrupted { .. }) => Fault::Engine(other.to_string()),
     }

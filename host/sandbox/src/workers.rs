@@ -2,12 +2,14 @@
 //!
 //! There are as many shared workers as processors, each with many calls at once. A call has a worker of its own, for this
 //! one call, where its guest is given folders of the machine, which are then all that the worker can open; and where its
-//! component was at work in a worker that ended: so who breaks one twice breaks nothing of others.
+//! component was at work in a worker that ended: so who breaks one twice breaks nothing of others. A session has a worker
+//! of its own as long as it lasts.
 
 mod call;
 mod guard;
 mod outgoing;
 mod process;
+pub(crate) mod session;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

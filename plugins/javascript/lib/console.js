@@ -28,7 +28,8 @@ function format(values) {
   return values.map((value) => (typeof value === "string" ? value : show(value))).join(" ");
 }
 
-function show(value) {
+/// A value as `console` prints it.
+export function show(value) {
   try {
     if (typeof value === "bigint") return `${value}n`;
     if (typeof value === "function") return `[function ${value.name || "without a name"}]`;

@@ -3,8 +3,10 @@
 import { beginClock } from "./clock.js";
 import { console } from "./console.js";
 import { makeContext } from "./context.js";
-import { describe } from "./errors.js";
+import { describe, onlyPlace } from "./errors.js";
+import { giveRequire } from "./packages.js";
 import { seededRandom } from "./random.js";
+import { functionBody } from "./rewrite.js";
 import { toJson } from "./values.js";
 
 const { parse } = JSON;
@@ -21,13 +23,16 @@ class Bindings {
 export function execute(program) {
   Math.random = seededRandom(program.seed);
   beginClock();
+  onlyPlace(program.source, program.filename);
   try {
     globalThis.console = console;
+    // Looking for packages takes time.
+    const hasPackages = /require|import/.test(program.source) && giveRequire();
     globalThis.input = parse(program.input);
     globalThis.context = makeContext();
-    return toJson(resultOf(program));
+    return toJson(resultOf(hasPackages ? { ...program, source: functionBody(program.source) } : program));
   } catch (error) {
-    throw describe(error, program);
+    throw describe(error);
   }
 }
 
@@ -48,7 +53,7 @@ function resultOf({ source, action, input }) {
   return settled(returned.action(globalThis.input));
 }
 
-function isName(action) {
+export function isName(action) {
   if (!/^[A-Za-z_$][A-Za-z0-9_$]*$/.test(action)) return false;
   try {
     new Function(`typeof ${action}`); // Reserved words are no names.
@@ -58,7 +63,7 @@ function isName(action) {
   }
 }
 
-function settled(value) {
+export function settled(value) {
   if (value instanceof Promise) {
     throw new TypeError(
       "the result is a promise, and promises never settle here: this interpreter runs from the first line to " +

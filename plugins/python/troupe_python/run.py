@@ -3,6 +3,8 @@
 import ast
 import asyncio
 import builtins
+import dis
+import functools
 import itertools
 import json
 import linecache
@@ -14,7 +16,7 @@ import types
 
 from troupe_python import packages, streams
 from troupe_python.context import Context
-from troupe_python.values import to_json
+from troupe_python.values import text_of, to_json
 
 # Functions on the stack that a traceback shows: the outermost and the innermost of a deep recursion.
 CALLS_SHOWN = (20, 40)
@@ -46,12 +48,34 @@ class Raised(Exception):
 
 def run(source, filename, input_json, action):
     """Runs source code and returns the JSON of its result."""
-    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    _begin()
+    return _run(source, filename, functools.partial(_result, source, filename, input_json, action))
+
+
+def run_next(source, filename, input_json, action):
+    """The same for the next program of a session, which finds what those before it left."""
+    if not _session:
+        _begin()
+        _session.append(_module(filename))
+    return _run(source, filename, functools.partial(_next_result, source, filename, input_json, action))
+
+
+# The module whose names all programs of a session share, once there is one; and the names of their sources.
+_session = []
+_filenames = set()
+
+
+def _begin():
     # The snapshot's clock stood still since the build.
     logging._startTime = time.time_ns()
     packages.use()
+
+
+def _run(source, filename, result):
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    _filenames.add(filename)
     try:
-        return to_json(_result(source, filename, json.loads(input_json), action))
+        return to_json(result())
     except BaseException as error:  # The author's code may raise anything.
         raised = _describe(error, filename)
     finally:
@@ -59,23 +83,30 @@ def run(source, filename, input_json, action):
     raise raised
 
 
-def _result(source, filename, value, action):
+def _module(filename):
     main = types.ModuleType("__main__")
     main.__file__ = filename
+    sys.modules["__main__"] = main
+    return main
+
+
+_MISSING = object()
+
+
+def _result(source, filename, input_json, action):
+    value = json.loads(input_json)
+    main = _module(filename)
     main.input = value
     main.context = Context()
-    sys.modules["__main__"] = main
     namespace = main.__dict__
-    missing = object()
     try:
-        last = _execute(source, filename, namespace)
-        result = namespace.get("result", missing)
-        if result is not missing:
+        last = _execute(_compile(source, filename), namespace)
+        result = namespace.get("result", _MISSING)
+        if result is not _MISSING:
             return result
         function = namespace.get(action)
         if callable(function) and getattr(function, "__module__", None) == "__main__":
-            returned = function(value)
-            return asyncio.run(_awaited(returned)) if hasattr(returned, "__await__") else returned
+            return _called(function, value)
         return last
     except SystemExit as exit:
         if exit.code is None or exit.code == 0:
@@ -83,24 +114,74 @@ def _result(source, filename, value, action):
         raise
 
 
+def _next_result(source, filename, input_json, action):
+    value = json.loads(input_json)
+    main = _session[0]
+    sys.modules["__main__"] = main
+    main.__file__ = filename
+    main.input = value
+    main.context = Context()
+    namespace = main.__dict__
+    before = namespace.get("result", _MISSING)
+    codes = _compile(source, filename)
+
+    def own_result():
+        """The variable `result`, where this program stores it: that of an earlier one is a variable like any other."""
+        result = namespace.get("result", _MISSING)
+        return result if result is not before or _stores_result(codes) else _MISSING
+
+    try:
+        last = _execute(codes, namespace)
+        result = own_result()
+        if result is not _MISSING:
+            return result
+        if not action:
+            return text_of(last)
+        function = namespace.get(action)
+        if not callable(function):
+            raise NameError(f"there is no function `{action}` in this session: define it, or name another `action`")
+        return _called(function, value)
+    except SystemExit as exit:
+        if exit.code is None or exit.code == 0:
+            result = own_result()
+            return None if result is _MISSING else result
+        raise
+
+
+def _called(function, value):
+    returned = function(value)
+    return asyncio.run(_awaited(returned)) if hasattr(returned, "__await__") else returned
+
+
 async def _awaited(awaitable):
     return await awaitable
 
 
-def _execute(source, filename, namespace):
-    """Runs the source and returns the value of its last statement, where that is an expression."""
+def _compile(source, filename):
+    """The code of the source, and that of its last statement, where that is an expression."""
     tree = ast.parse(source, filename)
     last = tree.body[-1] if tree.body else None
     if not isinstance(last, ast.Expr):
-        exec(compile(tree, filename, "exec", dont_inherit=True), namespace)
-        return None
+        return compile(tree, filename, "exec", dont_inherit=True), None
     tree.body.pop()
     code = compile(tree, filename, "exec", dont_inherit=True)
     # The expression sees the same `from __future__` imports as what stands before it.
     futures = code.co_flags & _FUTURES
-    value = compile(ast.Expression(last.value), filename, "eval", flags=futures, dont_inherit=True)
+    return code, compile(ast.Expression(last.value), filename, "eval", flags=futures, dont_inherit=True)
+
+
+def _execute(codes, namespace):
+    """Runs the code and returns the value of its last statement, where that is an expression."""
+    code, last = codes
     exec(code, namespace)
-    return eval(value, namespace)
+    return None if last is None else eval(last, namespace)
+
+
+def _stores_result(codes):
+    """Whether the code of a module stores the variable `result`; a function's own is another one."""
+    stores = ("STORE_NAME", "STORE_GLOBAL")
+    steps = (step for code in codes if code and "result" in code.co_names for step in dis.get_instructions(code))
+    return any(step.opname in stores and step.argval == "result" for step in steps)
 
 
 def _future_flags():
@@ -137,7 +218,7 @@ def _describe(error, filename):
 def _described(error, filename):
     # Source lines are looked up for the frames that are shown, not for a thousand of a recursion.
     trace = traceback.TracebackException.from_exception(error, compact=True, lookup_lines=False)
-    _keep_own_frames(trace, filename)
+    _keep_own_frames(trace)
     return Raised(_kind(error), _message(error), _cut("".join(trace.format())), _line(error, filename))
 
 
@@ -146,11 +227,11 @@ def _kind(error):
     return _cut(_CLASS_NAME(_type(error)))
 
 
-def _keep_own_frames(trace, filename):
+def _keep_own_frames(trace):
     """Leaves the author's frames, and the first exceptions of a chain that may have thousands."""
     traces = [trace]
     for position, trace in enumerate(traces):  # It grows meanwhile.
-        own = _Calls(frame for frame in trace.stack if frame.filename == filename)
+        own = _Calls(frame for frame in trace.stack if frame.filename in _filenames)
         trace.stack = own or None
         if position >= CAUSES_SHOWN:
             trace.__cause__ = trace.__context__ = trace.exceptions = None

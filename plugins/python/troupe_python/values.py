@@ -14,6 +14,8 @@ import uuid
 DEPTH_MAX = 120
 # Integers beyond this lose digits in the programs that read the result: in the workflow, and in most others.
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
+# A longer text by which Python shows a value is cut.
+TEXT_CHARS_MAX = 20_000
 # Only a number of so many digits can be beyond; digits after a point are none of an integer.
 _LONG_NUMBER = re.compile(r"(?<![\d.])\d{19}")
 
@@ -31,6 +33,18 @@ def to_json(value):
         return text
     _explain(value, "result", [])
     raise problem
+
+
+def text_of(value):
+    """A value that has a JSON form, or the text by which Python shows it. Of the last expression of a program in a session
+    nobody said that it is a result."""
+    try:
+        to_json(value)
+    except (TypeError, ValueError, RecursionError):
+        text = repr(value)
+        shown = text if len(text) <= TEXT_CHARS_MAX else f"{text[:TEXT_CHARS_MAX]}[… {len(text) - TEXT_CHARS_MAX} characters left out]"
+        return shown.encode("utf-8", "replace").decode()
+    return value
 
 
 def _plain(value):

@@ -268,6 +268,13 @@ impl FilesState {
         state
     }
 
+    /// Counts what is used from nothing again; what is there, and what is left of the quotas, stays.
+    pub(crate) fn begin_again(&self) {
+        let mut shared = self.meter.lock();
+        shared.used = FilesUsed::default();
+        shared.is_full = false;
+    }
+
     pub(crate) fn used(&self) -> FilesUsed {
         let shared = self.meter.lock();
         FilesUsed {

@@ -25,7 +25,7 @@ pub(super) enum Failed {
 }
 
 /// What the guest returned, or how it failed.
-type Ended = Result<Result<String, Outcome>, Failed>;
+pub(super) type Ended = Result<Result<String, Outcome>, Failed>;
 
 /// Finds the outcome of a call that was not cancelled.
 pub(super) fn outcome(

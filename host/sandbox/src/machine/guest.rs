@@ -36,7 +36,8 @@ pub(super) fn start(entry: Entry, call: &Call) -> (Asked, Start) {
                 stdin: program.stdin.clone(),
                 ..Start::default()
             };
-            (Asked::Program(guest_program(program, &call.seed)), start)
+            let seed = (&call.seed, "interpreter");
+            (Asked::Program(guest_program(program, seed)), start)
         }
         Entry::Command(invocation) => (Asked::Command, command::start(&call.agent, invocation)),
         Entry::Function(function, arguments) => {
@@ -59,14 +60,14 @@ pub(crate) fn guest_invocation(invocation: Invocation, limits: &Limits) -> Guest
     }
 }
 
-/// A program as an interpreter is told it.
-pub(crate) fn guest_program(program: Program, seed: &[u8; 32]) -> GuestProgram {
+/// A program as an interpreter is told it, with entropy for this purpose.
+pub(crate) fn guest_program(program: Program, (seed, purpose): (&[u8; 32], &str)) -> GuestProgram {
     GuestProgram {
         source: program.source,
         filename: program.filename,
         input: program.input,
         action: program.action,
-        seed: u64::from_le_bytes(wasi::derive(seed, "interpreter")),
+        seed: u64::from_le_bytes(wasi::derive(seed, purpose)),
     }
 }
 

@@ -84,6 +84,13 @@ impl Output {
             .map(|kept| Captured::new(&kept.bytes, kept.bytes_total))
     }
 
+    /// Forgets what was printed, and keeps at most `bytes_max` bytes from now on.
+    pub(crate) fn begin_again(&self, bytes_max: u64) {
+        let mut shared = self.lock();
+        shared.room = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        shared.streams = Default::default();
+    }
+
     /// Takes what was written to standard output; none where it was not all kept.
     pub(crate) fn take_stdout(&self) -> Option<Vec<u8>> {
         let mut shared = self.lock();
@@ -197,5 +204,10 @@ mod tests {
         assert_eq!((stderr.bytes_total, stderr.bytes_dropped), (4, 3));
         assert_eq!(output.take_fuel_owed(), 3 * WRITE_FUEL + 7);
         assert_eq!(output.take_fuel_owed(), 0);
+        output.begin_again(2);
+        output.write(Channel::Stderr, b"xyz");
+        let [stdout, stderr] = output.captured();
+        assert_eq!((stdout.text.as_str(), stdout.bytes_total), ("", 0));
+        assert_eq!((stderr.bytes_total, stderr.bytes_dropped), (3, 1));
     }
 }

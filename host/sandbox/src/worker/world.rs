@@ -3,9 +3,11 @@
 use std::sync::Mutex;
 use std::time::SystemTime;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{lock, say};
+use crate::call::Program;
 use crate::cancel::CancelFlag;
 use crate::guest_memory::Busy;
 use crate::host_calls::{
@@ -23,7 +25,22 @@ pub(super) struct World {
     asking: Mutex<Option<oneshot::Sender<Answer>>>,
     beside: Mutex<Beside>,
     pub(super) cancel: CancelFlag,
+    /// Of a session.
+    programs: Option<Programs>,
 }
+
+/// Where the programs of a session go.
+struct Programs {
+    sender: mpsc::Sender<Given>,
+    /// Where they come from, until somebody takes it.
+    receiver: Mutex<Option<mpsc::Receiver<Given>>>,
+}
+
+/// A program, and what the clock says when it begins.
+type Given = (Program, SystemTime);
+
+/// Programs of one session that wait: the next one is given after the report of the one before it.
+const PROGRAMS_MAX: usize = 1;
 
 impl World {
     pub(super) fn new(call: CallNumber, outgoing: &mpsc::Sender<Vec<u8>>) -> Self {
@@ -33,6 +50,33 @@ impl World {
             asking: Mutex::new(None),
             beside: Mutex::default(),
             cancel: CancelFlag::new(),
+            programs: None,
+        }
+    }
+
+    pub(super) fn of_session(call: CallNumber, outgoing: &mpsc::Sender<Vec<u8>>) -> Self {
+        let (sender, receiver) = mpsc::channel(PROGRAMS_MAX);
+        World {
+            programs: Some(Programs {
+                sender,
+                receiver: Mutex::new(Some(receiver)),
+            }),
+            ..World::new(call, outgoing)
+        }
+    }
+
+    /// The programs of a session, once.
+    pub(super) fn take_programs(&self) -> Option<mpsc::Receiver<Given>> {
+        lock(&self.programs.as_ref()?.receiver).take()
+    }
+
+    /// The other side gives the next program.
+    pub(super) fn is_given(&self, program: Program, started_at: SystemTime) -> Result<(), String> {
+        let programs = self.programs.as_ref().ok_or("a program for no session")?;
+        match programs.sender.try_send((program, started_at)) {
+            // Where the session has ended meanwhile nobody takes it.
+            Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+            Err(TrySendError::Full(_)) => Err("a program before the one before it".to_owned()),
         }
     }
 

@@ -40,27 +40,8 @@ pub(super) async fn make(
     (call, share): (Call, HeldShare),
 ) -> Result<Report, SandboxError> {
     let (limits, cancel) = (call.limits, call.cancel.clone());
-    let known = component.memory_bytes_last.load(Ordering::Relaxed);
-    let first = known.max(FIRST_BYTES).min(limits.memory_bytes_max);
-    let given = if share.take_to_spare(first) { first } else { 0 };
-    let share = Arc::new(share);
-    let mut guard = Guard::new(&call, Arc::clone(&share), given);
-    let order = Order {
-        call: 0,
-        component: *component.digest(),
-        task: task(entry)?,
-        agent: call.agent,
-        grants: call.grants,
-        limits,
-        seed: call.seed,
-        started_at: call.started_at,
-        memory_bytes: (share.bytes_max(), given),
-    };
-    let mut begun = worker.begin(component, order, share)?;
-    let silence_max = limits
-        .time_max
-        .saturating_mul(worker.calls_max())
-        .saturating_add(SILENCE_MAX);
+    let (mut begun, mut guard) = begin(worker, component, task(entry)?, (call, share))?;
+    let silence_max = silence_max(worker, &limits);
     loop {
         let said = tokio::select! {
             biased;
@@ -79,6 +60,10 @@ pub(super) async fn make(
                 component.memory_bytes_last.store(peak, Ordering::Relaxed);
                 return Ok(checked(report, &limits));
             }
+            Ok(Some(Said::Kept | Said::Reported(..))) => {
+                worker.end_for("it spoke of a session where there is none".to_owned());
+                return Err(worker.interrupted());
+            }
             Ok(Some(Said::Asked(ask))) => tokio::select! {
                 biased;
                 () = cancel.cancelled() => return cancelled(begun, &limits).await,
@@ -95,8 +80,42 @@ pub(super) async fn make(
     }
 }
 
+/// Has a worker begin a call, with memory of its own from the beginning where there is plenty.
+pub(super) fn begin(
+    worker: &Arc<Worker>,
+    component: &Component,
+    task: Task,
+    (call, share): (Call, HeldShare),
+) -> Result<(Begun, Guard), SandboxError> {
+    let limits = call.limits;
+    let known = component.memory_bytes_last.load(Ordering::Relaxed);
+    let first = known.max(FIRST_BYTES).min(limits.memory_bytes_max);
+    let given = if share.take_to_spare(first) { first } else { 0 };
+    let share = Arc::new(share);
+    let guard = Guard::new(&call, Arc::clone(&share), given);
+    let order = Order {
+        call: 0,
+        component: *component.digest(),
+        task,
+        agent: call.agent,
+        grants: call.grants,
+        limits,
+        seed: call.seed,
+        started_at: call.started_at,
+        memory_bytes: (share.bytes_max(), given),
+    };
+    let begun = worker.begin(component, order, share)?;
+    Ok((begun, guard))
+}
+
+/// How long a worker may say nothing of a call that runs.
+pub(super) fn silence_max(worker: &Worker, limits: &Limits) -> Duration {
+    let of_all = limits.time_max.saturating_mul(worker.calls_max());
+    of_all.saturating_add(SILENCE_MAX)
+}
+
 /// Tells a worker what its guest is answered, or ends it for what it asked.
-fn answer(
+pub(super) fn answer(
     begun: &Begun,
     guard: &Guard,
     answered: Result<(Answer, Beside), String>,
@@ -122,14 +141,14 @@ fn answer(
 }
 
 /// Has a call ended.
-async fn cancelled(mut begun: Begun, limits: &Limits) -> Result<Report, SandboxError> {
+pub(super) async fn cancelled(mut begun: Begun, limits: &Limits) -> Result<Report, SandboxError> {
     let worker = Arc::clone(&begun.worker);
     worker.say(&ToWorker::Cancel(begun.number))?;
     let ended = tokio::time::timeout(CANCEL_MAX, async {
         loop {
             match begun.next().await {
                 Some(Said::Ended(end)) => return Some(*end),
-                Some(Said::Asked(_)) => {}
+                Some(Said::Asked(_) | Said::Kept | Said::Reported(..)) => {}
                 None => return None,
             }
         }
@@ -161,7 +180,7 @@ fn task(entry: Entry) -> Result<Task, SandboxError> {
     })
 }
 
-fn error(fault: Fault) -> SandboxError {
+pub(super) fn error(fault: Fault) -> SandboxError {
     let because = wasmtime::Error::msg;
     match fault {
         Fault::Busy(message) => SandboxError::Busy { message },
@@ -173,7 +192,7 @@ fn error(fault: Fault) -> SandboxError {
 }
 
 /// Holds a report to what any report of such a call keeps to: a worker that was broken may say what it likes.
-fn checked(report: Report, limits: &Limits) -> Report {
+pub(super) fn checked(report: Report, limits: &Limits) -> Report {
     let Report {
         outcome,
         usage,

@@ -49,6 +49,12 @@ impl Guard {
         }
     }
 
+    /// A session's next program may ask as much as the one before it; its memory is the session's.
+    pub(super) fn next_program(&mut self) {
+        self.asked = 0;
+        self.logged = 0;
+    }
+
     pub(super) fn agent(&self) -> &str {
         &self.agent
     }

@@ -18,6 +18,7 @@ use super::{Suspects, WorkerProgram, lock};
 use crate::component::{Component, ComponentDigest};
 use crate::error::SandboxError;
 use crate::guest_memory::HeldShare;
+use crate::machine::kept::Then;
 use crate::outcome::Report;
 use crate::protocol::{
     self, Ask, CallNumber, Confinement, Fault, FromWorker, HEAD_BYTES, Order, Orders, ToWorker,
@@ -51,6 +52,10 @@ pub(super) struct Worker {
 pub(super) enum Said {
     /// The guest asks.
     Asked(Box<Ask>),
+    /// The interpreter of a session is there.
+    Kept,
+    /// A program of a session has ended.
+    Reported(Box<Report>, Then),
     /// The call has ended.
     Ended(Box<Result<Report, Fault>>),
 }
@@ -322,6 +327,10 @@ impl Reader {
             match message {
                 FromWorker::Ready(_) => return Err("it said twice that it is ready".to_owned()),
                 FromWorker::Asked { call, ask } => self.pass(call, Said::Asked(ask))?,
+                FromWorker::Kept(call) => self.pass(call, Said::Kept)?,
+                FromWorker::Reported { call, report, then } => {
+                    self.pass(call, Said::Reported(report, then))?;
+                }
                 FromWorker::Ended { call, end } => {
                     self.pass(call, Said::Ended(end))?;
                     lock(&self.routes).calls.remove(&call);

@@ -8,7 +8,7 @@ use troupe_sandbox::{
 
 use crate::support::{artefact, call, limited, program, returned, sandbox};
 
-async fn javascript() -> &'static Component {
+pub(crate) async fn javascript() -> &'static Component {
     static JAVASCRIPT: OnceCell<Component> = OnceCell::const_new();
     JAVASCRIPT
         .get_or_init(|| artefact("plugins/javascript.wasm"))

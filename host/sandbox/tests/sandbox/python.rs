@@ -10,7 +10,7 @@ use troupe_sandbox::{
 
 use crate::support::{artefact, call, limited, program, returned, sandbox};
 
-async fn python() -> &'static Component {
+pub(crate) async fn python() -> &'static Component {
     static PYTHON: OnceCell<Component> = OnceCell::const_new();
     PYTHON.get_or_init(|| artefact("plugins/python.wasm")).await
 }

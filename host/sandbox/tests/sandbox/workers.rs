@@ -8,6 +8,7 @@ use troupe_sandbox::{
 };
 
 use crate::hostile::returning;
+use crate::sessions;
 use crate::support::{self, MEMORY, RUN, agent_wasm, call, invocation, limited, target};
 
 /// A sandbox with so many shared workers.
@@ -180,6 +181,46 @@ async fn a_component_whose_worker_ended_is_called_alone_the_next_time() {
             .expect("no panic")
             .expect_err("its worker is gone"),
     );
+    is_well(&sandbox).await;
+    assert_eq!(sandbox.worker_ids(), shared, "nobody else was hurt");
+}
+
+#[tokio::test]
+async fn a_session_has_a_worker_of_its_own_and_ends_with_it() {
+    let sandbox = sandbox(1);
+    is_well(&sandbox).await;
+    let shared = sandbox.worker_ids();
+    let wasm = std::fs::read(target().join("plugins/javascript.wasm")).expect("it is built");
+    let component = sandbox.load(wasm.into()).await.expect("a component");
+    let open = || sessions::open_in(&sandbox, (&component, sessions::LONG), patient());
+    let idle = open().await.expect("a session");
+    assert_eq!(idle.result("let x = 1; x").await, 1);
+    let alone = || {
+        let ids = sandbox.worker_ids();
+        ids.into_iter().find(|id| !shared.contains(id))
+    };
+    kill(alone().expect("it has one"));
+    // It ends although nobody calls it.
+    wait_until(|| idle.session.end().is_some()).await;
+    let error = idle.try_run("x").await.expect_err("its worker is gone");
+    let text = error.to_string();
+    assert!(text.contains("its state is gone: the worker"), "{text}");
+    assert!(text.contains("signal: 9"), "{text}");
+
+    let busy = open().await.expect("another session");
+    let running = beside({
+        let session = busy.session.clone();
+        let endless = support::program("a", "for (;;) {}");
+        async move { session.execute(endless, std::time::UNIX_EPOCH).await }
+    });
+    wait_until(|| alone().is_some_and(|id| ticks(id) > 20)).await;
+    kill(alone().expect("it has one"));
+    let error = running
+        .await
+        .expect("no panic")
+        .expect_err("its worker is gone");
+    assert!(error.to_string().contains("signal: 9"), "{error}");
+    assert!(busy.session.end().is_some());
     is_well(&sandbox).await;
     assert_eq!(sandbox.worker_ids(), shared, "nobody else was hurt");
 }

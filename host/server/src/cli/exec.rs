@@ -1,4 +1,8 @@
-//! `troupe exec`.
+//! `troupe exec`: what it is given and what it answers. How packages are found is in `exec/packages.rs`, a session in
+//! `exec/session.rs`.
+
+mod packages;
+mod session;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -11,13 +15,14 @@ use clap::Args;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use troupe_sandbox::{
-    Call, CancelFlag, DenyAll, EnvGrant, FilesGrant, FolderAccess, FolderGrant, Grants, Limits,
-    Outcome, Program, Report, ScratchGrant, Trace,
+    Call, CancelFlag, Component, DenyAll, EnvGrant, FilesGrant, FolderAccess, FolderGrant, Grants,
+    Limits, Outcome, Program, Report, ScratchGrant, Trace,
 };
 use troupe_workflow::{FileGrant, Language, Limits as AskedLimits};
 
 use super::{CliError, Common, End, output, trace};
 use crate::clock;
+use crate::components::Components;
 use crate::grants::{ENTRIES_MAX, Own};
 use crate::limits::{ceilings, within};
 use crate::services::open_components;
@@ -27,7 +32,7 @@ use crate::traces;
 const READ_BYTES_MAX: u64 = 16 << 20;
 /// Where the folder lies that every call has for itself.
 const SCRATCH_AT: &str = "/tmp";
-/// Where the Python interpreter looks for packages.
+/// Where the interpreters look for packages.
 const PACKAGES_AT: &str = "/packages";
 
 #[derive(Debug, Args)]
@@ -36,7 +41,17 @@ pub(super) struct ExecArgs {
     #[arg(long, value_parser = parse_language)]
     lang: Option<Language>,
     /// The source file, or `-` for standard input
-    file: PathBuf,
+    #[arg(required_unless_present = "session", conflicts_with = "session")]
+    file: Option<PathBuf>,
+    /// Read programs from standard input, one JSON object a line, and run each with what those before it left
+    #[arg(long, requires = "lang", conflicts_with_all = ["input", "stdin"])]
+    session: bool,
+    /// Longest time that a session lasts, whatever it does
+    #[arg(long, value_name = "MS", default_value_t = session::TIME_MS_DEFAULT, value_parser = session::times())]
+    session_timeout_ms: u64,
+    /// Longest time that a session waits for its next program
+    #[arg(long, value_name = "MS", default_value_t = session::IDLE_MS_DEFAULT, value_parser = session::times())]
+    idle_timeout_ms: u64,
     /// The value of the variable `input`, as JSON
     #[arg(
         long,
@@ -45,9 +60,9 @@ pub(super) struct ExecArgs {
         allow_hyphen_values = true
     )]
     input: String,
-    /// The function to call with the input, where the source sets no `result`
-    #[arg(long, default_value = "main")]
-    action: String,
+    /// The function to call with the input, where the source sets no `result` [default: main; in a session none]
+    #[arg(long)]
+    action: Option<String>,
     /// A folder that the code may read at AT, and write where `:rw` follows; may be given again
     #[arg(long, value_name = "AT=PATH[:rw]", value_parser = parse_folder)]
     folder: Vec<FolderGrant>,
@@ -57,9 +72,9 @@ pub(super) struct ExecArgs {
     /// What the code reads from standard input: a file, or `-` for that of this command
     #[arg(long, value_name = "FILE")]
     stdin: Option<PathBuf>,
-    /// A pure-Python wheel (`…-none-any.whl`) that the code may import; may be given again
-    #[arg(long, value_name = "WHEEL")]
-    package: Vec<PathBuf>,
+    /// A package that the code may import: a pure-Python wheel (`…-none-any.whl`), or one file of JavaScript; may be given again
+    #[arg(long, value_name = "WHEEL|[NAME=]FILE")]
+    package: Vec<String>,
     /// Most units of computation, about one for each WebAssembly instruction
     #[arg(long)]
     fuel: Option<u64>,
@@ -85,12 +100,60 @@ pub(super) struct ExecArgs {
 
 pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError> {
     let language = language(&args).map_err(CliError::Caller)?;
-    let source = read_source(&args).map_err(CliError::Caller)?;
+    let Some(file) = &args.file else {
+        let prepared = prepare(common, &args, language).await?;
+        return session::run(prepared, &args).await;
+    };
+    let source = read_source(file).map_err(CliError::Caller)?;
     let input: Value = serde_json::from_str(&args.input).map_err(|error| {
         CliError::Caller(anyhow!(
             "--input is no JSON: {error}; a text is written '\"like this\"'"
         ))
     })?;
+    let filename = match file.file_name() {
+        Some(name) if name != "-" => name.to_string_lossy().into_owned(),
+        _ => "<stdin>".to_owned(),
+    };
+    let program = Program {
+        source,
+        filename,
+        input: input.to_string(),
+        action: args.action.clone().unwrap_or_else(|| "main".to_owned()),
+        stdin: read_stdin(&args).map_err(CliError::Caller)?,
+    };
+    let prepared = prepare(common, &args, language).await?;
+    let sandbox = prepared.components.sandbox();
+    let report = sandbox
+        .execute(&prepared.component, program, prepared.call)
+        .await
+        .map_err(anyhow::Error::from)?;
+    let traced = args.trace.then_some(&report.trace);
+    Ok(if args.json {
+        let (answer, end) = answer(&report, traced);
+        output::json(&answer);
+        end
+    } else {
+        if let Some(traced) = traced {
+            trace::print("the code", traced, report.usage.fuel);
+        }
+        print(&report)
+    })
+}
+
+/// What code runs with.
+struct Prepared {
+    components: Components,
+    component: Component,
+    call: Call,
+    /// Until nothing runs any more.
+    _packages: Option<TempDir>,
+}
+
+async fn prepare(
+    common: &Common,
+    args: &ExecArgs,
+    language: Language,
+) -> Result<Prepared, CliError> {
     let config = common.config()?;
     let ceiling = ceilings(&config.limits);
     let places = common.places()?;
@@ -99,46 +162,26 @@ pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError
         let checked = own.check(&folder.access);
         checked.map_err(|reason| CliError::Caller(anyhow!("--folder: {reason}")))?;
     }
+    let packages = packages::folder(&args.package, language).map_err(CliError::Caller)?;
     let components = open_components(&config, &places)?;
     let component = components.interpreter(language).await?;
-    let filename = match args.file.file_name() {
-        Some(name) if name != "-" => name.to_string_lossy().into_owned(),
-        _ => "<stdin>".to_owned(),
-    };
-    let program = Program {
-        source,
-        filename,
-        input: input.to_string(),
-        action: args.action.clone(),
-        stdin: read_stdin(&args).map_err(CliError::Caller)?,
-    };
-    // Until the call has ended.
-    let packages = packages(&args, language).map_err(CliError::Caller)?;
     let call = Call {
         agent: "exec".to_owned(),
-        grants: grants(&args, packages.as_ref()),
+        grants: grants(args, packages.as_ref()),
         limits: Limits {
             traced_calls_max: if args.trace { traces::CALLS_MAX } else { 0 },
-            ..within(ceiling, &asked(&args))
+            ..within(ceiling, &asked(args))
         },
         host: Arc::new(DenyAll),
         seed: clock::entropy(),
         started_at: clock::system_time(),
         cancel: CancelFlag::new(),
     };
-    let report = components
-        .sandbox()
-        .execute(&component, program, call)
-        .await
-        .map_err(anyhow::Error::from)?;
-    let traced = args.trace.then_some(&report.trace);
-    Ok(if args.json {
-        print_json(&report, traced)
-    } else {
-        if let Some(traced) = traced {
-            trace::print("the code", traced, report.usage.fuel);
-        }
-        print(&report)
+    Ok(Prepared {
+        components,
+        component,
+        call,
+        _packages: packages,
     })
 }
 
@@ -155,7 +198,8 @@ fn parse_language(text: &str) -> Result<Language, String> {
 }
 
 fn language(args: &ExecArgs) -> anyhow::Result<Language> {
-    let by_name = match args.file.extension().and_then(|ending| ending.to_str()) {
+    let file = args.file.as_ref();
+    let by_name = match file.and_then(|file| file.extension()?.to_str()) {
         Some("py") => Some(Language::Python),
         Some("js" | "mjs") => Some(Language::JavaScript),
         _ => None,
@@ -165,10 +209,10 @@ fn language(args: &ExecArgs) -> anyhow::Result<Language> {
     )
 }
 
-fn read_source(args: &ExecArgs) -> anyhow::Result<String> {
-    let bytes = read("the source", &args.file)?;
+fn read_source(file: &Path) -> anyhow::Result<String> {
+    let bytes = read("the source", file)?;
     String::from_utf8(bytes)
-        .with_context(|| format!("the source {} cannot be read", args.file.display()))
+        .with_context(|| format!("the source {} cannot be read", file.display()))
 }
 
 /// A file as a whole, or standard input for `-`.
@@ -192,7 +236,7 @@ fn read(what: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
 fn read_stdin(args: &ExecArgs) -> anyhow::Result<Bytes> {
     match &args.stdin {
         None => Ok(Bytes::new()),
-        Some(path) if path.as_os_str() == "-" && args.file.as_os_str() == "-" => Err(anyhow!(
+        Some(path) if path.as_os_str() == "-" && args.file.as_ref() == Some(path) => Err(anyhow!(
             "standard input holds the source; give the code's own with --stdin FILE"
         )),
         Some(path) => Ok(read("--stdin", path)?.into()),
@@ -241,31 +285,6 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
         .filter(|(name, _)| !name.is_empty())
         .ok_or("write NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
-}
-
-/// A folder with the packages that were given. They are read in the sandbox only.
-fn packages(args: &ExecArgs, language: Language) -> anyhow::Result<Option<TempDir>> {
-    if args.package.is_empty() {
-        return Ok(None);
-    }
-    if language != Language::Python {
-        return Err(anyhow!(
-            "--package is for Python; put JavaScript into one file"
-        ));
-    }
-    let folder = tempfile::tempdir().context("no folder can be made for packages")?;
-    for wheel in &args.package {
-        let name = wheel.file_name().and_then(|name| name.to_str());
-        let Some(name) = name.filter(|name| name.ends_with("-none-any.whl")) else {
-            return Err(anyhow!(
-                "{} is no pure-Python wheel: its name does not end in `-none-any.whl`; packages with native code cannot run here",
-                wheel.display()
-            ));
-        };
-        std::fs::copy(wheel, folder.path().join(name))
-            .with_context(|| format!("the package {} cannot be read", wheel.display()))?;
-    }
-    Ok(Some(folder))
 }
 
 /// What the caller gives, and a folder for what does not last.
@@ -330,7 +349,8 @@ fn print(report: &Report) -> End {
     }
 }
 
-fn print_json(report: &Report, traced: Option<&Trace>) -> End {
+/// A report for a program.
+fn answer(report: &Report, traced: Option<&Trace>) -> (Value, End) {
     let result: Option<Value> = match &report.outcome {
         Outcome::Returned(json) => serde_json::from_str(json).ok(),
         _ => None,
@@ -347,7 +367,7 @@ fn print_json(report: &Report, traced: Option<&Trace>) -> End {
     } else {
         End::Done
     };
-    let mut printed = json!({
+    let mut answer = json!({
         "result": result,
         "stdout": report.stdout.text,
         "stderr": report.stderr.text,
@@ -364,11 +384,10 @@ fn print_json(report: &Report, traced: Option<&Trace>) -> End {
         },
     });
     if let Some(traced) = traced {
-        printed["trace"] = trace::calls_json(traced);
-        printed["trace_left_out"] = json!(traced.left_out);
+        answer["trace"] = trace::calls_json(traced);
+        answer["trace_left_out"] = json!(traced.left_out);
     }
-    output::json(&printed);
-    end
+    (answer, end)
 }
 
 /// The code and the text of what went wrong, if anything did.

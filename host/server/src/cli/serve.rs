@@ -117,7 +117,7 @@ fn may_pass(error: &AppendError) -> bool {
 }
 
 /// Ends when the process is asked to end.
-async fn ended() {
+pub(super) async fn ended() {
     let mut terminate = match signal(SignalKind::terminate()) {
         Ok(terminate) => terminate,
         Err(error) => {
