@@ -71,8 +71,8 @@ pub(crate) enum Readiness {
 /// A component that was looked at.
 pub(crate) struct Examined {
     pub(crate) kind: ComponentKind,
-    /// Whether it has functions that can be called as tools.
-    pub(crate) has_functions: bool,
+    /// How many functions it has that can be called as tools.
+    pub(crate) functions: usize,
 }
 
 impl Components {
@@ -116,10 +116,7 @@ impl Components {
                 (kind.with_context(cannot)?, inspection.functions.len())
             }
         };
-        Ok(Examined {
-            kind,
-            has_functions: functions > 0,
-        })
+        Ok(Examined { kind, functions })
     }
 
     /// Begins to load a component, and says how far it is.

@@ -62,7 +62,7 @@ pub(crate) fn not_configured(name: &str) -> String {
 /// Loads a tool's component.
 async fn load_one(components: &Components, tool: &ComponentTool) -> anyhow::Result<LoadedTool> {
     let component = components.added(&digest_of(tool)?).await?;
-    check_functions(component.kind(), !component.functions().is_empty())?;
+    check_functions(component.kind(), component.functions().len())?;
     Ok(LoadedTool {
         name: tool.name.to_string(),
         component,
@@ -77,7 +77,7 @@ pub(crate) async fn check(
 ) -> anyhow::Result<()> {
     let which = Which::Added(digest_of(tool)?);
     let examined = components.examine(which).await?;
-    check_functions(examined.kind, examined.has_functions)?;
+    check_functions(examined.kind, examined.functions)?;
     components.prepare(which);
     Ok(())
 }
@@ -100,8 +100,8 @@ fn digest_of(tool: &ComponentTool) -> anyhow::Result<ComponentDigest> {
         .with_context(|| format!("`{reference}` is no digest"))
 }
 
-fn check_functions(kind: ComponentKind, has_functions: bool) -> anyhow::Result<()> {
-    if !has_functions {
+fn check_functions(kind: ComponentKind, count: usize) -> anyhow::Result<()> {
+    if count == 0 {
         bail!("the component is {kind}, and has no functions to call as a tool");
     }
     Ok(())
