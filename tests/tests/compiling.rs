@@ -124,3 +124,33 @@ async fn a_component_that_cannot_be_compiled_is_said_to_be_refused() {
     assert_eq!(run.status, 422, "{run}");
     assert!(run.to_string().contains("it took more than 20 ms"), "{run}");
 }
+
+#[tokio::test]
+async fn what_another_version_has_to_compile_anew_is_compiled_when_the_server_starts() {
+    let (mut place, document) = scene(&long(4_000), "").await;
+    let server = Server::start(place.serve()).await;
+    let created = server.post("/v1/orchestrate/workflows", &document).await;
+    assert_eq!(created.status, 201, "{created}");
+    assert!(server.terminate().await.success());
+    // As for another version there is nothing compiled.
+    let cache = place.path("another cache");
+    place.set("TROUPE_CACHE", &cache.display().to_string());
+    let _server = Server::start(place.serve()).await;
+    let compiled = until(async || {
+        let mut files = walk(&cache).into_iter();
+        files.find(|file| file.extension().is_some_and(|ending| ending == "cwasm"))
+    });
+    assert!(compiled.await.is_some(), "nobody has asked for it");
+}
+
+/// All files of a folder and those in it.
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => walk(&path),
+            false => vec![path],
+        })
+        .collect()
+}

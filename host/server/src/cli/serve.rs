@@ -13,8 +13,11 @@ use troupe_journal::{AppendError, Journal};
 
 use super::{CliError, Common, End, output};
 use crate::node::{Node, NodeParts};
+use crate::operations::OperationError;
+use crate::run::RunSettings;
 use crate::services::ServicesBySettings;
-use crate::{api, clock, config, open, tasks};
+use crate::workflows::StoredWorkflow;
+use crate::{api, clock, components, config, open, records, tasks, workflows};
 
 /// How long answers that are under way may take when all else has ended.
 const LINGER: Duration = Duration::from_secs(2);
@@ -56,6 +59,7 @@ pub(super) async fn run(common: &Common, args: &ServeArgs) -> Result<End, CliErr
     });
     let working = tasks::spawn("node", Arc::clone(&node).run());
     let mut working = std::pin::pin!(working);
+    let _preparing = tasks::AbortOnDrop(tasks::spawn("prepare", prepare(Arc::clone(&node))));
     output::line(&format!("listening on http://{listens_at}"));
     output::note("without keys: whoever can use this machine's loopback can use this server");
     let (close, closed) = oneshot::channel::<()>();
@@ -88,6 +92,34 @@ pub(super) async fn run(common: &Common, args: &ServeArgs) -> Result<End, CliErr
     };
     worked.context("the work on executions ended early")?;
     Ok(End::Done)
+}
+
+/// Begins to load the components of stored workflows: where Troupe is another version than it was they have to be
+/// compiled first, and no run should wait for that which need not.
+async fn prepare(node: Arc<Node>) {
+    let prepared = prepare_components(&node).await;
+    if let Err(error) = prepared.map_err(anyhow::Error::from) {
+        tracing::warn!(
+            error = format!("{error:#}"),
+            "not all components are loaded ahead of time"
+        );
+    }
+}
+
+async fn prepare_components(node: &Node) -> Result<(), OperationError> {
+    /// Workflows whose newest version is looked at. Bounds the memory that components take of which nobody has need.
+    const WORKFLOWS_MAX: u32 = 200;
+    let journal = &*node.journal;
+    let all: Vec<StoredWorkflow> = records::list(journal, None, WORKFLOWS_MAX).await?;
+    for stored in all {
+        let (definition, _) = workflows::definition(journal, &stored, None).await?;
+        for which in components::all(&definition) {
+            let services = node.services.get(&RunSettings::default());
+            let components = &services.map_err(OperationError::Host)?.components;
+            components.prepare(which);
+        }
+    }
+    Ok(())
 }
 
 /// Sets the clock by the database's before anything is done by it.
