@@ -105,7 +105,7 @@ impl Components {
     /// # Errors
     /// It is not here, or would be refused.
     pub(crate) async fn examine(&self, which: Which) -> anyhow::Result<Examined> {
-        let (kind, functions) = match self.slot(which).done.get() {
+        let (kind, functions) = match self.slot(which)?.done.get() {
             Some(Ok(component)) => (component.kind(), component.functions().len()),
             Some(Err(error)) => bail!("{error:#}"),
             None => {
@@ -121,14 +121,14 @@ impl Components {
 
     /// Begins to load a component, and says how far it is.
     pub(crate) fn prepare(self: &Arc<Self>, which: Which) -> Readiness {
-        let slot = self.slot(which);
+        let slot = match self.slot(which) {
+            Ok(slot) => slot,
+            Err(error) => return Readiness::Refused(format!("{error:#}")),
+        };
         match slot.done.get() {
             Some(Ok(_)) => return Readiness::Ready,
             Some(Err(error)) => return Readiness::Refused(format!("{error:#}")),
             None => {}
-        }
-        if let Err(error) = self.path_of(which) {
-            return Readiness::Refused(format!("{error:#}"));
         }
         if !slot.is_begun.swap(true, Ordering::Relaxed) {
             let components = Arc::clone(self);
@@ -143,14 +143,19 @@ impl Components {
         Readiness::Compiling
     }
 
-    fn slot(&self, which: Which) -> Arc<Slot> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(slots.entry(which).or_default())
+    /// The slot of a component that is here: whoever only names one that is not shall take no memory.
+    fn slot(&self, which: Which) -> anyhow::Result<Arc<Slot>> {
+        let slots = || self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots().get(&which) {
+            return Ok(Arc::clone(slot));
+        }
+        self.path_of(which)?;
+        Ok(Arc::clone(slots().entry(which).or_default()))
     }
 
     /// A component that is loaded; waits until it is.
     pub(crate) async fn loaded(&self, which: Which) -> anyhow::Result<Component> {
-        let slot = self.slot(which);
+        let slot = self.slot(which)?;
         let done = slot.done.get_or_try_init(|| async {
             match self.load(which).await {
                 Ok(component) => Ok(Ok(component)),
