@@ -116,6 +116,14 @@ impl Share {
             Share::Asked(share) => share.take(bytes).await,
         }
     }
+
+    /// Gives bytes back before the call ends, of those that were taken.
+    pub(crate) fn put_back(&self, bytes: u64) {
+        match self {
+            Share::Held(share) => share.put_back(bytes),
+            Share::Asked(share) => share.put_back(bytes),
+        }
+    }
 }
 
 /// What another process gives: asked for so many bytes that are needed and so many that would be welcome, it answers how
@@ -159,6 +167,14 @@ impl AskedShare {
         let left = spare.checked_sub(bytes).ok_or(Busy)?;
         self.spare.store(left, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Keeps bytes for the next time that some are needed: the other process has them back when the call ends.
+    fn put_back(&self, bytes: u64) {
+        let taken = self.taken.load(Ordering::Relaxed);
+        let bytes = bytes.min(taken);
+        self.taken.store(taken - bytes, Ordering::Relaxed);
+        self.spare.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
@@ -216,6 +232,12 @@ impl HeldShare {
         // The sender is dropped unanswered only with the queue itself.
         answer.await.unwrap_or(Err(Busy))
     }
+
+    fn put_back(&self, bytes: u64) {
+        let mut pot = self.memory.lock();
+        pot.take_back_some(self.age, bytes);
+        pot.serve();
+    }
 }
 
 impl Drop for HeldShare {
@@ -254,6 +276,13 @@ impl Pot {
     /// Takes back what the call holds.
     fn take_back(&mut self, age: u64) {
         self.free += self.held.remove(&age).unwrap_or(0);
+    }
+
+    /// Takes back a part of what the call holds.
+    fn take_back_some(&mut self, age: u64, bytes: u64) {
+        let held = self.held.get(&age).copied().unwrap_or(0);
+        self.take_back(age);
+        self.give(age, held.saturating_sub(bytes));
     }
 
     /// Serves those who wait, as far as there is room.
@@ -352,6 +381,36 @@ mod tests {
         drop(small);
         drop((old, young, third));
         assert_eq!(memory.lock().free, 100);
+    }
+
+    #[test]
+    fn what_is_put_back_serves_those_who_wait() {
+        let memory = GuestMemory::new(100);
+        let [old, young] = [memory.enter(Patience::Waits), memory.enter(Patience::Waits)];
+        assert!(matches!(old.take(90).now_or_never(), Some(Ok(()))));
+        let mut waiting = Box::pin(young.take(60));
+        assert!((&mut waiting).now_or_never().is_none());
+        old.put_back(50);
+        assert!(matches!((&mut waiting).now_or_never(), Some(Ok(()))));
+        drop(waiting);
+        assert_eq!(memory.lock().free, 0);
+        // Nobody puts back more than it has.
+        old.put_back(1_000);
+        assert_eq!(memory.lock().free, 40);
+        drop((old, young));
+        assert_eq!(memory.lock().free, 100);
+    }
+
+    #[test]
+    fn what_is_put_back_is_not_asked_for_again() {
+        let ask: AskForMemory = Box::new(|needed, _welcome| Box::pin(async move { Ok(needed) }));
+        let share = AskedShare::new((100, 10), ask);
+        assert!(matches!(share.take(60).now_or_never(), Some(Ok(()))));
+        share.put_back(40);
+        assert_eq!(share.spare.load(Ordering::Relaxed), 40);
+        assert!(matches!(share.take(40).now_or_never(), Some(Ok(()))));
+        assert_eq!(share.spare.load(Ordering::Relaxed), 0);
+        assert_eq!(share.taken.load(Ordering::Relaxed), 60);
     }
 
     #[test]

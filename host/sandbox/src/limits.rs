@@ -132,6 +132,8 @@ pub(crate) const INSTANCES_MAX: u32 = 64;
 pub(crate) const MEMORIES_MAX: u32 = 2;
 /// Tables of one component; toolchains make a handful.
 pub(crate) const TABLES_MAX: u32 = 8;
+/// One part in so many of what all guests may have is lent to one call at once at most.
+const LENT_PART: u64 = 4;
 /// What one table element costs the host.
 const TABLE_ELEMENT_BYTES: u64 = 8;
 
@@ -149,6 +151,11 @@ pub(crate) struct MemoryLimiter {
     share: Share,
     refused: Refused,
 }
+
+/// Memory that the host may use for a call, until it is known how much it needs.
+#[derive(Debug)]
+#[must_use = "what is not settled is kept until the call ends"]
+pub(crate) struct Lent(u64);
 
 /// What a guest was told that asked for more memory than it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +187,19 @@ impl MemoryLimiter {
             self.share.take(bytes.min(self.share.bytes_max())).await?;
         }
         Ok(())
+    }
+
+    /// Takes so many bytes for the host to hold; of a ceiling that is small beside them only a part, for a call that
+    /// waits for what it holds itself would wait for ever.
+    pub(crate) async fn lend(&self, bytes: u64) -> wasmtime::Result<Lent> {
+        let bytes = bytes.min(self.share.bytes_max() / LENT_PART);
+        self.reserve(bytes).await?;
+        Ok(Lent(bytes))
+    }
+
+    /// Gives back what was lent but for the bytes that are really held; those are counted until the call ends.
+    pub(crate) fn settle(&self, lent: Lent, held: u64) {
+        self.share.put_back(lent.0.saturating_sub(held));
     }
 
     /// From now on no instance is made any more.

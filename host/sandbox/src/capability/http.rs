@@ -32,6 +32,7 @@ use self::body::{Body, Written, lock};
 use self::exchange::{Exchange, Hooks, Unsent};
 use self::secrets::Placeholder;
 use super::{HOST_CALL_FUEL, HostBytes, charge};
+use crate::http_exchange::HTTP_REQUEST_BYTES_MAX;
 use crate::state::State;
 
 pub use self::host_pattern::{HostPattern, ParseHostError};
@@ -172,19 +173,28 @@ fn text_bytes(text: Option<&String>) -> usize {
     text.map_or(0, String::len)
 }
 
-/// `outgoing-request.body`: a body that is kept here.
-fn request_body(
+/// `outgoing-request.body`: a body that is kept here. There is memory for it when this returns, so that writing it
+/// waits for nothing.
+async fn request_body(
     mut store: StoreContextMut<'_, State>,
-    request: &Resource<HostOutgoingRequest>,
+    request: Resource<HostOutgoingRequest>,
 ) -> wasmtime::Result<Result<Resource<HostOutgoingBody>, ()>> {
-    let State { table, http, .. } = store.data_mut();
-    table.get(request)?;
+    let State {
+        table,
+        http,
+        memory,
+        host_bytes,
+        ..
+    } = store.data_mut();
+    table.get(&request)?;
     if http.bodies_of_requests.contains_key(&request.rep()) {
         return Ok(Err(()));
     }
+    let lent = memory.lend(host_bytes.left().min(HTTP_REQUEST_BYTES_MAX));
+    let lent = lent.await?;
     let (resource, _unused) = HostOutgoingBody::new(StreamContext::Request, None, 1, 1);
     let resource = table.push(resource)?;
-    let body = Body::new(&http.written);
+    let body = Body::new(&http.written, lent);
     http.bodies_of_requests.insert(request.rep(), body.clone());
     http.bodies.insert(resource.rep(), body);
     Ok(Ok(resource))
@@ -213,7 +223,12 @@ fn body_finish(
     body: Resource<HostOutgoingBody>,
     trailers: Option<Resource<FieldMap>>,
 ) -> wasmtime::Result<Result<(), ErrorCode>> {
-    let State { table, http, .. } = store.data_mut();
+    let State {
+        table,
+        http,
+        memory,
+        ..
+    } = store.data_mut();
     let kept = http.bodies.remove(&body.rep());
     table.delete(body)?;
     let has_trailers = match trailers {
@@ -224,19 +239,24 @@ fn body_finish(
         return Ok(Ok(()));
     };
     if has_trailers {
-        kept.abort();
+        kept.abort(memory);
         return Ok(Err(ErrorCode::HttpRequestTrailerSectionSize(Some(0))));
     }
-    kept.finish();
+    kept.finish(memory);
     Ok(Ok(()))
 }
 
 /// The end of a body that was not finished.
 fn drop_body(mut store: StoreContextMut<'_, State>, rep: u32) -> wasmtime::Result<()> {
-    let State { table, http, .. } = store.data_mut();
+    let State {
+        table,
+        http,
+        memory,
+        ..
+    } = store.data_mut();
     table.delete(Resource::<HostOutgoingBody>::new_own(rep))?;
     if let Some(body) = http.bodies.remove(&rep) {
-        body.abort();
+        body.abort(memory);
     }
     Ok(())
 }
@@ -345,9 +365,11 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let mut types = linker.instance(TYPES)?;
     link_setters(&mut types)?;
-    types.func_wrap(
+    types.func_wrap_async(
         "[method]outgoing-request.body",
-        |store, (request,): (Resource<HostOutgoingRequest>,)| Ok((request_body(store, &request)?,)),
+        |store, (request,): (Resource<HostOutgoingRequest>,)| {
+            Box::new(async move { Ok((request_body(store, request).await?,)) })
+        },
     )?;
     types.func_wrap(
         "[method]outgoing-body.write",

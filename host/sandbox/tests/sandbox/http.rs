@@ -6,11 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use troupe_sandbox::{
-    Call, Grants, HTTP_REQUEST_BYTES_MAX, HostCalls, HostFuture, HttpFault, HttpFaultKind,
-    HttpGrant, HttpRequest, HttpResponse, Limit, OperatorHost, Outcome, Reach, Report, SecretGrant,
+    Call, Grants, HTTP_REQUEST_BYTES_MAX, HTTP_RESPONSE_BYTES_MAX, HostCalls, HostFuture,
+    HttpFault, HttpFaultKind, HttpGrant, HttpRequest, HttpResponse, Limit, OperatorHost, Outcome,
+    Reach, Report, Sandbox, SecretGrant,
 };
 
-use crate::support::{call, invocation, returned, run_guest};
+use crate::support::{call, config, invocation, returned, run_guest, target};
 
 /// Where requests go: it answers with what it was asked, and remembers it.
 #[derive(Default)]
@@ -20,6 +21,23 @@ struct Web {
     /// Bytes of each body; none: `{}`.
     body_bytes: Option<usize>,
     delay: Duration,
+    /// Bytes that may be held of all responses now, and the most that there ever were.
+    may_hold: Mutex<(u64, u64)>,
+}
+
+impl Web {
+    fn holds(&self, requests: &[HttpRequest]) -> u64 {
+        let bytes = requests.iter().map(|request| request.response_bytes_max);
+        let bytes = bytes.sum();
+        let mut may_hold = self.may_hold.lock().expect("no panic");
+        may_hold.0 += bytes;
+        may_hold.1 = may_hold.1.max(may_hold.0);
+        bytes
+    }
+
+    fn held_most(&self) -> u64 {
+        self.may_hold.lock().expect("no panic").1
+    }
 }
 
 impl HostCalls for Web {
@@ -28,7 +46,9 @@ impl HostCalls for Web {
         requests: Vec<HttpRequest>,
     ) -> HostFuture<'_, Vec<Result<HttpResponse, HttpFault>>> {
         Box::pin(async move {
+            let held = self.holds(&requests);
             tokio::time::sleep(self.delay).await;
+            self.may_hold.lock().expect("no panic").0 -= held;
             self.batches.lock().expect("no panic").push(requests.len());
             let answer = |request: &HttpRequest| {
                 if let Some(fault) = &request.refused {
@@ -346,6 +366,66 @@ async fn a_body_has_a_largest_size() {
     .await;
     assert_eq!(report.outcome, Outcome::LimitHit(Limit::HostBytes));
     assert!(report.usage.fuel > 1 << 20);
+}
+
+/// What one call asks for, with memory for all guests that holds a few responses.
+async fn run_in_64_mib(web: &Arc<Web>, calls: usize, (action, input): (&str, Value)) -> Vec<Value> {
+    let mut config = config(target().join("compiled"));
+    config.calls_max = 32;
+    config.guest_memory_bytes_max = 64 << 20;
+    let sandbox = Sandbox::new(config).expect("a sandbox");
+    let wasm = std::fs::read(target().join("guests/wasm32-wasip2/guest/examples/http.wasm"));
+    let component = sandbox.load(wasm.expect("built").into()).await;
+    let component = component.expect("a component");
+    let input = input.to_string();
+    let run = || {
+        let call = Call {
+            host: Arc::clone(web) as Arc<dyn HostCalls>,
+            grants: Grants {
+                http: Some(granted(&["http://api.example.com"])),
+                ..Grants::none()
+            },
+            ..call()
+        };
+        sandbox.call_agent(&component, invocation(action, &input), call)
+    };
+    let reports = futures::future::join_all((0..calls).map(|_| run())).await;
+    let reports = reports.into_iter();
+    reports
+        .map(|report| returned(report.expect("the host is well")))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_the_host_may_hold_of_responses_is_memory_of_all_guests() {
+    let web = Arc::new(Web {
+        body_bytes: Some(1 << 20),
+        delay: Duration::from_millis(50),
+        ..Web::default()
+    });
+    let input = json!([{ "authority": "api.example.com" }]);
+    let results = run_in_64_mib(&web, 24, ("send", input)).await;
+    assert!(results.iter().all(|result| result[0]["status"] == 302));
+    assert!(web.held_most() > HTTP_RESPONSE_BYTES_MAX, "several at once");
+    assert!(web.held_most() <= 64 << 20, "{}", web.held_most());
+}
+
+#[tokio::test]
+async fn what_requests_do_not_need_is_put_back() {
+    let web = Arc::new(Web::default());
+    let request = json!({ "authority": "api.example.com", "method": "POST", "body": "small" });
+    // As many bodies as all memory would hold twice, were each as large as it may be.
+    let input = json!(vec![request; 16]);
+    let results = run_in_64_mib(&web, 1, ("send, all started first", input)).await;
+    assert_eq!(results[0][15]["body"], "small");
+    // And bodies that are never sent.
+    let input = json!({ "authority": "api.example.com" });
+    let results = run_in_64_mib(&web, 16, ("write too much", input)).await;
+    assert!(
+        results
+            .iter()
+            .all(|it| it["stopped"] == HTTP_REQUEST_BYTES_MAX)
+    );
 }
 
 #[tokio::test]

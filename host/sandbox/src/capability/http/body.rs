@@ -9,6 +9,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::capability::HostBytes;
 use crate::http_exchange::HTTP_REQUEST_BYTES_MAX;
+use crate::limits::{Lent, MemoryLimiter};
 
 /// What a guest may hand over in one write. WASI lets it ask for a write of so many zeroes, which the host then
 /// allocates.
@@ -35,6 +36,8 @@ pub(super) struct Body {
 struct Shared {
     bytes: Vec<u8>,
     progress: Progress,
+    /// The memory that it may take, until it has ended.
+    lent: Option<Lent>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +60,11 @@ pub(super) enum Taken {
 }
 
 impl Body {
-    pub(super) fn new(written: &Arc<Mutex<Written>>) -> Self {
+    pub(super) fn new(written: &Arc<Mutex<Written>>, lent: Lent) -> Self {
         let shared = Shared {
             bytes: Vec::new(),
             progress: Progress::Open,
+            lent: Some(lent),
         };
         Body {
             shared: Arc::new(Mutex::new(shared)),
@@ -74,19 +78,25 @@ impl Body {
     }
 
     /// No more is written.
-    pub(super) fn finish(&self) {
-        self.end(Progress::Finished);
+    pub(super) fn finish(&self, memory: &MemoryLimiter) {
+        self.end(Progress::Finished, memory);
     }
 
     /// The guest dropped it before it was finished.
-    pub(super) fn abort(&self) {
-        self.end(Progress::Aborted);
+    pub(super) fn abort(&self, memory: &MemoryLimiter) {
+        self.end(Progress::Aborted, memory);
     }
 
-    fn end(&self, progress: Progress) {
+    fn end(&self, progress: Progress, memory: &MemoryLimiter) {
         let mut shared = lock(&self.shared);
         if shared.progress == Progress::Open {
             shared.progress = progress;
+        }
+        if shared.progress != Progress::Finished {
+            shared.bytes = Vec::new();
+        }
+        if let Some(lent) = shared.lent.take() {
+            memory.settle(lent, length(shared.bytes.len()));
         }
     }
 
@@ -106,6 +116,10 @@ impl Body {
     }
 }
 
+pub(super) fn length(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
 /// A poisoned lock is no danger: nothing under it can panic but an allocation.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -120,14 +134,14 @@ impl Pollable for BodyStream {
 
 impl OutputStream for BodyStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let more = length(bytes.len());
         {
             let mut written = lock(&self.0.written);
             written.fuel_owed = written
                 .fuel_owed
                 .saturating_add(WRITE_FUEL)
-                .saturating_add(length);
-            if let Err(stop) = written.host_bytes.count(length) {
+                .saturating_add(more);
+            if let Err(stop) = written.host_bytes.count(more) {
                 return Err(StreamError::Trap(stop.into()));
             }
         }
@@ -135,8 +149,7 @@ impl OutputStream for BodyStream {
         if shared.progress != Progress::Open {
             return Err(StreamError::Closed);
         }
-        let total = u64::try_from(shared.bytes.len()).unwrap_or(u64::MAX);
-        if total.saturating_add(length) > HTTP_REQUEST_BYTES_MAX {
+        if length(shared.bytes.len()).saturating_add(more) > HTTP_REQUEST_BYTES_MAX {
             shared.progress = Progress::TooLarge;
             shared.bytes = Vec::new();
             let message =

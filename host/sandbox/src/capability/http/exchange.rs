@@ -16,7 +16,7 @@ use wasmtime_wasi_http::{
     WasiHttpHooks,
 };
 
-use super::body::{Body, Taken};
+use super::body::{Body, Taken, length};
 use super::secrets::{Placeholder, Searched};
 use super::target::target;
 use super::{Got, HttpGrant};
@@ -288,8 +288,12 @@ impl State {
         }
         let least = requests.iter().map(|request| request.response_bytes_max);
         let least = least.min().unwrap_or(HTTP_RESPONSE_BYTES_MAX);
+        let most = requests.iter().map(|request| request.response_bytes_max);
+        let lent = self.memory.lend(most.sum()).await?;
         let host = Arc::clone(&self.host);
         let answers = host.fetch_many(requests).await;
+        let held = answers.iter().flatten().map(|it| length(it.body.len()));
+        self.memory.settle(lent, held.sum());
         self.move_clock();
         let (ended, owed) = (Ended::of_http(&answers), self.fuel_owed);
         let mut answers = answers.into_iter();
@@ -476,10 +480,6 @@ fn head_bytes(headers: &[(String, Bytes)]) -> u64 {
         .iter()
         .map(|(name, value)| length(name.len()).saturating_add(length(value.len())))
         .fold(0, u64::saturating_add)
-}
-
-fn length(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// What wasmtime-wasi-http asks of us.
