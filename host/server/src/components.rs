@@ -1,5 +1,8 @@
 //! The components that this machine has: those that ship with Troupe, and those that workflows name.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,12 +26,16 @@ pub(crate) struct Components {
     plugins: Vec<PathBuf>,
     /// One slot for each component, so that two steps wait for one load instead of doing it twice.
     slots: Mutex<BTreeMap<Which, Arc<Slot>>>,
-    /// Bounds how many are read into memory at once.
+    /// Bounds how many are read into memory at once to be loaded.
     loads: Semaphore,
+    /// Bounds how many are read into memory at once to be looked at. Whoever only looks waits for no compiler.
+    looks: Semaphore,
 }
 
 /// Components that are loaded at once. They are compiled one after the other; this bounds the bytes that wait for it.
 const LOADS_MAX: usize = 2;
+/// Components that are looked at at once: bounds their bytes in memory, and the threads that read them.
+const LOOKS_MAX: usize = 2;
 
 /// What a component is found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +60,8 @@ impl fmt::Display for Which {
 struct Slot {
     /// Loaded, or why it never will be: what the machine may do better another time is not kept.
     done: OnceCell<Result<Component, Arc<anyhow::Error>>>,
+    /// What it is, where somebody asked before it was loaded.
+    examined: OnceCell<Examined>,
     /// Somebody loads it, with nobody waiting.
     is_begun: AtomicBool,
 }
@@ -69,6 +78,7 @@ pub(crate) enum Readiness {
 }
 
 /// A component that was looked at.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Examined {
     pub(crate) kind: ComponentKind,
     /// How many functions it has that can be called as tools.
@@ -83,6 +93,7 @@ impl Components {
             plugins,
             slots: Mutex::new(BTreeMap::new()),
             loads: Semaphore::new(LOADS_MAX),
+            looks: Semaphore::new(LOOKS_MAX),
         }
     }
 
@@ -100,23 +111,37 @@ impl Components {
         self.loaded(Which::Added(*digest)).await
     }
 
-    /// Looks at a component without compiling it.
+    /// Looks at a component without compiling it. Its file is read once, however many ask.
     ///
     /// # Errors
     /// It is not here, or would be refused.
     pub(crate) async fn examine(&self, which: Which) -> anyhow::Result<Examined> {
-        let (kind, functions) = match self.slot(which)?.done.get() {
-            Some(Ok(component)) => (component.kind(), component.functions().len()),
+        let slot = self.slot(which)?;
+        match slot.done.get() {
+            Some(Ok(component)) => Ok(Examined {
+                kind: component.kind(),
+                functions: component.functions().len(),
+            }),
             Some(Err(error)) => bail!("{error:#}"),
             None => {
-                let path = self.path_of(which)?;
-                let cannot = || format!("the component {} cannot be used", path.display());
-                let (inspection, kind) = self.inspect(&path).await.with_context(cannot)?;
-                check_digest(which, &inspection.digest, &path)?;
-                (kind.with_context(cannot)?, inspection.functions.len())
+                self.path_of(which)?;
+                let examined = slot.examined.get_or_try_init(|| self.look(which));
+                examined.await.copied()
             }
-        };
-        Ok(Examined { kind, functions })
+        }
+    }
+
+    /// Reads the file of a component and says what it is.
+    async fn look(&self, which: Which) -> anyhow::Result<Examined> {
+        let path = self.path_of(which)?;
+        let cannot = || format!("the component {} cannot be used", path.display());
+        let _look = self.looks.acquire().await?;
+        let (inspection, kind) = self.inspect(&path).await.with_context(cannot)?;
+        check_digest(which, &inspection.digest, &path)?;
+        Ok(Examined {
+            kind: kind.with_context(cannot)?,
+            functions: inspection.functions.len(),
+        })
     }
 
     /// Begins to load a component, and says how far it is.
@@ -231,7 +256,10 @@ impl Components {
         &self,
         path: &Path,
     ) -> anyhow::Result<(Inspection, Result<ComponentKind, LoadError>)> {
-        Ok(self.sandbox.inspect(&read(path).await?)?)
+        let (sandbox, wasm) = (self.sandbox.clone(), read(path).await?);
+        // A large one takes tenths of a second, which other tasks of the thread would wait for.
+        let looking = tokio::task::spawn_blocking(move || sandbox.inspect(&wasm));
+        Ok(looking.await??)
     }
 
     /// Puts a component under its digest, whole or not at all, also when several tasks keep the same.
