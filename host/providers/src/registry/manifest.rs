@@ -70,7 +70,7 @@ pub(super) fn read(
         .map_err(|error| text::one_line(&format!("its manifest is none ({error})")))?;
     let layer = the_layer(&manifest)?;
     if *layer.digest().algorithm() != DigestAlgorithm::Sha256 {
-        let digest = text::one_line(&layer.digest().to_string());
+        let digest = text::one_line(layer.digest().as_ref());
         return Err(format!(
             "its layer has the digest `{digest}`, not one of sha256"
         ));
@@ -121,6 +121,6 @@ fn kind(descriptor: &Descriptor) -> String {
 fn quoted(media_type: &MediaType) -> String {
     format!(
         "`{}`",
-        text::cut_chars(&text::squeeze(&media_type.to_string()), 100)
+        text::cut_chars(&text::squeeze(media_type.as_ref()), 100)
     )
 }
