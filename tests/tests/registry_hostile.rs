@@ -9,7 +9,7 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
@@ -543,7 +543,6 @@ async fn a_registry_that_says_nothing_is_given_up() {
     };
     let server = registry(&toolbox(), silent).await;
     let place = Workplace::new();
-    let began = Instant::now();
     let ended = place
         .troupe(["agent", "inspect", &reference(&server)])
         .end()
@@ -555,7 +554,6 @@ async fn a_registry_that_says_nothing_is_given_up() {
             .contains("did not send the manifest in time: nothing came for 30000 ms"),
         "{ended}"
     );
-    assert!(began.elapsed() < Duration::from_secs(60), "{ended}");
 }
 
 /// A client that waits for shorter.
@@ -575,10 +573,10 @@ async fn a_component_that_comes_too_slowly_is_given_up() {
     let fetch = async |server: &Scripted| {
         let reference: RegistryReference = reference(server).parse().unwrap();
         let artifact = hasty().resolve(&reference).await.unwrap();
-        let began = Instant::now();
-        let error = hasty().fetch(&artifact).await.unwrap_err();
-        assert!(began.elapsed() < Duration::from_secs(10), "{error}");
-        error
+        let fetching = tokio::time::timeout(Duration::from_secs(10), async {
+            hasty().fetch(&artifact).await
+        });
+        fetching.await.unwrap().unwrap_err()
     };
     let stalled = |asked: &Asked| {
         let first = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"\0asm"))]);
