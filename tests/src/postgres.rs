@@ -13,35 +13,21 @@
 //! own.start_again();
 //! ```
 
-mod account;
 mod programs;
-mod supervised;
 
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
-use self::account::Account;
 use self::programs::Programs;
-use self::supervised::{Signal, Supervised};
+use crate::supervised::{Account, Signal, Supervised, free_port, until};
 
-/// Ports are looked for from here on, below those that systems give to connections: a client that knocks at the port of
-/// a server that is away could be given the same port for its own side, and would talk to itself.
-const PORT_FIRST: u16 = 20_000;
-/// How many ports there are to choose from.
-const PORT_COUNT: u16 = 10_000;
 /// Two servers may choose the same port at the same moment; the one that comes late chooses again, so many times.
 const START_TRIES: u32 = 5;
-/// How often it is looked whether a server is up, or down.
-const POLL: Duration = Duration::from_millis(20);
-/// Bounds every wait for a server: what takes longer has failed. Recovery after a kill takes the most.
-const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How much of a server's log is shown when it does not start.
 const LOG_LINES_SHOWN: usize = 30;
 
@@ -295,33 +281,6 @@ impl Postgres {
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
-}
-
-/// Asks until there is an answer; none in [`WAIT_MAX`] is no answer.
-fn until<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let times = WAIT_MAX.as_millis() / POLL.as_millis();
-    for _ in 0..times {
-        if let Some(answer) = ask() {
-            return Some(answer);
-        }
-        std::thread::sleep(POLL);
-    }
-    None
-}
-
-/// A port on which nobody listens. Processes begin at different places, so that they seldom meet.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = (std::process::id() % u32::from(PORT_COUNT)) * 17;
-    for _ in 0..PORT_COUNT {
-        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let offset = u16::try_from((start + step) % u32::from(PORT_COUNT)).expect("below a u16");
-        let port = PORT_FIRST + offset;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no port is free from {PORT_FIRST} on");
 }
 
 /// Text that nobody guesses, of letters that need no escape in an address.

@@ -147,6 +147,46 @@ pub(crate) fn apt(program: &str, folder: &Path) -> Command {
     apt
 }
 
+/// Fetches packages from the machine's own sources and unpacks them, without installing anything. Which they are is
+/// decided with the index in the folder that `wanted` is given.
+pub(crate) fn unpack(
+    workspace: &Workspace,
+    step: &Step,
+    name: &str,
+    wanted: impl FnOnce(&Path) -> Result<Vec<String>>,
+) -> Result<Scratch> {
+    let unpacked = Scratch::create(workspace.target.join(format!("{name}.partial")))?;
+    let files = Scratch::create(workspace.target.join(format!("{name}.packages")))?;
+    let folder = files.path();
+    for part in ["lists/partial", "cache/archives/partial"] {
+        std::fs::create_dir_all(folder.join(part))
+            .with_context(|| format!("creating {}", folder.display()))?;
+    }
+
+    step.show("reading the package index");
+    let mut update = apt("apt-get", folder);
+    update.args(["update", "--quiet"]);
+    Run::new(update, workspace.log(&format!("{name}-apt-update")))
+        .time_max(APT_TIME_MAX)
+        .under(step)?;
+
+    let mut fetch = apt("apt-get", folder);
+    fetch
+        .args(["download", "--quiet"])
+        .args(wanted(folder)?)
+        .current_dir(folder);
+    Run::new(fetch, workspace.log(&format!("{name}-apt-download")))
+        .time_max(APT_TIME_MAX)
+        .under(step)?;
+
+    for package in archives(folder)? {
+        let mut unpack = Command::new("dpkg-deb");
+        unpack.arg("-x").arg(&package).arg(unpacked.path());
+        Run::new(unpack, workspace.log(&format!("{name}-unpack"))).under(step)?;
+    }
+    Ok(unpacked)
+}
+
 /// The Debian mirror that this machine uses.
 fn mirror() -> Result<String> {
     let mut targets = Command::new("apt-get");

@@ -14,6 +14,7 @@ mod plugins;
 mod postgresql;
 mod progress;
 mod python;
+mod registry;
 mod scratch;
 mod setup;
 mod stamp;
@@ -31,7 +32,7 @@ Usage: cargo xtask <command>
 
 Commands:
   setup               prepare this checkout: the wasm target, tools, plugins, components, the binary, and
-                      PostgreSQL for the tests where the machine has none
+                      PostgreSQL and a registry for the tests where the machine has none
   demo [-- <args>]    setup, then run the research example offline; the arguments go to `troupe run`
   test                setup, then run every test
   check               formatting, lints and documentation

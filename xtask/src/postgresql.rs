@@ -6,14 +6,13 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{self, Run};
+use crate::command;
 use crate::debian;
 use crate::progress::{self, Done, Step};
-use crate::scratch::{self, Scratch};
+use crate::scratch;
 use crate::workspace::Workspace;
 
 /// The oldest version that the journal is tested with.
@@ -21,9 +20,6 @@ const VERSION_MIN: u32 = 15;
 
 /// The programs that the tests use.
 const PROGRAMS: [&str; 3] = ["postgres", "initdb", "psql"];
-
-/// How long apt may take for its index or the packages, some 20 MB.
-const APT_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// What the tests do not need of the packages, below `usr`.
 const LEFT_OUT: [&str; 3] = ["share/doc", "share/man", "share/locale"];
@@ -54,43 +50,16 @@ pub(crate) fn obtain(workspace: &Workspace, step: &Step) -> Result<Done> {
 
 /// Fetches the packages and unpacks them to `place`, in one move at the end.
 fn unpack(workspace: &Workspace, step: &Step, place: &Path) -> Result<()> {
-    let scratch = Scratch::create(workspace.target.join("postgresql.partial"))?;
-    let files = Scratch::create(workspace.target.join("postgresql.packages"))?;
-    let folder = files.path();
-    for part in ["lists/partial", "cache/archives/partial"] {
-        std::fs::create_dir_all(folder.join(part))
-            .with_context(|| format!("creating {}", folder.display()))?;
-    }
-
-    step.show("reading the package index");
-    let mut update = debian::apt("apt-get", folder);
-    update.args(["update", "--quiet"]);
-    Run::new(update, workspace.log("postgresql-apt-update"))
-        .time_max(APT_TIME_MAX)
-        .under(step)?;
-
-    let mut plan = debian::apt("apt-get", folder);
-    plan.args(["install", "--simulate", "--no-install-recommends"])
-        .arg("postgresql");
-    let wanted = packages(&command::capture(plan)?);
-    if wanted.is_empty() {
-        bail!("the package sources offer no server that is not installed");
-    }
-
-    let mut fetch = debian::apt("apt-get", folder);
-    fetch
-        .args(["download", "--quiet"])
-        .args(&wanted)
-        .current_dir(folder);
-    Run::new(fetch, workspace.log("postgresql-apt-download"))
-        .time_max(APT_TIME_MAX)
-        .under(step)?;
-
-    for package in debian::archives(folder)? {
-        let mut unpack = Command::new("dpkg-deb");
-        unpack.arg("-x").arg(&package).arg(scratch.path());
-        Run::new(unpack, workspace.log("postgresql-unpack")).under(step)?;
-    }
+    let scratch = debian::unpack(workspace, step, "postgresql", |folder| {
+        let mut plan = debian::apt("apt-get", folder);
+        plan.args(["install", "--simulate", "--no-install-recommends"])
+            .arg("postgresql");
+        let wanted = packages(&command::capture(plan)?);
+        if wanted.is_empty() {
+            bail!("the package sources offer no server that is not installed");
+        }
+        Ok(wanted)
+    })?;
     let programs = in_distribution(scratch.path())
         .with_context(|| format!("the packages hold no PostgreSQL {VERSION_MIN} or newer"))?;
     check(scratch.path(), &programs)?;
@@ -180,6 +149,7 @@ fn has_programs(folder: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
 
     #[test]
     fn only_what_the_server_needs_is_fetched() {

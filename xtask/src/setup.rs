@@ -10,7 +10,7 @@ use crate::plugins::{self, Plugin};
 use crate::progress::{self, Step};
 use crate::python::Python;
 use crate::workspace::Workspace;
-use crate::{components, host, node, postgresql, python, wasm_target};
+use crate::{components, host, node, postgresql, python, registry, wasm_target};
 
 /// Prepares the checkout for its tests too, which need more than a run of an example does.
 pub(crate) fn run_with_tests(workspace: &Workspace) -> Result<()> {
@@ -18,6 +18,9 @@ pub(crate) fn run_with_tests(workspace: &Workspace) -> Result<()> {
     let _alone = wait_for_others(workspace)?;
     Step::run("PostgreSQL for the tests", |step| {
         postgresql::obtain(workspace, step)
+    })?;
+    Step::run("registry for the tests", |step| {
+        registry::obtain(workspace, step)
     })
 }
 

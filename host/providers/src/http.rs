@@ -2,12 +2,12 @@
 //! [`ProviderError`]. It never follows a redirect, never reads the environment, and never lets a key into an error.
 
 mod refusal;
-mod retry_after;
+pub(crate) mod retry_after;
 
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{RequestBuilder, Url};
+use reqwest::{Method, RequestBuilder, Url};
 
 pub(crate) use self::refusal::Refusal;
 use crate::error::{ProviderError, Reached, SetupError};
@@ -61,6 +61,11 @@ impl HttpClient {
             builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|e| failed(&e))?);
         }
         builder.build().map(Self).map_err(|e| failed(&e))
+    }
+
+    /// Starts a request without a key, for who bounds the answer itself.
+    pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.0.request(method, url)
     }
 }
 
@@ -313,7 +318,8 @@ fn parse_base_url(text: &str) -> Result<Url, &'static str> {
     Ok(url)
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether an address is this machine itself, as it stands there.
+pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost"
         || host
@@ -335,7 +341,7 @@ fn header_of(key: &Secret, header: KeyHeader) -> Option<(HeaderName, HeaderValue
 }
 
 /// The innermost cause: what the operating system or TLS said, without the address again.
-fn reason_of(error: &reqwest::Error) -> String {
+pub(crate) fn reason_of(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
         cause = next;

@@ -1,6 +1,7 @@
 //! Clients of the outside: language models, search services and document indexes, behind two vocabularies (models and
-//! searches), with one error type and one price table; and the way out for requests of others (`egress`). This crate knows no workflows and no Wasm, reads no clock
-//! and no environment, and never lets a key into an error or a log line.
+//! searches), with one error type and one price table; registries of components; and the way out for requests of others
+//! (`egress`). This crate knows no workflows and no Wasm, reads no clock and no environment, and never lets a key into an
+//! error or a log line.
 
 mod answer;
 mod anthropic;
@@ -14,6 +15,7 @@ mod offline;
 mod openai;
 mod prices;
 mod published;
+mod registry;
 mod search;
 mod searxng;
 mod secret;
@@ -43,6 +45,10 @@ pub use model::{
 pub use offline::{OFFLINE_MODEL, Offline};
 pub use openai::{OPENAI_BASE_URL, OpenAi, OpenAiSettings};
 pub use prices::{LongInputPrice, MicroUsd, ModelPrice, PriceTable, TokenPrice};
+pub use registry::{
+    Artifact, CredentialSource, Credentials, Registry, RegistryError, RegistryLimits,
+    RegistryReference,
+};
 pub use search::{
     SEARCH_RESULTS_MAX, SearchAnswer, SearchHit, SearchQuery, SourceAnswer, SourceFailure,
     TimeRange, merge,

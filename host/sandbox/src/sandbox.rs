@@ -188,6 +188,12 @@ impl Sandbox {
         Ok(component)
     }
 
+    /// The largest component that is accepted, in bytes.
+    #[must_use]
+    pub fn component_bytes_max(&self) -> u64 {
+        self.shared.loader.component_bytes_max
+    }
+
     /// Reads what a component is, without compiling it, and what the host would refuse about it.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, anyhow, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{OnceCell, Semaphore};
-use troupe_sandbox::{Component, ComponentDigest, ComponentKind, Inspection, LoadError, Sandbox};
+use troupe_sandbox::{Component, ComponentDigest, ComponentKind, LoadError, Sandbox};
 use troupe_workflow::{AgentKind, CodeSource, Definition, Language};
 
 use crate::tasks;
@@ -136,7 +136,11 @@ impl Components {
         let path = self.path_of(which)?;
         let cannot = || format!("the component {} cannot be used", path.display());
         let _look = self.looks.acquire().await?;
-        let (inspection, kind) = self.inspect(&path).await.with_context(cannot)?;
+        let wasm = read(&path).await.with_context(cannot)?;
+        let sandbox = self.sandbox.clone();
+        // A large one takes tenths of a second, which other tasks of the thread would wait for.
+        let looking = tokio::task::spawn_blocking(move || sandbox.inspect(&wasm));
+        let (inspection, kind) = looking.await?.with_context(cannot)?;
         check_digest(which, &inspection.digest, &path)?;
         Ok(Examined {
             kind: kind.with_context(cannot)?,
@@ -236,9 +240,13 @@ impl Components {
         }
     }
 
-    /// Adds a component from a file: checks it, compiles it, and keeps it under its digest.
+    /// Adds a component from a file, as [`Self::add_bytes`] does.
     pub(crate) async fn add(&self, path: &Path) -> anyhow::Result<ComponentDigest> {
-        let wasm = read(path).await?;
+        self.add_bytes(read(path).await?).await
+    }
+
+    /// Adds a component: checks it, compiles it, and keeps it under its digest.
+    pub(crate) async fn add_bytes(&self, wasm: Vec<u8>) -> anyhow::Result<ComponentDigest> {
         let component = self.sandbox.load(wasm.clone().into()).await?;
         if !tools::is_agent(component.kind()) {
             bail!(
@@ -251,15 +259,10 @@ impl Components {
         Ok(*component.digest())
     }
 
-    /// Reads what a component is, without adding or compiling it: why it would be refused, too.
-    pub(crate) async fn inspect(
-        &self,
-        path: &Path,
-    ) -> anyhow::Result<(Inspection, Result<ComponentKind, LoadError>)> {
-        let (sandbox, wasm) = (self.sandbox.clone(), read(path).await?);
-        // A large one takes tenths of a second, which other tasks of the thread would wait for.
-        let looking = tokio::task::spawn_blocking(move || sandbox.inspect(&wasm));
-        Ok(looking.await??)
+    /// The bytes of a component that was added, where they are what its digest says.
+    pub(crate) async fn bytes_of(&self, digest: &ComponentDigest) -> Option<Vec<u8>> {
+        let wasm = read(&self.kept(digest)).await.ok()?;
+        (ComponentDigest::of(&wasm) == *digest).then_some(wasm)
     }
 
     /// Puts a component under its digest, whole or not at all, also when several tasks keep the same.
@@ -302,7 +305,7 @@ pub(crate) fn named(source: &CodeSource) -> anyhow::Result<Which> {
     match source {
         CodeSource::Inline { language, .. } => Ok(Which::Interpreter(*language)),
         CodeSource::Component { reference } if reference.contains("://") => {
-            bail!("{}", tools::no_registries(reference))
+            bail!("{}", tools::not_fetched(reference))
         }
         CodeSource::Component { reference } => {
             let digest = reference.parse().with_context(|| {
@@ -357,7 +360,7 @@ fn is_final(error: &anyhow::Error) -> bool {
 
 /// Reads a component's file: a regular one, for a document may come from a stranger and name a device. The
 /// sandbox says how large one may be, this only keeps memory from filling.
-async fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub(crate) async fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     const BYTES_MAX: u64 = 1 << 30;
     let cannot = || format!("the component {} cannot be read", path.display());
     if !tokio::fs::metadata(path)

@@ -413,6 +413,13 @@ pub(crate) fn user_name() -> Option<String> {
     environment("USER").or_else(|| environment("LOGNAME"))
 }
 
+/// Where Docker keeps what it shows registries: `DOCKER_CONFIG`, else `.docker` in the user's folder.
+pub(crate) fn docker_folder() -> Option<PathBuf> {
+    environment("DOCKER_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(environment("HOME")?).join(".docker")))
+}
+
 /// The filter for log lines, in the syntax of `RUST_LOG`.
 pub(crate) fn log_filter() -> String {
     environment("TROUPE_LOG").unwrap_or_else(|| "warn".to_owned())

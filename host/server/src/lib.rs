@@ -24,6 +24,7 @@ mod open;
 mod operations;
 mod rates;
 mod records;
+mod registry;
 mod replay;
 mod retention;
 mod run;

@@ -93,7 +93,7 @@ pub(crate) fn digests(agent: &ToolAgent) -> impl Iterator<Item = ComponentDigest
 fn digest_of(tool: &ComponentTool) -> anyhow::Result<ComponentDigest> {
     let reference = &tool.reference;
     if reference.contains("://") {
-        bail!("{}", no_registries(reference));
+        bail!("{}", not_fetched(reference));
     }
     reference
         .parse()
@@ -107,11 +107,13 @@ fn check_functions(kind: ComponentKind, count: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a registry's reference is answered.
-pub(crate) fn no_registries(reference: &str) -> String {
+/// What an address is answered where no component is fetched: by what a client of the API or a stored document names,
+/// no connection is made.
+pub(crate) fn not_fetched(reference: &str) -> String {
     format!(
-        "components from registries (`{reference}`) are not supported in this version; fetch the component's file with \
-         your registry's own client (for example `oras pull` or `wkg oci pull`) and name the file"
+        "the component `{reference}` is not fetched here: store the document with `troupe workflow create`, which fetches \
+         components from registries and puts their digests in the place, or name the digest (`sha256:…`) of a component \
+         that this machine has"
     )
 }
 

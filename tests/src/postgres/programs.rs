@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::account::Account;
+use crate::supervised::Account;
 use crate::troupe::build_folder;
 
 /// The oldest version that the journal is tested with.

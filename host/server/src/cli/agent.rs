@@ -1,24 +1,24 @@
 //! `troupe agent`.
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use anyhow::anyhow;
 use clap::Subcommand;
 use serde_json::{Value, json};
 use troupe_sandbox::{Component, ComponentKind, Function, Inspection, Limits};
 
 use super::{CliError, Common, End, output};
-use crate::components::{Components, needs};
+use crate::components::{self, Components, needs};
 use crate::limits;
+use crate::registry::Puller;
 use crate::services::open_components;
-use crate::tools::no_registries;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AgentCommand {
     /// Say what a component is, what can be called, and what it needs
     Inspect {
-        /// The component (`.wasm`)
-        file: PathBuf,
+        /// The component (`.wasm`), or a registry's reference to one, `oci://…`
+        #[arg(value_name = "FILE")]
+        component: String,
         /// Print it as JSON, with the schemas of all functions
         #[arg(long)]
         json: bool,
@@ -26,16 +26,13 @@ pub(super) enum AgentCommand {
 }
 
 pub(super) async fn run(common: &Common, command: AgentCommand) -> Result<End, CliError> {
-    let AgentCommand::Inspect { file, json } = command;
-    if let Some(reference) = file.to_str().filter(|text| text.contains("://")) {
-        return Err(CliError::Caller(anyhow!("{}", no_registries(reference))));
-    }
+    let AgentCommand::Inspect { component, json } = command;
     let config = common.config()?;
     let limits = limits::ceilings(&config.limits);
     let components = open_components(&config, &common.places()?)?;
-    let (about, end) = inspect(&components, &file, limits)
+    let (about, end) = inspect(&components, &component, limits)
         .await
-        .map_err(|error| CliError::Caller(error.context(format!("{}", file.display()))))?;
+        .map_err(|error| CliError::Caller(error.context(component)))?;
     if json {
         output::json(&about);
     } else {
@@ -47,20 +44,27 @@ pub(super) async fn run(common: &Common, command: AgentCommand) -> Result<End, C
 /// What there is to say. A component that describes itself is compiled for that; others are only read.
 async fn inspect(
     components: &Components,
-    file: &std::path::Path,
+    named: &str,
     limits: Limits,
 ) -> anyhow::Result<(Value, End)> {
-    let (inspection, kind) = components.inspect(file).await?;
+    let (wasm, reference) = if named.contains("://") {
+        let puller = Puller::new(components.sandbox().component_bytes_max())?;
+        let (wasm, reference) = puller.pull(named, components).await?;
+        (wasm, Some(reference))
+    } else {
+        (components::read(Path::new(named)).await?, None)
+    };
+    let (inspection, kind) = components.sandbox().inspect(&wasm)?;
     let describes = inspection
         .exports
         .iter()
         .any(|name| name.starts_with("troupe:agent/description@"));
     let mut refusal = kind.as_ref().err().map(|error| format!("{error:#}"));
     let loaded = if refusal.is_none() && describes {
-        match components.compile(file).await {
+        match components.sandbox().load(wasm.into()).await {
             Ok(component) => Some(component),
             Err(error) => {
-                refusal = Some(format!("{error:#}"));
+                refusal = Some(format!("{:#}", anyhow::Error::new(error)));
                 None
             }
         }
@@ -72,11 +76,14 @@ async fn inspect(
     } else {
         End::Done
     };
-    let about = describe(
+    let mut about = describe(
         loaded.as_ref().map_or(&inspection, Component::inspection),
         (kind.ok(), refusal),
         (loaded.as_ref(), limits),
     );
+    if let Some(reference) = reference {
+        about["reference"] = reference.into();
+    }
     Ok((about, end))
 }
 
@@ -142,6 +149,9 @@ fn function(function: &Function) -> Value {
 
 fn print(about: &Value) {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    if let Some(reference) = about["reference"].as_str() {
+        output::line(&format!("reference {reference}"));
+    }
     output::line(&format!("digest    {}", text(&about["digest"])));
     output::line(&format!("size      {} bytes", about["bytes"]));
     output::line(&format!("kind      {}", text(&about["kind"])));

@@ -1,5 +1,7 @@
 //! Reads a workflow document from a file, and puts into it what its files name: a stored document names no path.
 
+mod added;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -7,8 +9,11 @@ use anyhow::{Context as _, anyhow};
 use serde_json::Value;
 use troupe_workflow::{Definition, Faults};
 
+use self::added::{Added, Named, component_named};
 use super::{CliError, output};
 use crate::components::Components;
+use crate::models::Reach;
+use crate::registry;
 
 /// Protects memory; the largest document that makes sense is far smaller.
 const BYTES_MAX: u64 = 64 << 20;
@@ -161,45 +166,55 @@ impl Gathered {
         name
     }
 
-    /// Adds each component file to this machine's components, and puts its digest in its place.
-    pub(super) async fn add_components(&mut self, components: &Components, faults: &mut Faults) {
+    /// Adds each component that is named by a file or a registry's reference to this machine's components, and puts its
+    /// digest in its place. What is named twice is added once.
+    pub(super) async fn add_components(
+        &mut self,
+        (components, reach): (&Components, Reach),
+        faults: &mut Faults,
+    ) {
+        let mut added = Added::new(components, reach);
         for part in &self.parts {
             let Some(document) = self.document.pointer_mut(&part.pointer) else {
                 continue;
             };
             for (place, holder) in component_holders(document) {
-                let Some(file) = component_file(holder) else {
+                let Some(named) = component_named(holder, &part.path) else {
                     continue;
                 };
-                match components.add(&beside(&part.path, &file)).await {
+                match added.digest_of(&named).await {
                     Ok(digest) => {
-                        holder.insert("component".to_owned(), Value::String(digest.to_string()));
+                        holder.insert("component".to_owned(), Value::String(digest));
                     }
                     Err(error) => {
                         let place = format!("{}{place}/component", part.pointer);
-                        faults.add(place, format!("{error:#}"));
+                        faults.add(place, error);
                     }
                 }
             }
         }
     }
 
-    /// Notes component files that are not there.
+    /// Notes component files that are not there, and what is no reference of a registry, which is not asked.
     fn check_components(&mut self, faults: &mut Faults) {
         for part in &self.parts {
             let Some(document) = self.document.pointer_mut(&part.pointer) else {
                 continue;
             };
             for (place, holder) in component_holders(document) {
-                let Some(file) = component_file(holder) else {
+                let Some(named) = component_named(holder, &part.path) else {
                     continue;
                 };
-                let found = beside(&part.path, &file);
-                if !found.is_file() {
-                    faults.add(
-                        format!("{}{place}/component", part.pointer),
-                        format!("there is no file {}", found.display()),
-                    );
+                let fault = match &named {
+                    Named::File(found) if found.is_file() => None,
+                    Named::File(found) => Some(format!("there is no file {}", found.display())),
+                    Named::Elsewhere(text) => {
+                        let read = registry::parse(text).err();
+                        read.map(|error| format!("{error:#}"))
+                    }
+                };
+                if let Some(fault) = fault {
+                    faults.add(format!("{}{place}/component", part.pointer), fault);
                 }
                 // A stored document names the digest; which one does not matter here.
                 holder.insert("component".to_owned(), "sha256:".into());
@@ -358,13 +373,6 @@ fn component_holders(document: &mut Value) -> Vec<(String, &mut serde_json::Map<
         }
     }
     holders
-}
-
-/// The path of a component that is named by one, not by a digest or a registry's reference.
-fn component_file(agent: &serde_json::Map<String, Value>) -> Option<String> {
-    let reference = agent.get("component")?.as_str()?;
-    let is_path = !reference.starts_with("sha256:") && !reference.contains("://");
-    is_path.then(|| reference.to_owned())
 }
 
 /// A path of a document: relative to the document, not to where the command happens to run.

@@ -37,7 +37,9 @@ pub(super) async fn run(common: &Common, command: PolicyCommand) -> Result<End, 
     let components = open_components(&config, &places)?;
     let mut faults = Faults::default();
     let mut gathered = document::gather(&file, &mut faults)?;
-    gathered.add_components(&components, &mut faults).await;
+    gathered
+        .add_components((&components, Reach::Online), &mut faults)
+        .await;
     let definition = document::compile(&gathered.document, faults)?;
     let explained = Explained {
         granting: Granting::new(&config, &Own::new(&config, &places), Reach::Offline)?,

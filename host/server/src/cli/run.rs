@@ -65,7 +65,10 @@ pub(super) async fn run(common: &Common, args: RunArgs) -> Result<End, CliError>
     let shown = Shown::from(args.json).with_traces(args.trace.then(Arc::default));
     services.traces = shown.traces.clone();
     gathered
-        .add_components(&services.components, &mut faults)
+        .add_components(
+            (&services.components, settings.outside().reach),
+            &mut faults,
+        )
         .await;
     let definition = Arc::new(document::compile(&gathered.document, faults)?);
     services

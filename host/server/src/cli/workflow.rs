@@ -96,7 +96,7 @@ pub(super) async fn read(
     let outside = RunSettings::default().outside();
     let services = Services::new(Arc::clone(&journal), &config, &places, &outside)?;
     gathered
-        .add_components(&services.components, &mut faults)
+        .add_components((&services.components, outside.reach), &mut faults)
         .await;
     let definition = document::compile(&gathered.document, faults)?;
     services

@@ -276,7 +276,7 @@ enum Tool {
 struct ComponentTool {
     /// What its functions are called by, before a point and their own names.
     name: Id,
-    /// The component, as a path beside this document, or `sha256:…`.
+    /// The component, as a path beside this document, `oci://…`, or `sha256:…`.
     #[schemars(length(min = 1), example = "calculator.wasm")]
     component: String,
     /// What one call of it may use.

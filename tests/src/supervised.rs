@@ -4,13 +4,27 @@
 //! means that nobody is left who could ask for anything: the server is ended, and its folder removed. The shell itself
 //! ends when the server does, also where the server ended by itself.
 
+mod account;
+
 use std::fs::File;
 use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
-use super::account::Account;
-use super::until;
+pub(crate) use self::account::Account;
+
+/// Ports are looked for from here on, below those that systems give to connections: a client that knocks at the port of
+/// a server that is away could be given the same port for its own side, and would talk to itself.
+const PORT_FIRST: u16 = 20_000;
+/// How many ports there are to choose from.
+const PORT_COUNT: u16 = 10_000;
+/// How often it is looked whether a server is up, or down.
+const POLL: Duration = Duration::from_millis(20);
+/// Bounds every wait for a server: what takes longer has failed. Recovery after a kill takes the most.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Its arguments: the folder, then the server's command.
 const SUPERVISOR: &str = r#"
@@ -36,7 +50,7 @@ if [ -e "$folder/abandoned" ]; then rm -rf "$folder"; fi
 
 /// How a server is asked to stop.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Signal {
+pub(crate) enum Signal {
     /// In order: connections are ended, then a checkpoint is made.
     Fast,
     /// At once, as when the machine fails.
@@ -54,13 +68,13 @@ impl Signal {
 
 /// A server that runs. It is ended at once when this is dropped.
 #[derive(Debug)]
-pub(super) struct Supervised {
+pub(crate) struct Supervised {
     shell: Child,
 }
 
 impl Supervised {
     /// Starts a server's command with its output in `log`.
-    pub(super) fn start(server: Command, folder: &Path, log: File, account: &Account) -> Self {
+    pub(crate) fn start(server: Command, folder: &Path, log: File, account: &Account) -> Self {
         let mut shell = Command::new("/bin/sh");
         let variables = server.get_envs();
         shell
@@ -81,12 +95,12 @@ impl Supervised {
     }
 
     /// Whether it has ended by itself.
-    pub(super) fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         self.shell.try_wait().is_ok_and(|ended| ended.is_some())
     }
 
     /// Asks it to stop and waits for its end; false where there was none.
-    pub(super) fn stop(mut self, signal: Signal) -> bool {
+    pub(crate) fn stop(mut self, signal: Signal) -> bool {
         self.send(signal);
         self.wait()
     }
@@ -110,4 +124,31 @@ impl Drop for Supervised {
             self.wait();
         }
     }
+}
+
+/// Asks until there is an answer; none in [`WAIT_MAX`] is no answer.
+pub(crate) fn until<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let times = WAIT_MAX.as_millis() / POLL.as_millis();
+    for _ in 0..times {
+        if let Some(answer) = ask() {
+            return Some(answer);
+        }
+        std::thread::sleep(POLL);
+    }
+    None
+}
+
+/// A port on which nobody listens. Processes begin at different places, so that they seldom meet.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() % u32::from(PORT_COUNT)) * 17;
+    for _ in 0..PORT_COUNT {
+        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let offset = u16::try_from((start + step) % u32::from(PORT_COUNT)).expect("below a u16");
+        let port = PORT_FIRST + offset;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free from {PORT_FIRST} on");
 }

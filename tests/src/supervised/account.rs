@@ -7,14 +7,19 @@ use std::process::Command;
 
 /// The account that owns a server's folder and process.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Account {
+pub(crate) struct Account {
     /// Another one than the test's own: its user and group.
     other: Option<(u32, u32)>,
 }
 
 impl Account {
+    /// The test's own.
+    pub(crate) fn own() -> Self {
+        Self { other: None }
+    }
+
     /// The account for servers in a folder that this process has just made; the folder is given to it.
-    pub(super) fn for_servers_in(folder: &Path) -> Self {
+    pub(crate) fn for_servers_in(folder: &Path) -> Self {
         let is_root = std::fs::metadata(folder).expect("a new folder").uid() == 0;
         let account = Self {
             other: is_root.then(nobody),
@@ -24,7 +29,7 @@ impl Account {
     }
 
     /// Makes it the owner of a file or a folder.
-    pub(super) fn give(self, path: &Path) {
+    pub(crate) fn give(self, path: &Path) {
         if let Some((user, group)) = self.other {
             chown(path, Some(user), Some(group))
                 .unwrap_or_else(|error| panic!("{} cannot be given: {error}", path.display()));
@@ -32,7 +37,7 @@ impl Account {
     }
 
     /// Makes it the owner of a folder and of everything in it.
-    pub(super) fn give_all(self, folder: &Path) {
+    pub(crate) fn give_all(self, folder: &Path) {
         if let Some((user, group)) = self.other {
             let mut chown = Command::new("chown");
             chown.arg("-R").arg(format!("{user}:{group}")).arg(folder);
@@ -42,14 +47,14 @@ impl Account {
     }
 
     /// Lets a command run under it.
-    pub(super) fn run_as(self, command: &mut Command) {
+    pub(crate) fn run_as(self, command: &mut Command) {
         if let Some((user, group)) = self.other {
             command.uid(user).gid(group);
         }
     }
 
     /// Whether it may reach a folder: root's own folders are closed to everybody else.
-    pub(super) fn reaches(self, folder: &Path) -> bool {
+    pub(crate) fn reaches(self, folder: &Path) -> bool {
         let is_open = |folder: &Path| {
             let found = std::fs::metadata(folder);
             found.is_ok_and(|found| found.permissions().mode() & 0o001 != 0)
