@@ -37,6 +37,7 @@ pub(crate) fn encode(
     version: u64,
     events: &[Event],
 ) -> Result<(Vec<EventRow>, Vec<Blob>), serde_json::Error> {
+    let id = id.to_string();
     let mut rows = Vec::with_capacity(events.len());
     let mut blobs = Vec::new();
     for (position, event) in (version + 1..).zip(events) {
@@ -48,7 +49,7 @@ pub(crate) fn encode(
             payloads = take_payloads(&mut fields, &mut blobs);
             body = Value::Object(fields).to_string();
         }
-        let checksum = checksum(id, position, &body, payloads.as_deref());
+        let checksum = checksum(&id, position, &body, payloads.as_deref());
         rows.push(EventRow {
             position,
             body,
@@ -90,7 +91,13 @@ pub(crate) fn decode(
         place: format!("event {} of {id}", row.position),
         message,
     };
-    if checksum(id, row.position, &row.body, row.payloads.as_deref()) != row.checksum {
+    let found = checksum(
+        &id.to_string(),
+        row.position,
+        &row.body,
+        row.payloads.as_deref(),
+    );
+    if found != row.checksum {
         return Err(corrupt("its checksum does not fit".to_owned()));
     }
     let Some(payloads) = &row.payloads else {
@@ -125,9 +132,9 @@ pub(crate) fn check_dense(id: ExecutionId, after: u64, rows: &[EventRow]) -> Res
 }
 
 /// The checksum of an event's row: of its execution, its position, its text, and what it has apart.
-fn checksum(id: ExecutionId, position: u64, body: &str, payloads: Option<&str>) -> u32 {
+fn checksum(id: &str, position: u64, body: &str, payloads: Option<&str>) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(id.to_string().as_bytes());
+    hasher.update(id.as_bytes());
     hasher.update(&position.to_le_bytes());
     hasher.update(body.as_bytes());
     if let Some(payloads) = payloads {
