@@ -20,6 +20,8 @@ pub struct Compiler {
     pub program: PathBuf,
     /// Its arguments. A last one is added: how much memory it may have, in bytes.
     pub arguments: Vec<OsString>,
+    /// Variables of its environment. It has no others.
+    pub variables: Vec<(OsString, OsString)>,
     /// Address space that it may have, in bytes. Protects the machine.
     pub memory_bytes_max: u64,
     /// How long it may take. Protects the processors, and those who wait for other components.
@@ -55,6 +57,7 @@ impl Compiler {
             .args(&self.arguments)
             .arg(self.memory_bytes_max.to_string())
             .env_clear()
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(source.try_clone()?)
             .stdout(target.reopen()?)
             .stderr(said.try_clone()?);

@@ -3,6 +3,7 @@
 //! What is public is for the program and for tests that drive executions; no other crate builds on it.
 
 mod agents;
+mod allocator;
 mod api;
 mod archive;
 mod bench;

@@ -15,6 +15,7 @@ use troupe_workflow::{
     Agent, AgentKind, CodeAgent, CodeSource, Definition, Faults, Tool, ToolAgent,
 };
 
+use crate::allocator::RESERVE_LITTLE;
 use crate::cli::{COMPILE, WORK};
 use crate::components::{self, Components};
 use crate::config::{IsolationConfig, Places, ServerConfig};
@@ -333,9 +334,11 @@ impl ServicesBySettings {
 
 /// This program, as it compiles: the very one that runs, also where its file has been replaced since.
 fn compiler(config: &ServerConfig) -> Compiler {
+    let (name, value) = RESERVE_LITTLE;
     Compiler {
         program: "/proc/self/exe".into(),
         arguments: vec![COMPILE.into()],
+        variables: vec![(name.into(), value.into())],
         memory_bytes_max: config.server.compile_memory_mb.saturating_mul(1 << 20),
         time_max: Duration::from_millis(config.server.compile_timeout_ms),
     }

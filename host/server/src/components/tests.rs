@@ -1,3 +1,5 @@
+//! What is looked at, and how often.
+
 use troupe_sandbox::SandboxConfig;
 
 use super::*;
