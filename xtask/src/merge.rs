@@ -18,6 +18,7 @@ mod rewrite;
 mod tests;
 mod translate;
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -59,30 +60,21 @@ pub(crate) fn merge(component: &[u8]) -> Result<Merged> {
 
 fn merge_unchecked(bytes: &[u8]) -> Result<Merged> {
     let component = Component::parse(bytes)?;
-    let mut inside = Merged::Unchanged;
-    for definition in &component.definitions {
+    let mut inside = HashMap::new();
+    for (place, definition) in component.definitions.iter().enumerate() {
         if let Item::Component(bytes) = &definition.item
-            && inside == Merged::Unchanged
+            && let Merged::Component(merged) = merge_unchecked(bytes)?
         {
-            inside = merge_unchecked(bytes)?;
+            inside.insert(place, merged);
         }
     }
     let instances = Instances::new(&component)?;
     let members = group::choose(&instances)?;
-    if members.is_empty() && inside == Merged::Unchanged {
+    if members.is_empty() && inside.is_empty() {
         return Ok(Merged::Unchanged);
     }
-    let component_inside = |bytes: &[u8]| {
-        Ok(match merge_unchecked(bytes)? {
-            Merged::Component(merged) => merged,
-            Merged::Unchanged => bytes.to_vec(),
-        })
-    };
-    Ok(Merged::Component(rewrite::component(
-        &instances,
-        &members,
-        component_inside,
-    )?))
+    let written = rewrite::component(&instances, &members, &inside)?;
+    Ok(Merged::Component(written))
 }
 
 /// What the sandbox lets a component use.

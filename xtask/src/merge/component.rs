@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use wasmparser::{
     CanonicalFunction, CanonicalOption, Chunk, ComponentAlias, ComponentExport,
     ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, ComponentStartFunction,
-    ComponentType, ComponentTypeRef, Encoding, ExternalKind, Instance, Parser, Payload,
+    ComponentType, ComponentTypeRef, Encoding, ExternalKind, FromReader, Instance, KnownCustom,
+    Parser, Payload, SectionLimited,
 };
 
 /// An index space of a component in which a merge changes indices.
@@ -107,9 +108,10 @@ impl<'a> Component<'a> {
         Ok(component)
     }
 
-    /// How many indices a space has.
-    pub(super) fn count(&self, space: Space) -> usize {
-        self.origins[space as usize].len()
+    /// The definitions that take the indices of a space, in their order.
+    pub(super) fn all(&self, space: Space) -> impl Iterator<Item = &Item<'a>> {
+        let places = self.origins[space as usize].iter();
+        places.map(|place| &self.definitions[*place].item)
     }
 
     /// The place of the definition that takes an index.
@@ -132,69 +134,41 @@ impl<'a> Component<'a> {
                 encoding: Encoding::Component,
                 ..
             }
-            | Payload::End(_) => {}
+            | Payload::End(_) => Ok(()),
             Payload::ModuleSection {
                 unchecked_range, ..
-            } => self.push(
-                Item::Module(slice(bytes, unchecked_range)?),
-                &[Space::CoreModule],
-            ),
+            } => {
+                let module = Item::Module(slice(bytes, unchecked_range)?);
+                self.push(module, &[Space::CoreModule])
+            }
             Payload::ComponentSection {
                 unchecked_range, ..
             } => self.push(Item::Component(slice(bytes, unchecked_range)?), &[]),
-            Payload::InstanceSection(reader) => {
-                for instance in reader {
-                    self.push(Item::CoreInstance(instance?), &[Space::CoreInstance]);
-                }
-            }
+            Payload::InstanceSection(reader) => self.push_each(reader, |instance| {
+                Ok((Item::CoreInstance(instance), Some(Space::CoreInstance)))
+            }),
             Payload::ComponentInstanceSection(reader) => {
-                for instance in reader {
-                    self.push(Item::Instance(instance?), &[]);
-                }
+                self.push_each(reader, |instance| Ok((Item::Instance(instance), None)))
             }
-            Payload::ComponentAliasSection(reader) => {
-                for alias in reader {
-                    let alias = alias?;
-                    let space = alias_space(&alias)?;
-                    self.push(Item::Alias(alias), space.as_slice());
-                }
-            }
-            Payload::ComponentCanonicalSection(reader) => {
-                for function in reader {
-                    let function = function?;
-                    let space = match &function {
-                        CanonicalFunction::Lift { .. } => Space::Function,
-                        CanonicalFunction::Lower { .. }
-                        | CanonicalFunction::ResourceNew { .. }
-                        | CanonicalFunction::ResourceDrop { .. }
-                        | CanonicalFunction::ResourceRep { .. }
-                        | CanonicalFunction::TaskReturn { .. } => Space::CoreFunction,
-                        other => bail!("the component has a function not known here: {other:?}"),
-                    };
-                    self.push(Item::Canonical(function), &[space]);
-                }
-            }
-            Payload::ComponentExportSection(reader) => {
-                for export in reader {
-                    let export = export?;
-                    let space = Space::of(export.kind);
-                    self.push(Item::Export(export), space.as_slice());
-                }
-            }
+            Payload::ComponentAliasSection(reader) => self.push_each(reader, |alias| {
+                let space = alias_space(&alias)?;
+                Ok((Item::Alias(alias), space))
+            }),
+            Payload::ComponentCanonicalSection(reader) => self.push_each(reader, |function| {
+                let space = canonical_space(&function)?;
+                Ok((Item::Canonical(function), Some(space)))
+            }),
+            Payload::ComponentExportSection(reader) => self.push_each(reader, |export| {
+                let space = Space::of(export.kind);
+                Ok((Item::Export(export), space))
+            }),
             Payload::ComponentStartSection { start, .. } => self.push(Item::Start(start), &[]),
             Payload::ComponentImportSection(reader) => {
                 let mut spaces = Vec::new();
                 for import in reader {
-                    match import?.ty {
-                        ComponentTypeRef::Func(_) => spaces.push(Space::Function),
-                        ComponentTypeRef::Module(_) => spaces.push(Space::CoreModule),
-                        ComponentTypeRef::Value(_)
-                        | ComponentTypeRef::Type(_)
-                        | ComponentTypeRef::Instance(_)
-                        | ComponentTypeRef::Component(_) => {}
-                    }
+                    spaces.extend(import_space(&import?.ty));
                 }
-                self.push_section(section, bytes, &spaces)?;
+                self.push_section(section, bytes, &spaces)
             }
             Payload::ComponentTypeSection(reader) => {
                 for ty in reader {
@@ -202,25 +176,34 @@ impl<'a> Component<'a> {
                         bail!("the component defines a resource with a destructor");
                     }
                 }
-                self.push_section(section, bytes, &[])?;
+                self.push_section(section, bytes, &[])
             }
-            Payload::CoreTypeSection(_) => self.push_section(section, bytes, &[])?,
             Payload::CustomSection(reader) => match reader.as_known() {
-                wasmparser::KnownCustom::ComponentName(names) => {
-                    self.push(Item::Names(names), &[]);
-                }
-                _ => self.push_section(section, bytes, &[])?,
+                KnownCustom::ComponentName(names) => self.push(Item::Names(names), &[]),
+                _ => self.push_section(section, bytes, &[]),
             },
+            Payload::CoreTypeSection(_) => self.push_section(section, bytes, &[]),
             _ => bail!("the component has a section that is not known here: {section:?}"),
+        }
+    }
+
+    fn push_each<T: FromReader<'a>>(
+        &mut self,
+        reader: SectionLimited<'a, T>,
+        read: impl Fn(T) -> Result<(Item<'a>, Option<Space>)>,
+    ) -> Result<()> {
+        for definition in reader {
+            let (item, space) = read(definition?)?;
+            self.push(item, space.as_slice())?;
         }
         Ok(())
     }
 
-    fn push(&mut self, item: Item<'a>, spaces: &[Space]) {
+    fn push(&mut self, item: Item<'a>, spaces: &[Space]) -> Result<()> {
         let mut defines: Vec<(Space, Range<u32>)> = Vec::new();
         for space in spaces {
             let indices = &mut self.origins[*space as usize];
-            let index = indices.len() as u32;
+            let index = u32::try_from(indices.len())?;
             indices.push(self.definitions.len());
             match defines.iter_mut().find(|(defined, _)| defined == space) {
                 Some((_, range)) => range.end = index + 1,
@@ -228,6 +211,7 @@ impl<'a> Component<'a> {
             }
         }
         self.definitions.push(Definition { item, defines });
+        Ok(())
     }
 
     fn push_section(
@@ -238,8 +222,7 @@ impl<'a> Component<'a> {
     ) -> Result<()> {
         let (id, range) = section.context("a section of the component has no contents")?;
         let contents = slice(bytes, range)?;
-        self.push(Item::Section { id, contents }, spaces);
-        Ok(())
+        self.push(Item::Section { id, contents }, spaces)
     }
 }
 
@@ -280,6 +263,29 @@ impl Item<'_> {
             Item::Start(start) => vec![(Space::Function, start.func_index)],
         }
     }
+}
+
+fn import_space(ty: &ComponentTypeRef) -> Option<Space> {
+    match ty {
+        ComponentTypeRef::Func(_) => Some(Space::Function),
+        ComponentTypeRef::Module(_) => Some(Space::CoreModule),
+        ComponentTypeRef::Value(_)
+        | ComponentTypeRef::Type(_)
+        | ComponentTypeRef::Instance(_)
+        | ComponentTypeRef::Component(_) => None,
+    }
+}
+
+fn canonical_space(function: &CanonicalFunction) -> Result<Space> {
+    Ok(match function {
+        CanonicalFunction::Lift { .. } => Space::Function,
+        CanonicalFunction::Lower { .. }
+        | CanonicalFunction::ResourceNew { .. }
+        | CanonicalFunction::ResourceDrop { .. }
+        | CanonicalFunction::ResourceRep { .. }
+        | CanonicalFunction::TaskReturn { .. } => Space::CoreFunction,
+        other => bail!("the component has a function that is not known here: {other:?}"),
+    })
 }
 
 fn alias_space(alias: &ComponentAlias<'_>) -> Result<Option<Space>> {

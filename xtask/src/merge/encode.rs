@@ -1,6 +1,6 @@
 //! Writes instances that have been linked as one core module.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, anyhow};
 use wasm_encoder::reencode::{Error, Reencode, RoundtripReencoder, utils};
@@ -24,7 +24,7 @@ const NAME: &str = "merged";
 
 /// Writes the merged module.
 pub(super) fn module(linked: &Linked<'_, '_>) -> Result<Vec<u8>> {
-    let mut places = Places::new(linked);
+    let mut places = Places::new(linked)?;
     let mut parts = Parts::default();
     for imported in &linked.imports {
         let ty = EntityType::Function(places.type_index(&imported.ty)?);
@@ -38,8 +38,8 @@ pub(super) fn module(linked: &Linked<'_, '_>) -> Result<Vec<u8>> {
             .map_err(|error| anyhow!("{error}"))
             .with_context(|| format!("core instance {}", linked.members[member].instance))?;
         let module = linked.members[member].module;
-        segments.0 += module.elements.len() as u32;
-        segments.1 += module.data.len() as u32;
+        segments.0 += u32::try_from(module.elements.len())?;
+        segments.1 += u32::try_from(module.data.len())?;
     }
     parts.export(linked, &places)?;
     parts.finish(&mut places)
@@ -53,8 +53,6 @@ struct Parts {
     tables: TableSection,
     memories: MemorySection,
     globals: GlobalSection,
-    global_count: u32,
-    exported_globals: HashMap<Target, u32>,
     exports: ExportSection,
     starts: Vec<u32>,
     elements: ElementSection,
@@ -81,13 +79,9 @@ impl Parts {
         for memory in &module.memories {
             self.memories.memory(translator.memory_type(*memory)?);
         }
-        for (index, global) in module.globals.iter().enumerate() {
-            let index = index as u32;
+        for (index, global) in (0..).zip(&module.globals) {
             if let GlobalFate::Kept | GlobalFate::KeptConstant(_) = linked.fate(member, index) {
                 translator.parse_global(&mut self.globals, global.clone())?;
-                let target = Target::Defined { member, index };
-                self.exported_globals.insert(target, self.global_count);
-                self.global_count += 1;
             }
         }
         for element in &module.elements {
@@ -101,10 +95,10 @@ impl Parts {
         if let Some(start) = module.start {
             self.starts.push(translator.function_index(start)?);
         }
-        for (index, body) in module.bodies.iter().enumerate() {
-            if linked.is_live(member, index as u32) {
-                let ty = module.functions[index];
-                self.functions.function(translator.type_index(ty)?);
+        let functions = module.functions.iter().zip(&module.bodies);
+        for (index, (ty, body)) in (0..).zip(functions) {
+            if linked.is_live(member, index) {
+                self.functions.function(translator.type_index(*ty)?);
                 translator.parse_function_body(&mut self.code, body.clone())?;
             }
         }
@@ -113,7 +107,7 @@ impl Parts {
         let mut names = module.function_names.clone();
         names.sort_unstable_by_key(|(index, _)| *index);
         for (index, name) in names {
-            let Some(index) = index.checked_sub(imported as u32) else {
+            let Some(index) = index.checked_sub(imported) else {
                 continue;
             };
             if let Some(place) = places.functions.get(&Target::Defined { member, index }) {
@@ -129,7 +123,7 @@ impl Parts {
                 Kind::Function => (ExportKind::Func, places.functions.get(target)),
                 Kind::Table => (ExportKind::Table, places.tables.get(target)),
                 Kind::Memory => (ExportKind::Memory, places.memories.get(target)),
-                Kind::Global => (ExportKind::Global, self.exported_globals.get(target)),
+                Kind::Global => (ExportKind::Global, places.globals.get(target)),
             };
             let place = place.with_context(|| format!("nothing to export as {name:?}"))?;
             self.exports.export(name, kind, *place);
@@ -150,7 +144,7 @@ impl Parts {
         }
         function.instruction(&Instruction::End);
         self.code.function(&function);
-        Ok(Some(places.functions.len() as u32))
+        Ok(Some(u32::try_from(places.functions.len())?))
     }
 
     fn finish(mut self, places: &mut Places) -> Result<Vec<u8>> {

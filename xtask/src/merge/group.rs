@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use wasmparser::{ComponentAlias, Instance};
 
 use super::component::{Component, Item, Space};
@@ -43,22 +43,18 @@ impl<'c, 'a> Instances<'c, 'a> {
     /// Reads the core modules and instances of a component.
     pub(super) fn new(component: &'c Component<'a>) -> Result<Instances<'c, 'a>> {
         let mut modules = Vec::new();
-        for index in 0..component.count(Space::CoreModule) {
-            modules.push(
-                match component.definition(Space::CoreModule, index as u32)? {
-                    Item::Module(bytes) => {
-                        Some(Module::parse(bytes).with_context(|| format!("core module {index}"))?)
-                    }
-                    _ => None,
-                },
-            );
+        for (index, item) in component.all(Space::CoreModule).enumerate() {
+            modules.push(match item {
+                Item::Module(bytes) => {
+                    Some(Module::parse(bytes).with_context(|| format!("core module {index}"))?)
+                }
+                _ => None,
+            });
         }
         let mut sources = Vec::new();
-        for index in 0..component.count(Space::CoreInstance) {
-            let Item::CoreInstance(instance) =
-                component.definition(Space::CoreInstance, index as u32)?
-            else {
-                anyhow::bail!("core instance {index} is defined by something else");
+        for item in component.all(Space::CoreInstance) {
+            let Item::CoreInstance(instance) = item else {
+                bail!("a core instance is defined by something else");
             };
             sources.push(match instance {
                 Instance::Instantiate { module_index, args } => Source::Module {
@@ -109,14 +105,14 @@ impl<'c, 'a> Instances<'c, 'a> {
                 ..
             }) => self.follow(*instance_index, name),
             Item::Canonical(_) if space == Space::CoreFunction => Ok(Found::Canonical(index)),
-            _ => anyhow::bail!("{space:?} {index} is defined in a way that is not known here"),
+            _ => bail!("{space:?} {index} is defined in a way that is not known here"),
         }
     }
 
     /// Where an import of an instance comes from.
     pub(super) fn import(&self, instance: u32, module: &str, name: &'a str) -> Result<Found<'a>> {
         let Source::Module { arguments, .. } = &self.sources[instance as usize] else {
-            anyhow::bail!("core instance {instance} imports nothing");
+            bail!("core instance {instance} imports nothing");
         };
         let from = arguments
             .get(module)
@@ -148,7 +144,7 @@ impl<'c, 'a> Instances<'c, 'a> {
                         let module = self.module(instance).context("an instance has no module")?;
                         self.definer(instance, kind, module.export(name)?.1)
                     }
-                    Found::Canonical(_) => anyhow::bail!("a {kind:?} is a core function"),
+                    Found::Canonical(_) => bail!("a {kind:?} is a core function"),
                 };
             }
             before += 1;
@@ -208,7 +204,7 @@ pub(super) fn choose(instances: &Instances<'_, '_>) -> Result<Vec<u32>> {
 /// The first instance whose memory another one uses.
 fn memory_owner(instances: &Instances<'_, '_>) -> Result<Option<u32>> {
     let mut owners = Vec::new();
-    for instance in 0..instances.sources.len() as u32 {
+    for (instance, _) in (0..).zip(&instances.sources) {
         let Some(module) = instances.module(instance) else {
             continue;
         };
@@ -238,8 +234,7 @@ fn candidates(
     let mut members: Vec<u32> = Vec::new();
     let mut others: Vec<u32> = Vec::new();
     let mut code_ran = false;
-    for (index, source) in instances.sources.iter().enumerate().skip(owner as usize) {
-        let index = index as u32;
+    for (index, source) in (0..).zip(&instances.sources).skip(owner as usize) {
         let Source::Module { module, .. } = source else {
             continue;
         };

@@ -196,7 +196,7 @@ impl<'m, 'a> Linked<'m, 'a> {
             module.globals.len(),
         ];
         for (kind, count) in Kind::ALL.into_iter().zip(defined) {
-            let own = (0..count as u32).map(|index| Target::Defined { member, index });
+            let own = (0..u32::try_from(count)?).map(|index| Target::Defined { member, index });
             targets[kind as usize].extend(own);
         }
         self.members.push(Member {
@@ -337,8 +337,8 @@ impl<'m, 'a> Linked<'m, 'a> {
     fn find_constants(&mut self) -> Result<()> {
         for member in 0..self.members.len() {
             let module = self.members[member].module;
-            for (index, global) in module.globals.iter().enumerate() {
-                let key = (member, index as u32);
+            for (index, global) in (0..).zip(&module.globals) {
+                let key = (member, index);
                 let used = self.globals.get(&key).copied().unwrap_or_default();
                 let is_fixed = !global.ty.mutable || !(used.set || used.exported);
                 if !is_fixed || global.ty.shared {

@@ -78,10 +78,10 @@ impl<'a> Module<'a> {
     }
 
     /// How many of a kind it imports.
-    pub(super) fn imported(&self, kind: Kind) -> Result<usize> {
+    pub(super) fn imported(&self, kind: Kind) -> Result<u32> {
         let mut count = 0;
         for import in &self.imports {
-            count += usize::from(Kind::of_import(&import.ty)? == kind);
+            count += u32::from(Kind::of_import(&import.ty)? == kind);
         }
         Ok(count)
     }

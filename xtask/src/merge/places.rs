@@ -7,6 +7,7 @@ use wasmparser::FuncType;
 
 use super::constant::Constant;
 use super::linked::{GlobalFate, Linked, Target};
+use super::module::Module;
 
 /// The places of everything in the merged module.
 pub(super) struct Places {
@@ -14,70 +15,62 @@ pub(super) struct Places {
     pub(super) functions: HashMap<Target, u32>,
     pub(super) tables: HashMap<Target, u32>,
     pub(super) memories: HashMap<Target, u32>,
-    pub(super) globals: HashMap<Target, Place>,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Place {
-    Index(u32),
-    Constant(Constant),
+    pub(super) globals: HashMap<Target, u32>,
+    /// The globals whose value is known.
+    pub(super) constants: HashMap<Target, Constant>,
 }
 
 impl Places {
-    pub(super) fn new(linked: &Linked<'_, '_>) -> Places {
+    pub(super) fn new(linked: &Linked<'_, '_>) -> Result<Places> {
         let mut places = Places {
             types: Vec::new(),
             functions: HashMap::new(),
             tables: HashMap::new(),
             memories: HashMap::new(),
             globals: HashMap::new(),
+            constants: HashMap::new(),
         };
         for (number, imported) in linked.imports.iter().enumerate() {
-            let target = Target::Outside(number);
-            places.functions.insert(target, number as u32);
+            place_next(&mut places.functions, Target::Outside(number))?;
             places.add_type(&imported.ty);
         }
-        let mut globals = 0;
         for (member, parts) in linked.members.iter().enumerate() {
-            let module = parts.module;
-            for ty in &module.types {
-                places.add_type(ty);
-            }
-            let defined = |index: usize| Target::Defined {
-                member,
-                index: index as u32,
-            };
-            for index in 0..module.functions.len() {
-                if linked.is_live(member, index as u32) {
-                    let place = places.functions.len() as u32;
-                    places.functions.insert(defined(index), place);
-                }
-            }
-            for index in 0..module.tables.len() {
-                let place = places.tables.len() as u32;
-                places.tables.insert(defined(index), place);
-            }
-            for index in 0..module.memories.len() {
-                let place = places.memories.len() as u32;
-                places.memories.insert(defined(index), place);
-            }
-            for index in 0..module.globals.len() {
-                let place = match linked.fate(member, index as u32) {
-                    GlobalFate::Kept => Place::Index(globals),
-                    GlobalFate::KeptConstant(constant) | GlobalFate::Constant(constant) => {
-                        Place::Constant(constant)
-                    }
-                    GlobalFate::Dropped => continue,
-                };
-                let kept = matches!(
-                    linked.fate(member, index as u32),
-                    GlobalFate::Kept | GlobalFate::KeptConstant(_)
-                );
-                globals += u32::from(kept);
-                places.globals.insert(defined(index), place);
+            places.add_member(linked, member, parts.module)?;
+        }
+        Ok(places)
+    }
+
+    fn add_member(
+        &mut self,
+        linked: &Linked<'_, '_>,
+        member: usize,
+        module: &Module<'_>,
+    ) -> Result<()> {
+        for ty in &module.types {
+            self.add_type(ty);
+        }
+        let defined = |index| Target::Defined { member, index };
+        for (index, _) in (0..).zip(&module.functions) {
+            if linked.is_live(member, index) {
+                place_next(&mut self.functions, defined(index))?;
             }
         }
-        places
+        for (index, _) in (0..).zip(&module.tables) {
+            place_next(&mut self.tables, defined(index))?;
+        }
+        for (index, _) in (0..).zip(&module.memories) {
+            place_next(&mut self.memories, defined(index))?;
+        }
+        for (index, _) in (0..).zip(&module.globals) {
+            let fate = linked.fate(member, index);
+            if let GlobalFate::Kept | GlobalFate::KeptConstant(_) = fate {
+                place_next(&mut self.globals, defined(index))?;
+            }
+            if let GlobalFate::Constant(constant) | GlobalFate::KeptConstant(constant) = fate {
+                self.constants.insert(defined(index), constant);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn add_type(&mut self, ty: &FuncType) {
@@ -88,6 +81,14 @@ impl Places {
 
     pub(super) fn type_index(&self, ty: &FuncType) -> Result<u32> {
         let place = self.types.iter().position(|known| known == ty);
-        Ok(place.context("a type is not in the merged module")? as u32)
+        Ok(u32::try_from(
+            place.context("a type is not in the merged module")?,
+        )?)
     }
+}
+
+fn place_next(places: &mut HashMap<Target, u32>, target: Target) -> Result<()> {
+    let place = u32::try_from(places.len())?;
+    places.insert(target, place);
+    Ok(())
 }

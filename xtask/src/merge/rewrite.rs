@@ -25,11 +25,11 @@ use super::needed;
 const MODULE_SECTION: u8 = 1;
 const COMPONENT_SECTION: u8 = 4;
 
-/// Writes the component with the members merged; `component_inside` gives what a component inside becomes.
+/// Writes the component with the members merged, and with what components inside have become, by their place.
 pub(super) fn component(
     instances: &Instances<'_, '_>,
     members: &[u32],
-    component_inside: impl Fn(&[u8]) -> Result<Vec<u8>>,
+    inside: &HashMap<usize, Vec<u8>>,
 ) -> Result<Vec<u8>> {
     let mut linked = Linked::new(instances, members)?;
     let live = needed::live_definitions(instances, members)?;
@@ -42,18 +42,20 @@ pub(super) fn component(
     linked.trace()?;
     let mut writer = Writer {
         instances,
+        inside,
         linked,
         aliases,
         output: wasm_encoder::Component::new(),
         indices: Indices::default(),
         merged: 0,
     };
-    writer.write(&live, component_inside)?;
+    writer.write(&live)?;
     Ok(writer.output.finish())
 }
 
 struct Writer<'i, 'c, 'a> {
     instances: &'i Instances<'c, 'a>,
+    inside: &'i HashMap<usize, Vec<u8>>,
     linked: Linked<'i, 'a>,
     /// What the merged module calls an export of a member.
     aliases: HashMap<(u32, String), String>,
@@ -64,11 +66,7 @@ struct Writer<'i, 'c, 'a> {
 }
 
 impl<'a> Writer<'_, '_, 'a> {
-    fn write(
-        &mut self,
-        live: &HashSet<usize>,
-        component_inside: impl Fn(&[u8]) -> Result<Vec<u8>>,
-    ) -> Result<()> {
+    fn write(&mut self, live: &HashSet<usize>) -> Result<()> {
         let component = self.instances.component;
         let (first, last) = self.place_of_merged()?.unzip();
         let mut deferred = Vec::new();
@@ -78,13 +76,13 @@ impl<'a> Writer<'_, '_, 'a> {
                 if may_be_early && self.needs_merged(first, place, &deferred)? {
                     deferred.push(place);
                 } else {
-                    self.write_definition(place, &component_inside)?;
+                    self.write_definition(place)?;
                 }
             }
             if Some(place) == last {
                 self.write_merged()?;
                 for place in std::mem::take(&mut deferred) {
-                    self.write_definition(place, &component_inside)?;
+                    self.write_definition(place)?;
                 }
             }
         }
@@ -159,11 +157,7 @@ impl<'a> Writer<'_, '_, 'a> {
         Ok(())
     }
 
-    fn write_definition(
-        &mut self,
-        place: usize,
-        component_inside: &impl Fn(&[u8]) -> Result<Vec<u8>>,
-    ) -> Result<()> {
+    fn write_definition(&mut self, place: usize) -> Result<()> {
         let component: &Component<'a> = self.instances.component;
         let definition = &component.definitions[place];
         match &definition.item {
@@ -172,8 +166,8 @@ impl<'a> Writer<'_, '_, 'a> {
             }
             Item::Module(bytes) => self.section(MODULE_SECTION, bytes),
             Item::Component(bytes) => {
-                let bytes = component_inside(bytes)?;
-                self.section(COMPONENT_SECTION, &bytes);
+                let bytes = self.inside.get(&place).map_or(*bytes, Vec::as_slice);
+                self.section(COMPONENT_SECTION, bytes);
             }
             Item::Names(names) => {
                 let names = self.indices.names(names.clone())?;

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use wasm_encoder::Instruction;
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasmparser::Operator;
 
 use super::linked::{Linked, Target};
 use super::module::Kind;
-use super::places::{Place, Places};
+use super::places::Places;
 
 /// Translates the indices of one member's module.
 pub(super) struct Translator<'p, 'm, 'a> {
@@ -43,19 +43,21 @@ impl<'p, 'm, 'a> Translator<'p, 'm, 'a> {
         })
     }
 
-    fn place<P: Copy>(
+    fn target(&self, kind: Kind, index: u32) -> Result<Target, Error<anyhow::Error>> {
+        let member = &self.linked.members[self.member];
+        member.target(kind, index).map_err(Error::UserError)
+    }
+
+    fn place(
         &self,
         kind: Kind,
         index: u32,
-        places: &HashMap<Target, P>,
-    ) -> Result<P, Error<anyhow::Error>> {
-        self.linked.members[self.member]
-            .target(kind, index)
-            .and_then(|target| {
-                let place = places.get(&target).copied();
-                place.with_context(|| format!("{kind:?} {index} is not in the merged module"))
-            })
-            .map_err(Error::UserError)
+        places: &HashMap<Target, u32>,
+    ) -> Result<u32, Error<anyhow::Error>> {
+        let target = self.target(kind, index)?;
+        places.get(&target).copied().ok_or_else(|| {
+            Error::UserError(anyhow!("{kind:?} {index} is not in the merged module"))
+        })
     }
 }
 
@@ -75,10 +77,7 @@ impl Reencode for Translator<'_, '_, '_> {
     }
 
     fn global_index(&mut self, index: u32) -> Result<u32, Error<anyhow::Error>> {
-        match self.place(Kind::Global, index, &self.places.globals)? {
-            Place::Index(place) => Ok(place),
-            Place::Constant(_) => Err(Error::UserError(anyhow!("global {index} is a constant"))),
-        }
+        self.place(Kind::Global, index, &self.places.globals)
     }
 
     fn type_index(&mut self, index: u32) -> Result<u32, Error<anyhow::Error>> {
@@ -115,9 +114,10 @@ impl Reencode for Translator<'_, '_, '_> {
     ) -> Result<Instruction<'i>, Error<anyhow::Error>> {
         match operator {
             Operator::GlobalGet { global_index } => {
-                match self.place(Kind::Global, global_index, &self.places.globals)? {
-                    Place::Constant(constant) => Ok(constant.instruction()),
-                    Place::Index(place) => Ok(Instruction::GlobalGet(place)),
+                let target = self.target(Kind::Global, global_index)?;
+                match self.places.constants.get(&target) {
+                    Some(constant) => Ok(constant.instruction()),
+                    None => Ok(Instruction::GlobalGet(self.global_index(global_index)?)),
                 }
             }
             Operator::RefFunc { function_index } => {
