@@ -8,6 +8,7 @@ mod components;
 mod debian;
 mod demo;
 mod host;
+mod merge;
 mod node;
 mod peers;
 mod plugins;

@@ -11,7 +11,7 @@ use crate::command::Run;
 use crate::progress::{Done, Step};
 use crate::stamp::{self, Inputs};
 use crate::workspace::Workspace;
-use crate::{node, python};
+use crate::{merge, node, python};
 
 /// A plugin and the command that builds it.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +81,7 @@ pub(crate) fn build(workspace: &Workspace, plugin: Plugin, step: &Step) -> Resul
     let name = plugin.name();
     let sources = workspace.root.join("plugins").join(name);
     let component = plugin.component(workspace);
-    // The tool's version is in the manifests among the sources; the command is in here.
+    // The tool's version is in the manifests among the sources; the command and the merge are in here.
     let command = format!(
         "{:?}",
         plugin
@@ -89,8 +89,11 @@ pub(crate) fn build(workspace: &Workspace, plugin: Plugin, step: &Step) -> Resul
             .get_args()
             .collect::<Vec<_>>()
     );
+    let merge_sources = workspace.root.join("xtask/src/merge");
     let digest = Inputs::default()
         .text("command", &command)
+        .path(&workspace.root, &merge_sources)?
+        .path(&workspace.root, &merge_sources.with_extension("rs"))?
         .path(&workspace.root, &sources)?
         .path(&workspace.root, &workspace.root.join("wit"))?
         .digest();
@@ -103,6 +106,7 @@ pub(crate) fn build(workspace: &Workspace, plugin: Plugin, step: &Step) -> Resul
     let partial = folder.join(format!("{name}.partial.wasm"));
     let log = workspace.log(&format!("plugin-{name}"));
     Run::new(plugin.build_command(workspace, &partial), log).under(step)?;
+    merge::merge_file(&partial)?;
     std::fs::rename(&partial, &component)
         .with_context(|| format!("moving {} to {}", partial.display(), component.display()))?;
     stamp::record(&component, &digest)?;
