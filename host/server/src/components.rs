@@ -5,12 +5,13 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, anyhow, bail};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{OnceCell, Semaphore};
 use troupe_sandbox::{Component, ComponentDigest, ComponentKind, LoadError, Sandbox};
 use troupe_workflow::{AgentKind, CodeSource, Definition, Language};
@@ -163,7 +164,9 @@ impl Components {
             let components = Arc::clone(self);
             // Whoever needs it meanwhile waits for the same load, and is told how it ended.
             tasks::spawn("component", async move {
-                if let Err(error) = components.loaded(which).await {
+                if let Err(error) = components.loaded(which).await
+                    && !is_given_up(&error)
+                {
                     tracing::warn!(error = format!("{error:#}"), "a component cannot be loaded");
                 }
                 slot.is_begun.store(false, Ordering::Relaxed);
@@ -361,29 +364,35 @@ fn is_final(error: &anyhow::Error) -> bool {
 /// Reads a component's file: a regular one, for a document may come from a stranger and name a device. The
 /// sandbox says how large one may be, this only keeps memory from filling.
 pub(crate) async fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || read_here(&path)).await?
+}
+
+fn read_here(path: &Path) -> anyhow::Result<Vec<u8>> {
     const BYTES_MAX: u64 = 1 << 30;
     let cannot = || format!("the component {} cannot be read", path.display());
-    if !tokio::fs::metadata(path)
-        .await
-        .with_context(cannot)?
-        .is_file()
-    {
+    if !std::fs::metadata(path).with_context(cannot)?.is_file() {
         bail!("the component {} is no regular file", path.display());
     }
-    let file = tokio::fs::File::open(path).await.with_context(cannot)?;
+    let file = std::fs::File::open(path).with_context(cannot)?;
     let mut wasm = Vec::new();
-    let bytes = file
-        .take(BYTES_MAX + 1)
-        .read_to_end(&mut wasm)
-        .await
-        .with_context(cannot)?;
-    if u64::try_from(bytes).unwrap_or(u64::MAX) > BYTES_MAX {
+    let bytes = file.take(BYTES_MAX + 1).read_to_end(&mut wasm);
+    if u64::try_from(bytes.with_context(cannot)?).unwrap_or(u64::MAX) > BYTES_MAX {
         bail!(
             "the component {} has more than {BYTES_MAX} bytes",
             path.display()
         );
     }
     Ok(wasm)
+}
+
+/// Whether something was given up because this process ends.
+fn is_given_up(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref()
+            .is_some_and(tokio::task::JoinError::is_cancelled)
+    })
 }
 
 /// What imports ask for that has to be granted: the key of `grants`, and the import. All of it may be there without being
