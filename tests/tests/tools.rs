@@ -265,6 +265,26 @@ async fn limits_hold_for_tools() {
 }
 
 #[tokio::test]
+async fn work_that_the_steps_time_ends_is_paid_by_the_budget() {
+    for server in ["", "[server]\nisolation = \"process\"\nworkers = 1\n"] {
+        let place = place_with("toolbox");
+        place.write("troupe.toml", server);
+        let document = json!({
+            "name": "Tools",
+            "agents": [toolbox()],
+            "steps": [{
+                "id": "it", "agent": "box", "action": "fail", "input": "loop", "timeout_ms": 50,
+            }],
+            "config": { "max_retries": 100, "retry_delay_ms": 1, "budget_fuel": 500_000_000 },
+        });
+        place.write("workflow.json", document.to_string());
+        let run = ["run", "workflow.json", "--json"];
+        let ended = place.troupe(run).end().await.expect_code(1);
+        assert_eq!(ended.json()["error"]["code"], "budget_exceeded", "{ended}");
+    }
+}
+
+#[tokio::test]
 async fn a_program_is_an_agent() {
     let place = place_with("command");
     let agents = json!([{ "id": "program", "type": "code", "component": "command.wasm" }]);

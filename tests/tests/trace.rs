@@ -125,6 +125,45 @@ async fn a_step_that_goes_on_lists_what_was_answered_from_the_record() {
 }
 
 #[tokio::test]
+async fn a_step_whose_time_is_over_lists_what_it_waited_for_and_pays_what_it_used() {
+    for config in ["", ISOLATED] {
+        let loopback = Loopback::start().await;
+        loopback.always(Route::OpenAi, Reply::hang());
+        let mut place = Workplace::new();
+        place.connect(&loopback, config);
+        place.write("agent.wasm", guest("ask"));
+        let document = json!({
+            "name": "Hangs",
+            "config": { "max_retries": 1, "retry_delay_ms": 1 },
+            "agents": [{
+                "id": "ask", "type": "code", "component": "agent.wasm",
+                "grants": { "llm": { "models": ["gpt-5-mini"] } },
+            }],
+            "steps": [{
+                "id": "ask", "agent": "ask", "action": "llm.complete", "input": "gpt-5-mini",
+                "timeout_ms": 2_000,
+            }],
+        });
+        place.write("workflow.json", document.to_string());
+        let run = ["run", "workflow.json", "--trace", "--json"];
+        let run = place.troupe(run).end().await.expect_code(1).json();
+        assert_eq!(run["error"]["code"], "timed_out", "{run:#}");
+        let attempts = run["trace"].as_array().expect("a list");
+        assert_eq!(attempts.len(), 2, "{run:#}");
+        for attempt in attempts {
+            let expected = [("llm.complete", "stopped", 0)];
+            assert_eq!(calls(&attempt["calls"]), expected, "{run:#}");
+        }
+        let fuel = run["steps"][0]["usage"]["fuel"].as_u64();
+        let guest_fuel = |place: usize| attempts[place]["calls"][0]["guest_fuel"].as_u64();
+        let before = guest_fuel(0)
+            .zip(guest_fuel(1))
+            .map(|(one, other)| one + other);
+        assert!(before > Some(0) && fuel > before, "{run:#}");
+    }
+}
+
+#[tokio::test]
 async fn a_step_says_how_many_instances_its_component_is_made_of() {
     let place = Workplace::new();
     place.write("agent.wasm", guest("ask"));

@@ -78,7 +78,7 @@ impl Machine {
     pub(crate) async fn run(
         &self,
         linked: &Linked,
-        entry: Entry,
+        entry: Entry<'_>,
         (call, share): (Call, Share),
     ) -> Result<Report, SandboxError> {
         let (limits, cancel) = (call.limits, call.cancel.clone());
@@ -86,16 +86,12 @@ impl Machine {
         let (entry, start) = guest::start(entry, &call);
         let mut store = self.store((call, share), start)?;
         let time = Arc::clone(&store.data().time);
-        let ended = tokio::select! {
-            biased;
-            () = cancel.cancelled() => None,
-            ended = guarded(async {
-                let State { memory, files, .. } = store.data();
-                let reserved = memory.reserve(files.scratch_bytes_max()).await;
-                reserved.map_err(ending::Failed::Run)?;
-                time.measure(guest::run(linked, &mut store, entry, &limits)).await
-            }) => Some(ended?),
-        };
+        let ended = cancel.unless(guarded(async {
+            reserve_scratch(store.data()).await?;
+            time.measure(guest::run(linked, &mut store, entry, &limits))
+                .await
+        }));
+        let ended = ended.await.transpose()?;
         let fuel_left = settle(&mut store).map_err(SandboxError::Engine)?;
         let instances = instances::made(&mut store, linked, ended.as_ref()).await;
         report(&mut store, ended, (&limits, fuel_left, instances))
@@ -161,6 +157,12 @@ impl Machine {
         watch(&mut store, limits.fuel);
         Ok(store)
     }
+}
+
+/// Takes the memory that the scratch folder may need, which lies outside of the guest.
+fn reserve_scratch(state: &State) -> impl Future<Output = Result<(), ending::Failed>> + Send {
+    let reserved = state.memory.reserve(state.files.scratch_bytes_max());
+    reserved.map(|reserved| reserved.map_err(ending::Failed::Run))
 }
 
 /// Has the guest pay when it comes back from the host, and looks at its time at every tick.

@@ -1,5 +1,6 @@
 //! The sandbox: loads components, and has them called, in this process or in others.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -315,7 +316,7 @@ impl Sandbox {
         arguments: Arguments,
         call: Call,
     ) -> Result<Report, SandboxError> {
-        let entry = Entry::Function(function.clone(), arguments);
+        let entry = Entry::Function(Cow::Borrowed(function), arguments);
         self.call(component, entry, call).await
     }
 
@@ -323,14 +324,11 @@ impl Sandbox {
     async fn call(
         &self,
         component: &Component,
-        entry: Entry,
+        entry: Entry<'_>,
         call: Call,
     ) -> Result<Report, SandboxError> {
-        let cancel = call.cancel.clone();
-        let permit = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Ok(Report::cancelled_early()),
-            permit = self.places().acquire() => permit,
+        let Some(permit) = call.cancel.unless(self.places().acquire()).await else {
+            return Ok(Report::cancelled_early());
         };
         let _permit =
             permit.map_err(|closed| SandboxError::Engine(wasmtime::Error::new(closed)))?;

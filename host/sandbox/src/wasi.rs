@@ -4,12 +4,13 @@
 pub(crate) mod clock;
 pub(crate) mod output;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chacha20::ChaCha12Rng;
-use chacha20::rand_core::SeedableRng;
+use chacha20::rand_core::{SeedableRng, TryRng};
 use sha2::{Digest, Sha256};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime_wasi::WasiCtx;
@@ -96,8 +97,8 @@ pub(crate) fn context(
         .stderr(output.stderr())
         .wall_clock(Shown(Arc::clone(clock)))
         .monotonic_clock(Shown(Arc::clone(clock)))
-        .secure_random(generator(seed, "random"))
-        .insecure_random(generator(seed, "insecure"))
+        .secure_random(Generator::new(seed, "random"))
+        .insecure_random(Generator::new(seed, "insecure"))
         .insecure_random_seed(u128::from_le_bytes(derive(seed, "insecure-seed")))
         .max_random_size(RANDOM_BYTES_MAX)
         .envs(&variables);
@@ -123,9 +124,44 @@ pub(crate) fn derive<const N: usize>(seed: &[u8; 32], purpose: &str) -> [u8; N] 
     bytes
 }
 
-/// A generator that is the same for the same seed in every version of ours: ChaCha with 12 rounds.
-fn generator(seed: &[u8; 32], purpose: &str) -> ChaCha12Rng {
-    ChaCha12Rng::from_seed(derive(seed, purpose))
+/// A generator that is the same for the same seed in every version of ours: ChaCha with 12 rounds. It is made when
+/// somebody first asks for a number, which most guests never do.
+enum Generator {
+    Unused([u8; 32], &'static str),
+    Used(Box<ChaCha12Rng>),
+}
+
+impl Generator {
+    fn new(seed: &[u8; 32], purpose: &'static str) -> Self {
+        Generator::Unused(*seed, purpose)
+    }
+
+    fn numbers(&mut self) -> &mut ChaCha12Rng {
+        if let Generator::Unused(seed, purpose) = self {
+            let numbers = ChaCha12Rng::from_seed(derive(seed, purpose));
+            *self = Generator::Used(Box::new(numbers));
+        }
+        match self {
+            Generator::Used(numbers) => numbers,
+            Generator::Unused(..) => unreachable!("it was just made"),
+        }
+    }
+}
+
+impl TryRng for Generator {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        self.numbers().try_next_u32()
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        self.numbers().try_next_u64()
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.numbers().try_fill_bytes(bytes)
+    }
 }
 
 impl State {

@@ -6,6 +6,7 @@ mod confine;
 mod session;
 mod world;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
@@ -249,7 +250,7 @@ impl Worker {
 }
 
 /// What is called, with its arguments as values; none: an interpreter is kept.
-fn entry(task: Task) -> Result<Option<Entry>, String> {
+fn entry(task: Task) -> Result<Option<Entry<'static>>, String> {
     Ok(Some(match task {
         Task::Session => return Ok(None),
         Task::Agent(invocation) => Entry::Agent(invocation),
@@ -257,7 +258,7 @@ fn entry(task: Task) -> Result<Option<Entry>, String> {
         Task::Command(invocation) => Entry::Command(invocation),
         Task::Function(function, json) => {
             let arguments = arguments(&function, &json)?;
-            Entry::Function(function, arguments)
+            Entry::Function(Cow::Owned(function), arguments)
         }
     }))
 }

@@ -151,7 +151,7 @@ impl Workers {
     pub(crate) async fn call(
         &self,
         component: &Component,
-        entry: Entry,
+        entry: Entry<'_>,
         (call, share): (Call, HeldShare),
     ) -> Result<Report, SandboxError> {
         let digest = component.digest();

@@ -5,25 +5,29 @@ mod llm;
 mod search;
 mod tool;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::mpsc;
-use troupe_sandbox::Report;
+use troupe_sandbox::{CancelFlag, Report};
 use troupe_workflow::{
     Agent, AgentKind, Code, Definition, ExecutionId, Failure, StartStep, StepUsage, check_depth,
     check_schema,
 };
 
 use crate::driver::{self, AttemptEnd, Ended, Output, Performer, StepMessage};
+use crate::gate::Pass;
 use crate::services::Services;
 use crate::traces::AttemptTrace;
 use crate::{components, tools};
 
 /// How long an attempt may take where neither the step nor its agent says.
 const TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a component's call that was told to end for its step's time may take to say what it used: many ticks.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// Does attempts with the models, sources and components of this process.
 pub(crate) struct Agents {
@@ -42,6 +46,7 @@ impl Performer for Agents {
             execution,
             driver,
             start,
+            cancel: CancelFlag::new(),
         });
         match self.services.fail_point.clone() {
             None => Box::pin(attempt),
@@ -62,12 +67,35 @@ pub(crate) struct Attempt {
     pub(crate) execution: ExecutionId,
     pub(crate) driver: mpsc::Sender<StepMessage>,
     pub(crate) start: StartStep,
+    /// Ends the component's call, where it is one's.
+    pub(crate) cancel: CancelFlag,
 }
 
 impl Attempt {
     /// The workflow that the step belongs to.
     pub(crate) fn definition(&self) -> &Definition {
         &self.start.definition
+    }
+
+    /// A place for a component's call, when it is this execution's turn.
+    ///
+    /// # Errors
+    /// Its step's time was over before.
+    async fn enter(&self) -> Result<Pass, Failure> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => {
+                Err(Failure::new(Code::Cancelled, "the call was cancelled before it began"))
+            }
+            pass = self.services.guests.enter(self.execution) => Ok(pass),
+        }
+    }
+
+    /// Whether a component does it.
+    fn calls_component(&self) -> bool {
+        let agent = self.definition().agent(self.start.agent.as_str());
+        let kind = agent.map(|agent| &agent.kind);
+        matches!(kind, Some(AgentKind::Code(_) | AgentKind::Tool(_)))
     }
 
     /// Keeps what a component asked of the host, where somebody wants to see it.
@@ -86,24 +114,17 @@ impl Attempt {
 
 /// Runs an attempt to its end.
 async fn run(attempt: Attempt) -> AttemptEnd {
-    let timeout = attempt.start.timeout.unwrap_or(TIMEOUT);
     let mut usage = StepUsage::default();
-    let done = match wait_for_components(&attempt).await {
-        Ok(()) => tokio::time::timeout(timeout, run_agent(&attempt, &mut usage)).await,
-        Err(failure) => Ok(Err(failure)),
+    let result = match wait_for_components(&attempt).await {
+        Ok(()) => run_in_time(&attempt, &mut usage).await,
+        Err(failure) => Err(failure),
     };
-    let done = done.map(|result| {
-        let ended = result?;
+    let result = result.and_then(|ended| {
         if let Ended::Output(output) = &ended {
             check_depth(&output.value)
                 .map_err(|message| Failure::new(Code::OutputInvalid, message))?;
         }
         Ok(ended)
-    });
-    let result = done.unwrap_or_else(|_elapsed| {
-        let millis = timeout.as_millis();
-        let message = format!("the step took longer than its {millis} ms; raise its `timeout_ms`");
-        Err(Failure::new(Code::TimedOut, message))
     });
     AttemptEnd {
         path: attempt.start.path,
@@ -111,6 +132,27 @@ async fn run(attempt: Attempt) -> AttemptEnd {
         result,
         usage,
     }
+}
+
+/// Runs an agent for as long as its step has time. A component that has not ended by then is told to: what it used until
+/// then counts, and is in `usage`; where it does not say, all that it could use of a budget.
+async fn run_in_time(attempt: &Attempt, usage: &mut StepUsage) -> Result<Ended, Failure> {
+    let timeout = attempt.start.timeout.unwrap_or(TIMEOUT);
+    let is_known = {
+        let mut running = pin!(run_agent(attempt, usage));
+        if let Ok(ended) = tokio::time::timeout(timeout, &mut running).await {
+            return ended;
+        }
+        attempt.cancel.cancel();
+        // Whatever it says now comes too late.
+        !attempt.calls_component() || tokio::time::timeout(LAST_WORD, running).await.is_ok()
+    };
+    if !is_known && let Some(given) = &attempt.start.fuel {
+        usage.fuel = given.units;
+    }
+    let millis = timeout.as_millis();
+    let message = format!("the step took longer than its {millis} ms; raise its `timeout_ms`");
+    Err(Failure::new(Code::TimedOut, message))
 }
 
 /// Waits until the components of the step are loaded. That one is being compiled is no reason for a step to have taken too

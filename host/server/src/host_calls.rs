@@ -50,7 +50,7 @@ pub(crate) struct GuestHost {
     began_at: SystemTime,
     execution: ExecutionId,
     /// Ends the call.
-    pub(crate) cancel: CancelFlag,
+    cancel: CancelFlag,
     stop: Mutex<Option<Stop>>,
     /// What the guest may use without knowing it, by name.
     secrets: BTreeMap<String, Secret>,
@@ -253,7 +253,7 @@ impl GuestHost {
             seed,
             began_at,
             execution: attempt.execution,
-            cancel: CancelFlag::new(),
+            cancel: attempt.cancel.clone(),
             stop: Mutex::new(None),
             secrets,
             recorded: AtomicU64::new(0),

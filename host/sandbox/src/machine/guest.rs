@@ -1,5 +1,7 @@
 //! The guest's own part of a call: what it is started with, and which of its functions is called.
 
+use std::borrow::Cow;
+
 use wasmtime::Store;
 
 use super::{command, ending, function};
@@ -17,15 +19,15 @@ use crate::state::State;
 use crate::wasi::{self, Start};
 
 /// What the guest is asked, in its own types.
-pub(super) enum Asked {
+pub(super) enum Asked<'a> {
     Agent(GuestInvocation),
     Program(GuestProgram),
     Command,
-    Function(Function, Arguments),
+    Function(Cow<'a, Function>, Arguments),
 }
 
 /// What is asked, and what the guest is started with.
-pub(super) fn start(entry: Entry, call: &Call) -> (Asked, Start) {
+pub(super) fn start<'a>(entry: Entry<'a>, call: &Call) -> (Asked<'a>, Start) {
     match entry {
         Entry::Agent(invocation) => {
             let asked = Asked::Agent(guest_invocation(invocation, &call.limits));
@@ -75,7 +77,7 @@ pub(crate) fn guest_program(program: Program, (seed, purpose): (&[u8; 32], &str)
 pub(super) async fn run(
     linked: &Linked,
     store: &mut Store<State>,
-    asked: Asked,
+    asked: Asked<'_>,
     limits: &Limits,
 ) -> Result<Result<String, Outcome>, ending::Failed> {
     match (asked, &linked.exports) {

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use wasmtime::Store;
 use wasmtime::component::TypedFunc;
 
-use super::{Machine, ending, function, guarded, guest, instances, report, settle};
+use super::{
+    Machine, ending, function, guarded, guest, instances, report, reserve_scratch, settle,
+};
 use crate::bindings::interpreter::exports::troupe::agent::interpreter::{
     Exception, Program as GuestProgram,
 };
@@ -62,16 +64,11 @@ impl Machine {
         let _ticking = self.ticker.tick_during_call();
         let mut store = self.store((call, share), Start::default())?;
         let time = Arc::clone(&store.data().time);
-        let ended = tokio::select! {
-            biased;
-            () = cancel.cancelled() => None,
-            ended = guarded(async {
-                let State { memory, files, .. } = store.data();
-                let reserved = memory.reserve(files.scratch_bytes_max()).await;
-                reserved.map_err(ending::Failed::Run)?;
-                time.measure(make(linked, &mut store)).await
-            }) => Some(ended?),
-        };
+        let ended = cancel.unless(guarded(async {
+            reserve_scratch(store.data()).await?;
+            time.measure(make(linked, &mut store)).await
+        }));
+        let ended = ended.await.transpose()?;
         let stopped = match ended {
             Some(Ok(execute)) => {
                 return Ok(Ok(Kept {
@@ -121,11 +118,8 @@ impl Kept {
         let program = guest::guest_program(program, (&self.seed, &purpose));
         let time = Arc::clone(&self.store.data().time);
         let running = self.execute.call_async(&mut self.store, (program,));
-        let ended = tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => None,
-            ended = guarded(time.measure(running)) => Some(ended?),
-        };
+        let ended = self.cancel.unless(guarded(time.measure(running)));
+        let ended = ended.await.transpose()?;
         let ended = ended.map(|ended| match ended {
             Ok((result,)) => Ok(result.map_err(Outcome::Raised)),
             Err(error) => Err(ending::Failed::Run(error)),

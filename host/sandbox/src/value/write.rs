@@ -154,7 +154,7 @@ impl Writer {
         if text.len() > self.bytes_max.saturating_sub(self.text.len()) {
             return Err(TooLarge);
         }
-        let quoted = serde_json::Value::from(text).to_string();
+        let quoted = serde_json::to_string(text).map_err(|_never_for_text| TooLarge)?;
         self.push(&quoted)
     }
 

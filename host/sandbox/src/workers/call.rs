@@ -36,7 +36,7 @@ const DENIALS_MAX: usize = 64;
 pub(super) async fn make(
     worker: &Arc<Worker>,
     component: &Component,
-    entry: Entry,
+    entry: Entry<'_>,
     (call, share): (Call, HeldShare),
 ) -> Result<Report, SandboxError> {
     let (limits, cancel) = (call.limits, call.cancel.clone());
@@ -164,7 +164,7 @@ pub(super) async fn cancelled(mut begun: Begun, limits: &Limits) -> Result<Repor
     }
 }
 
-fn task(entry: Entry) -> Result<Task, SandboxError> {
+fn task(entry: Entry<'_>) -> Result<Task, SandboxError> {
     Ok(match entry {
         Entry::Agent(invocation) => Task::Agent(invocation),
         Entry::Program(program) => Task::Program(program),
@@ -175,7 +175,7 @@ fn task(entry: Entry) -> Result<Task, SandboxError> {
             let json = json.map_err(|_too_large| SandboxError::NoWorker {
                 message: "the arguments are too large for a worker; give it less".to_owned(),
             })?;
-            Task::Function(function, json)
+            Task::Function(function.into_owned(), json)
         }
     })
 }

@@ -56,9 +56,9 @@ pub(super) async fn run(
         host: Arc::clone(&host) as Arc<dyn HostCalls>,
         seed: run.0,
         started_at: run.1,
-        cancel: host.cancel.clone(),
+        cancel: attempt.cancel.clone(),
     };
-    let _pass = services.guests.enter(attempt.execution).await;
+    let _pass = attempt.enter().await?;
     let called = call_source(attempt, (agent, code), (call, series)).await;
     let mut report = match called {
         Ok(report) => report,

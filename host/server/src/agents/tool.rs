@@ -32,9 +32,9 @@ pub(super) async fn run(
         host: Arc::new(DenyAll),
         seed: code::seed(attempt, series),
         started_at: code::began_at(series),
-        cancel: troupe_sandbox::CancelFlag::new(),
+        cancel: attempt.cancel.clone(),
     };
-    let _pass = services.guests.enter(attempt.execution).await;
+    let _pass = attempt.enter().await?;
     let target = (&found.tool.component, found.function);
     let called = tools::call(services.components.sandbox(), target, &arguments, call).await;
     let mut report = match called {
