@@ -37,6 +37,8 @@ const FUEL_PER_GROWN_PAGE: u8 = 255;
 /// Memory of an instance that is wiped by writing over it when the instance ends; what lies beyond is given back to the
 /// system, which costs more than writing so much.
 const KEPT_MEMORY_BYTES: usize = 256 << 10;
+/// The same of a stack, from its top; an agent in Rust goes no deeper.
+const KEPT_STACK_BYTES: usize = 16 << 10;
 /// The same of a table.
 const KEPT_TABLE_BYTES: usize = 32 << 10;
 /// Instances whose memory is given back to the system together: each time all processors are told.
@@ -171,6 +173,7 @@ fn pool(calls_max: u32) -> PoolingAllocationConfig {
         .max_component_instance_size(POOLED_COMPONENT_INSTANCE_BYTES)
         .linear_memory_keep_resident(KEPT_MEMORY_BYTES)
         .table_keep_resident(KEPT_TABLE_BYTES)
+        .async_stack_keep_resident(KEPT_STACK_BYTES)
         .decommit_batch_size(DECOMMITTED_AT_ONCE)
         .pagemap_scan(Enabled::Auto);
     pool

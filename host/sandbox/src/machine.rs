@@ -5,6 +5,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -86,12 +87,15 @@ impl Machine {
         let (entry, start) = guest::start(entry, &call);
         let mut store = self.store((call, share), start)?;
         let time = Arc::clone(&store.data().time);
-        let ended = cancel.unless(guarded(async {
-            reserve_scratch(store.data()).await?;
-            time.measure(guest::run(linked, &mut store, entry, &limits))
-                .await
-        }));
-        let ended = ended.await.transpose()?;
+        let ended = {
+            // Pinned where they are made: they are large, and would be copied from hand to hand.
+            let running = pin!(async {
+                reserve_scratch(store.data()).await?;
+                let running = pin!(guest::run(linked, &mut store, entry, &limits));
+                time.measure(running).await
+            });
+            cancel.unless(guarded(running)).await.transpose()?
+        };
         let fuel_left = settle(&mut store).map_err(SandboxError::Engine)?;
         let instances = instances::made(&mut store, linked, ended.as_ref()).await;
         report(&mut store, ended, (&limits, fuel_left, instances))
