@@ -4,7 +4,10 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use troupe_workflow::{Event, ExecutionId};
 
+use self::fields::Fields;
 use crate::error::ReadError;
+
+mod fields;
 
 /// An event whose JSON is longer has its large fields stored apart: rows stay small to read through, and a value that
 /// is one step's output and the next one's input is stored once.
@@ -43,11 +46,8 @@ pub(crate) fn encode(
     for (position, event) in (version + 1..).zip(events) {
         let mut body = serde_json::to_string(event)?;
         let mut payloads = None;
-        if body.len() > BODY_BYTES_MAX
-            && let Value::Object(mut fields) = serde_json::to_value(event)?
-        {
-            payloads = take_payloads(&mut fields, &mut blobs);
-            body = Value::Object(fields).to_string();
+        if body.len() > BODY_BYTES_MAX {
+            (body, payloads) = take_payloads(&body, &mut blobs)?;
         }
         let checksum = checksum(&id, position, &body, payloads.as_deref());
         rows.push(EventRow {
@@ -60,19 +60,27 @@ pub(crate) fn encode(
     Ok((rows, blobs))
 }
 
-/// Moves the large fields of an event into blobs; answers which they were.
-fn take_payloads(fields: &mut Map<String, Value>, blobs: &mut Vec<Blob>) -> Option<String> {
+/// Moves the large fields of an event into blobs; answers what is left, and which they were.
+fn take_payloads(
+    body: &str,
+    blobs: &mut Vec<Blob>,
+) -> Result<(String, Option<String>), serde_json::Error> {
+    let Fields(mut fields) = serde_json::from_str(body)?;
     let mut taken = Map::new();
-    for (name, value) in fields.iter() {
-        let text = value.to_string();
-        if text.len() >= PAYLOAD_BYTES_MIN {
-            let digest = digest_of(&text);
+    fields.retain(|(name, value)| {
+        let text = value.get();
+        let is_small = text.len() < PAYLOAD_BYTES_MIN;
+        if !is_small {
+            let digest = digest_of(text);
             taken.insert(name.clone(), Value::String(digest.clone()));
+            let text = text.to_owned();
             blobs.push(Blob { digest, text });
         }
-    }
-    fields.retain(|name, _| !taken.contains_key(name));
-    (!taken.is_empty()).then(|| Value::Object(taken).to_string())
+        is_small
+    });
+    let left = serde_json::to_string(&Fields(fields))?;
+    let taken = (!taken.is_empty()).then(|| Value::Object(taken).to_string());
+    Ok((left, taken))
 }
 
 /// The digests of the values that a row has stored apart.

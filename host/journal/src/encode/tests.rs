@@ -52,6 +52,21 @@ fn small_events_are_one_row_and_large_values_lie_apart_once() {
 }
 
 #[test]
+fn what_lies_apart_is_the_text_that_the_value_has_and_the_rest_keeps_its_order() {
+    let text = "é\"\\\u{1}\n".repeat(2_000);
+    let large = json!({ "z": text, "a": [1.0, -0.0, 1e300, 9_007_199_254_740_993_u64, null] });
+    let event = completed(large.clone());
+    let (rows, blobs) = encode(id(), 0, std::slice::from_ref(&event)).unwrap();
+    assert_eq!(blobs[0].text, large.to_string());
+    assert_eq!(blobs[0].digest, super::digest_of(&large.to_string()));
+    let mut left = serde_json::to_value(&event).unwrap();
+    let fields = left.as_object_mut().unwrap();
+    fields.shift_remove("output");
+    assert_eq!(rows[0].body, left.to_string());
+    assert_eq!(read(&rows[0], &blobs).unwrap(), event);
+}
+
+#[test]
 fn a_changed_row_is_named() {
     let (rows, blobs) = encode(id(), 0, &[completed(json!("y".repeat(9_000)))]).unwrap();
     let row = &rows[0];
