@@ -20,6 +20,8 @@ async fn run(place: &Workplace, agents: Value, steps: Value) -> Ended {
     place.troupe(["run", "workflow.json", "--json"]).end().await
 }
 
+const ISOLATED: &str = "[server]\nisolation = \"process\"\nworkers = 1\n";
+
 fn toolbox() -> Value {
     json!({ "id": "box", "type": "tool", "tools": [{ "name": "toolbox", "component": "toolbox.wasm" }] })
 }
@@ -266,14 +268,14 @@ async fn limits_hold_for_tools() {
 
 #[tokio::test]
 async fn work_that_the_steps_time_ends_is_paid_by_the_budget() {
-    for server in ["", "[server]\nisolation = \"process\"\nworkers = 1\n"] {
+    for server in ["", ISOLATED] {
         let place = place_with("toolbox");
         place.write("troupe.toml", server);
         let document = json!({
             "name": "Tools",
             "agents": [toolbox()],
             "steps": [{
-                "id": "it", "agent": "box", "action": "fail", "input": "loop", "timeout_ms": 50,
+                "id": "it", "agent": "box", "action": "fail", "input": "loop", "timeout_ms": 100,
             }],
             "config": { "max_retries": 100, "retry_delay_ms": 1, "budget_fuel": 500_000_000 },
         });
@@ -385,6 +387,36 @@ async fn a_tools_work_is_paid_by_its_caller() {
     let agents = caller(&place, json!({ "fuel": 50_000_000 }));
     let ended = run(&place, agents, steps).await.expect_code(1);
     assert_eq!(ended.json()["error"]["code"], "limit_fuel", "{ended}");
+}
+
+#[tokio::test]
+async fn a_tool_that_the_steps_time_ends_is_paid_at_the_most_that_it_could_use() {
+    for server in ["", ISOLATED] {
+        let place = place_with("toolbox");
+        place.write("troupe.toml", server);
+        let mut agents = caller(&place, json!({}));
+        agents[0]["tools"][0]["limits"] = json!({ "fuel": 5_000_000_000_u64 });
+        let document = json!({
+            "name": "Tools",
+            "agents": agents,
+            "steps": [{
+                "id": "it", "agent": "user", "action": "each", "timeout_ms": 300,
+                "input": [
+                    { "name": "toolbox.add", "arguments": { "a": 1, "b": 2 } },
+                    { "name": "toolbox.fail", "arguments": { "how": "loop" } },
+                ],
+            }],
+            "config": { "max_retries": 0, "budget_fuel": 100_000_000_000_u64 },
+        });
+        place.write("workflow.json", document.to_string());
+        let run = ["run", "workflow.json", "--json"];
+        let ended = place.troupe(run).end().await.expect_code(1);
+        let shown = ended.json();
+        assert_eq!(shown["error"]["code"], "timed_out", "{ended}");
+        let fuel = step(&shown, "it")["usage"]["fuel"].as_u64();
+        let expected = 5_000_000_001..5_100_000_000;
+        assert!(fuel.is_some_and(|fuel| expected.contains(&fuel)), "{ended}");
+    }
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ impl CancelFlag {
     }
 
     /// Waits until the flag is raised.
-    pub async fn cancelled(&self) {
+    pub(crate) async fn cancelled(&self) {
         // Told of all that is raised from here on: nothing falls between the look and the wait.
         let raised = self.flag.raised.notified();
         if !self.is_cancelled() {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{AcquireError, OnceCell, Semaphore};
 
 use self::process::Worker;
 use crate::call::Call;
@@ -154,22 +154,30 @@ impl Workers {
         entry: Entry<'_>,
         (call, share): (Call, HeldShare),
     ) -> Result<Report, SandboxError> {
-        let digest = component.digest();
+        let (digest, cancel) = (component.digest(), call.cancel.clone());
         let folders = folders(&call);
         let is_suspect = lock(&self.suspects).contains(digest);
         if folders.is_empty() && !is_suspect {
             let seat = self.sit_down();
             let start = || Worker::start(&self.program, self.orders(&[]), &self.suspects);
-            let worker = seat.worker.get_or_try_init(start).await?;
-            return call::make(worker, component, entry, (call, share)).await;
+            let started = cancel.unless(seat.worker.get_or_try_init(start));
+            return match started.await.transpose()? {
+                Some(worker) => call::make(worker, component, entry, (call, share)).await,
+                None => Ok(Report::cancelled_early()),
+            };
         }
-        let permit = self.own_places.of(&share).acquire().await;
-        let _permit =
-            permit.map_err(|closed| SandboxError::Engine(wasmtime::Error::new(closed)))?;
-        let worker = Worker::start(&self.program, self.orders(&folders), &self.suspects).await?;
+        let permit = cancel.unless(self.own_places.of(&share).acquire()).await;
+        let Some(permit) = permit.transpose().map_err(closed)? else {
+            return Ok(Report::cancelled_early());
+        };
+        let start = Worker::start(&self.program, self.orders(&folders), &self.suspects);
+        let Some(worker) = cancel.unless(start).await.transpose()? else {
+            return Ok(Report::cancelled_early());
+        };
         self.remember(&worker);
         let report = call::make(&worker, component, entry, (call, share)).await;
         worker.end();
+        drop(permit);
         if report.is_ok() {
             lock(&self.suspects).remove(digest);
         }
@@ -222,6 +230,10 @@ impl Workers {
             write: write.collect(),
         }
     }
+}
+
+fn closed(closed: AcquireError) -> SandboxError {
+    SandboxError::Engine(wasmtime::Error::new(closed))
 }
 
 /// Folders of the machine that a call's guest is given.

@@ -7,6 +7,7 @@ mod tool;
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -19,8 +20,8 @@ use troupe_workflow::{
 };
 
 use crate::driver::{self, AttemptEnd, Ended, Output, Performer, StepMessage};
-use crate::gate::Pass;
 use crate::services::Services;
+use crate::tools::NoReport;
 use crate::traces::AttemptTrace;
 use crate::{components, tools};
 
@@ -47,6 +48,7 @@ impl Performer for Agents {
             driver,
             start,
             cancel: CancelFlag::new(),
+            fuel_unknown: AtomicU64::new(0),
         });
         match self.services.fail_point.clone() {
             None => Box::pin(attempt),
@@ -69,6 +71,8 @@ pub(crate) struct Attempt {
     pub(crate) start: StartStep,
     /// Ends the component's call, where it is one's.
     pub(crate) cancel: CancelFlag,
+    /// The most that a component's call may have used of which there is no report; 0: there is none.
+    fuel_unknown: AtomicU64,
 }
 
 impl Attempt {
@@ -77,25 +81,18 @@ impl Attempt {
         &self.start.definition
     }
 
-    /// A place for a component's call, when it is this execution's turn.
-    ///
-    /// # Errors
-    /// Its step's time was over before.
-    async fn enter(&self) -> Result<Pass, Failure> {
-        tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => {
-                Err(Failure::new(Code::Cancelled, "the call was cancelled before it began"))
-            }
-            pass = self.services.guests.enter(self.execution) => Ok(pass),
+    /// The report of a component's call that may use so much fuel.
+    async fn report(
+        &self,
+        fuel_max: u64,
+        call: impl Future<Output = Result<Report, NoReport>>,
+    ) -> Result<Report, NoReport> {
+        self.fuel_unknown.store(fuel_max, Ordering::Relaxed);
+        let report = call.await;
+        if !matches!(report, Err(NoReport::Interrupted(_))) {
+            self.fuel_unknown.store(0, Ordering::Relaxed);
         }
-    }
-
-    /// Whether a component does it.
-    fn calls_component(&self) -> bool {
-        let agent = self.definition().agent(self.start.agent.as_str());
-        let kind = agent.map(|agent| &agent.kind);
-        matches!(kind, Some(AgentKind::Code(_) | AgentKind::Tool(_)))
+        report
     }
 
     /// Keeps what a component asked of the host, where somebody wants to see it.
@@ -135,21 +132,21 @@ async fn run(attempt: Attempt) -> AttemptEnd {
 }
 
 /// Runs an agent for as long as its step has time. A component that has not ended by then is told to: what it used until
-/// then counts, and is in `usage`; where it does not say, all that it could use of a budget.
+/// then counts, and is in `usage`; where it does not say, all that it could use.
 async fn run_in_time(attempt: &Attempt, usage: &mut StepUsage) -> Result<Ended, Failure> {
     let timeout = attempt.start.timeout.unwrap_or(TIMEOUT);
-    let is_known = {
+    {
         let mut running = pin!(run_agent(attempt, usage));
         if let Ok(ended) = tokio::time::timeout(timeout, &mut running).await {
             return ended;
         }
         attempt.cancel.cancel();
-        // Whatever it says now comes too late.
-        !attempt.calls_component() || tokio::time::timeout(LAST_WORD, running).await.is_ok()
-    };
-    if !is_known && let Some(given) = &attempt.start.fuel {
-        usage.fuel = given.units;
+        if attempt.fuel_unknown.load(Ordering::Relaxed) > 0 {
+            // Whatever it says of itself now comes too late.
+            let _ = tokio::time::timeout(LAST_WORD, running).await;
+        }
     }
+    usage.fuel = usage.fuel.max(attempt.fuel_unknown.load(Ordering::Relaxed));
     let millis = timeout.as_millis();
     let message = format!("the step took longer than its {millis} ms; raise its `timeout_ms`");
     Err(Failure::new(Code::TimedOut, message))

@@ -56,6 +56,8 @@ pub(crate) struct GuestHost {
     secrets: BTreeMap<String, Secret>,
     /// Requests that were answered from the record.
     recorded: AtomicU64,
+    /// Of the tools that are under way: what those used that have ended, and the most that the others may use.
+    tool_fuel: AtomicU64,
 }
 
 /// Why the host ended a call.
@@ -172,7 +174,10 @@ impl HostCalls for GuestHost {
             let places = self.places(CallKind::Tool, &requests).await;
             let asked = requests.into_iter().zip(&places);
             let answers = asked.map(|(request, place)| self.call_tool_at(request, fuel_max, place));
-            join_all(answers).await
+            let answers = join_all(answers).await;
+            // From here on it is the caller's.
+            self.tool_fuel.store(0, Ordering::Relaxed);
+            answers
         })
     }
 
@@ -257,6 +262,7 @@ impl GuestHost {
             stop: Mutex::new(None),
             secrets,
             recorded: AtomicU64::new(0),
+            tool_fuel: AtomicU64::new(0),
         }
     }
 
@@ -275,6 +281,11 @@ impl GuestHost {
                     .await;
             }
         }
+    }
+
+    /// What tools used, or may have used, whose answers the caller was never given: they are not in its report.
+    pub(crate) fn tool_fuel(&self) -> u64 {
+        self.tool_fuel.load(Ordering::Relaxed)
     }
 
     /// Why the host ended the call, where it did.

@@ -87,9 +87,6 @@ async fn call_many(
     // Each may use its part of what the caller has left: together they cannot use more.
     let count = u64::try_from(requests.len()).unwrap_or(u64::MAX).max(1);
     let fuel_max = store.get_fuel()? / count;
-    // Where the call is ended meanwhile nobody will know what they used: they stay charged at the most.
-    let held = fuel_max.saturating_mul(count);
-    store.data_mut().fuel_owed = store.data().fuel_owed.saturating_add(held);
     let host = Arc::clone(&store.data().host);
     let fuel = AtomicU64::new(0);
     let answers = ask_many(
@@ -107,12 +104,10 @@ async fn call_many(
             })
         },
     )
-    .await;
-    let state = store.data_mut();
-    state.fuel_owed = state.fuel_owed.saturating_sub(held);
-    state.move_clock();
+    .await?;
+    store.data().move_clock();
     charge(&mut store, fuel.into_inner())?;
-    answers?
+    answers
         .into_iter()
         .map(|answer| charge_answer(&mut store, answer))
         .collect()

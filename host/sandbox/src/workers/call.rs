@@ -141,6 +141,9 @@ pub(super) fn answer(
 }
 
 /// Has a call ended.
+///
+/// # Errors
+/// The worker ended, or was ended, without a word of what the call used.
 pub(super) async fn cancelled(mut begun: Begun, limits: &Limits) -> Result<Report, SandboxError> {
     let worker = Arc::clone(&begun.worker);
     worker.say(&ToWorker::Cancel(begun.number))?;
@@ -156,10 +159,12 @@ pub(super) async fn cancelled(mut begun: Begun, limits: &Limits) -> Result<Repor
     match ended.await {
         Ok(Some(Ok(report))) => Ok(checked(report, limits)),
         // Whatever it was, the call is over.
-        Ok(Some(Err(_)) | None) => Ok(Report::cancelled_early()),
+        Ok(Some(Err(_))) => Ok(Report::cancelled_early()),
+        // What it used nobody knows.
+        Ok(None) => Err(worker.interrupted()),
         Err(_elapsed) => {
             worker.end_for("it did not end a call that was cancelled".to_owned());
-            Ok(Report::cancelled_early())
+            Err(worker.interrupted())
         }
     }
 }

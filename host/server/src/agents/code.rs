@@ -58,14 +58,16 @@ pub(super) async fn run(
         started_at: run.1,
         cancel: attempt.cancel.clone(),
     };
-    let _pass = attempt.enter().await?;
-    let called = call_source(attempt, (agent, code), (call, series)).await;
-    let mut report = match called {
+    let _pass = services.guests.enter(attempt.execution).await;
+    let fuel_max = call.limits.fuel;
+    let call = call_source(attempt, (agent, code), (call, series));
+    let mut report = match attempt.report(fuel_max, call).await {
         Ok(report) => report,
         Err(NoReport::Interrupted(reason)) => return Ok(Ended::Interrupted(reason.message)),
         Err(NoReport::Failed(failure)) => return Err(failure),
     };
     *usage = usage_of(&report);
+    usage.fuel = usage.fuel.saturating_add(host.tool_fuel());
     log_output(attempt, agent, &report);
     attempt.keep_trace(&mut report);
     match host.take_stop() {

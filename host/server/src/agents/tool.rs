@@ -34,10 +34,11 @@ pub(super) async fn run(
         started_at: code::began_at(series),
         cancel: attempt.cancel.clone(),
     };
-    let _pass = attempt.enter().await?;
+    let _pass = services.guests.enter(attempt.execution).await;
     let target = (&found.tool.component, found.function);
-    let called = tools::call(services.components.sandbox(), target, &arguments, call).await;
-    let mut report = match called {
+    let fuel_max = call.limits.fuel;
+    let call = tools::call(services.components.sandbox(), target, &arguments, call);
+    let mut report = match attempt.report(fuel_max, call).await {
         Ok(report) => report,
         Err(NoReport::Interrupted(reason)) => return Ok(Ended::Interrupted(reason.message)),
         Err(NoReport::Failed(failure)) => return Err(failure),

@@ -1,6 +1,7 @@
 //! Calls of tools by a guest: each in an instance of its own, with fuel of the guest's, recorded with what it cost.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -110,6 +111,8 @@ impl GuestHost {
         };
         let circumstances = self.tool_circumstances(tool, fuel_max, place.position);
         let sandbox = self.services.components.sandbox().for_tools();
+        let most = circumstances.limits.fuel;
+        self.tool_fuel.fetch_add(most, Ordering::Relaxed);
         let called = call(
             &sandbox,
             (&tool.component, function),
@@ -117,6 +120,9 @@ impl GuestHost {
             circumstances,
         )
         .await;
+        let used = called.as_ref().map_or(0, |report| report.usage.fuel);
+        let unused = most.saturating_sub(used);
+        self.tool_fuel.fetch_sub(unused, Ordering::Relaxed);
         let report = match called {
             Ok(report) => report,
             Err(NoReport::Failed(failure)) if failure.code == Code::InputInvalid => {
