@@ -113,6 +113,34 @@ async fn however_a_component_ends_the_host_stands() {
     }
 }
 
+/// `serde_json` reads the text behind this key as JSON, and counts its depth anew. The variable makes the stacks of all
+/// threads small that have no size of their own; the first run has the interpreter compiled, without it.
+#[tokio::test]
+async fn json_that_is_nested_in_texts_of_itself_does_no_harm() {
+    let source = "
+import json
+def nest(times):
+    text = '1'
+    for _ in range(times):
+        text = '[' * 120 + json.dumps({'$serde_json::private::RawValue': text}) + ']' * 120
+    return json.loads(text)
+";
+    let place = Workplace::new();
+    let document = json!({
+        "name": "Nested",
+        "agents": [{ "id": "py", "type": "code", "language": "python", "code": source }],
+        "steps": [{ "id": "last", "agent": "py", "action": "nest", "input": "{{ times }}" }],
+    });
+    place.write("workflow.json", document.to_string());
+    let run = |times| place.troupe(["run", "workflow.json", "--json", "-i", times]);
+    let few = run("times:=1").end().await.expect_code(1);
+    let many = run("times:=14").variable("RUST_MIN_STACK", "500000");
+    let many = many.end().await.expect_code(1);
+    for run in [few, many] {
+        assert_eq!(run.json()["error"]["code"], "output_invalid", "{run}");
+    }
+}
+
 #[tokio::test]
 async fn a_limit_that_is_hit_says_which_to_raise() {
     let place = Workplace::new();

@@ -229,6 +229,12 @@ impl From<anyhow::Error> for CliError {
     }
 }
 
+/// Stack of each thread, in bytes; what is not touched costs addresses only. Protects the process from JSON that is nested
+/// deeply: `serde_json` bounds that, but reads a text behind a certain key as JSON too and begins to count anew
+/// (`$serde_json::private::RawValue`, whose quotation marks double with each such text). 64 MiB of those are 2,800 levels,
+/// and need between one and two of these.
+const THREAD_STACK_BYTES: usize = 8 << 20;
+
 /// Runs the command that the command line names.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -241,6 +247,7 @@ pub fn main() -> ExitCode {
     start_log();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .thread_stack_size(THREAD_STACK_BYTES)
         .build()
     {
         Ok(runtime) => runtime,
