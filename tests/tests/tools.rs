@@ -420,6 +420,62 @@ async fn a_tool_that_the_steps_time_ends_is_paid_at_the_most_that_it_could_use()
 }
 
 #[tokio::test]
+async fn tools_that_had_ended_when_the_steps_time_did_are_paid_too() {
+    for server in ["", ISOLATED] {
+        let place = place_with("toolbox");
+        place.write(
+            "troupe.toml",
+            format!("{server}[limits]\nfuel = 10000000000000\n"),
+        );
+        let mut agents = caller(&place, json!({}));
+        let tool = |name: &str, fuel: u64| json!({ "name": name, "component": "toolbox.wasm", "limits": { "fuel": fuel } });
+        agents[0]["tools"] = json!([tool("quick", 10_000_000), tool("endless", 400_000_000_000)]);
+        let called = |name: &str| json!({ "name": name, "arguments": { "how": "loop" } });
+        // More than are called at once.
+        let mut input = vec![called("quick.fail"); 20];
+        input.push(called("endless.fail"));
+        let document = json!({
+            "name": "Tools",
+            "agents": agents,
+            "steps": [{ "id": "it", "agent": "user", "action": "many", "timeout_ms": 2_000, "input": input }],
+            "config": { "max_retries": 0, "budget_fuel": 100_000_000_000_000_u64 },
+        });
+        place.write("workflow.json", document.to_string());
+        let run = ["run", "workflow.json", "--json"];
+        let ended = place.troupe(run).end().await.expect_code(1);
+        let shown = ended.json();
+        assert_eq!(shown["error"]["code"], "timed_out", "{ended}");
+        let fuel = step(&shown, "it")["usage"]["fuel"].as_u64();
+        let expected = 400_200_000_000..400_300_000_000;
+        assert!(fuel.is_some_and(|fuel| expected.contains(&fuel)), "{ended}");
+    }
+}
+
+#[tokio::test]
+async fn a_tools_recorded_answer_is_paid_once_by_who_goes_on() {
+    let place = place_with("toolbox");
+    let mut agents = caller(&place, json!({}));
+    agents[0]["tools"][0]["limits"] = json!({ "fuel": 100_000_000 });
+    let called = json!({ "name": "toolbox.fail", "arguments": { "how": "loop" } });
+    let document = json!({
+        "name": "Tools",
+        "agents": agents,
+        "steps": [{ "id": "it", "agent": "user", "action": "each", "input": [called] }],
+    });
+    place.write("workflow.json", document.to_string());
+    let run = place.troupe(["run", "workflow.json", "--json"]);
+    let killed = run.variable("TROUPE_FAIL_POINT", "attempt:1:after");
+    assert!(killed.end().await.was_killed());
+    let recovered = place.troupe(["recover"]).end().await;
+    let _ = recovered.expect_code(0);
+    let listed = place.list().await;
+    let shown = place.show(listed[0]["id"].as_str().expect("an id")).await;
+    let fuel = step(&shown, "it")["usage"]["fuel"].as_u64();
+    let once = 100_000_000..150_000_000;
+    assert!(fuel.is_some_and(|fuel| once.contains(&fuel)), "{shown}");
+}
+
+#[tokio::test]
 async fn answers_of_tools_are_not_asked_for_again_after_a_crash() {
     let place = place_with("toolbox");
     let steps = json!([{ "id": "it", "agent": "user", "action": "each", "input": calls() }]);

@@ -146,6 +146,7 @@ impl Machine {
             log: LogState::new(limits.log_bytes_max),
             http,
             fuel_owed: 0,
+            tool_fuel: 0,
             fuel_put_off: Vec::new(),
         };
         let mut store = Store::new(&self.engine, state);
@@ -246,6 +247,7 @@ fn usage(state: &State, fuel: u64) -> Usage {
     let files = state.files.used();
     Usage {
         fuel,
+        tool_fuel: state.tool_fuel,
         memory_bytes_peak: state.memory.bytes_peak(),
         duration: state.time.total(),
         host_calls: state.host_calls.total(),

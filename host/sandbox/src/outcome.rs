@@ -117,6 +117,8 @@ impl fmt::Display for Trap {
 pub struct Usage {
     /// Fuel, of the guest and of the host's work for it.
     pub fuel: u64,
+    /// The part of `fuel` that is of tools, as their answers said.
+    pub tool_fuel: u64,
     /// The most bytes of memories and tables at one time.
     pub memory_bytes_peak: u64,
     /// Computing and sleeping time; waiting for the host is not in it.

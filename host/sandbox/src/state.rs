@@ -44,6 +44,8 @@ pub(crate) struct State {
     /// Fuel for WASI calls that is not yet taken from the store: WASI's functions cannot reach it.
     /// It is taken when they return to the guest.
     pub(crate) fuel_owed: u64,
+    /// Fuel of tools that was taken from the store.
+    pub(crate) tool_fuel: u64,
     /// What each host call that is under way owed when guest code called the host from within it, innermost last.
     pub(crate) fuel_put_off: Vec<u64>,
 }
@@ -63,6 +65,7 @@ impl State {
         self.host_bytes.begin_again();
         self.memory.begin_again();
         self.files.begin_again();
+        self.tool_fuel = 0;
     }
 
     /// Moves the guest's clock to where its host says it stands after a call.

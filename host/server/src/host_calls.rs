@@ -17,8 +17,8 @@ use serde_json::Value;
 use troupe_providers::Secret;
 use troupe_sandbox::{
     BudgetKind, CancelFlag, Denial, Denied, Error, HostCalls, HostFuture, HttpFault, HttpRequest,
-    HttpResponse, LogLevel, LogLine, MemoryAnswer, MemoryRequest, ToolAnswer, budget, human, llm,
-    search, tools,
+    HttpResponse, LogLevel, LogLine, MemoryAnswer, MemoryRequest, ToolAnswer, Usage, budget, human,
+    llm, search, tools,
 };
 use troupe_workflow::{CallKind, CallOutcome, Code, ExecutionId, Failure, MicroUsd};
 
@@ -56,7 +56,7 @@ pub(crate) struct GuestHost {
     secrets: BTreeMap<String, Secret>,
     /// Requests that were answered from the record.
     recorded: AtomicU64,
-    /// Of the tools that are under way: what those used that have ended, and the most that the others may use.
+    /// What tools used so far, and the most that those may use that are under way.
     tool_fuel: AtomicU64,
 }
 
@@ -174,10 +174,7 @@ impl HostCalls for GuestHost {
             let places = self.places(CallKind::Tool, &requests).await;
             let asked = requests.into_iter().zip(&places);
             let answers = asked.map(|(request, place)| self.call_tool_at(request, fuel_max, place));
-            let answers = join_all(answers).await;
-            // From here on it is the caller's.
-            self.tool_fuel.store(0, Ordering::Relaxed);
-            answers
+            join_all(answers).await
         })
     }
 
@@ -283,9 +280,11 @@ impl GuestHost {
         }
     }
 
-    /// What tools used, or may have used, whose answers the caller was never given: they are not in its report.
-    pub(crate) fn tool_fuel(&self) -> u64 {
-        self.tool_fuel.load(Ordering::Relaxed)
+    /// What a call used of which this is the report. Tools are counted here: where it was cancelled it says nothing of
+    /// those whose answers it was still waiting for.
+    pub(crate) fn fuel_used(&self, usage: &Usage) -> u64 {
+        let own = usage.fuel.saturating_sub(usage.tool_fuel);
+        own.saturating_add(self.tool_fuel.load(Ordering::Relaxed))
     }
 
     /// Why the host ended the call, where it did.

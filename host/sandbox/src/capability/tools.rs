@@ -105,8 +105,11 @@ async fn call_many(
         },
     )
     .await?;
-    store.data().move_clock();
-    charge(&mut store, fuel.into_inner())?;
+    let state = store.data_mut();
+    state.move_clock();
+    let fuel = fuel.into_inner();
+    state.tool_fuel = state.tool_fuel.saturating_add(fuel);
+    charge(&mut store, fuel)?;
     answers
         .into_iter()
         .map(|answer| charge_answer(&mut store, answer))

@@ -67,7 +67,7 @@ pub(super) async fn run(
         Err(NoReport::Failed(failure)) => return Err(failure),
     };
     *usage = usage_of(&report);
-    usage.fuel = usage.fuel.saturating_add(host.tool_fuel());
+    usage.fuel = host.fuel_used(&report.usage);
     log_output(attempt, agent, &report);
     attempt.keep_trace(&mut report);
     match host.take_stop() {

@@ -75,7 +75,13 @@ impl GuestHost {
             })
         });
         match recorded {
-            Ok(recorded) => recorded.into(),
+            Ok(recorded) => {
+                if place.is_answered(CallKind::Tool) {
+                    let fuel = recorded.fuel.min(fuel_max);
+                    self.tool_fuel.fetch_add(fuel, Ordering::Relaxed);
+                }
+                recorded.into()
+            }
             Err(failure) => ToolAnswer {
                 result: Err(error_of("tools", &failure)),
                 fuel: 0,
