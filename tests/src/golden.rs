@@ -64,6 +64,7 @@ pub fn events() -> Vec<Event> {
     kinds.push(called(CallKind::Denied, "files"));
     kinds.push(called(CallKind::Memory, "set seen"));
     kinds.push(made_instances());
+    kinds.push(opened_files());
     let events = (1_764_000_000_000_i64..)
         .zip(kinds)
         .map(|(millis, kind)| Event {
@@ -185,6 +186,19 @@ fn made_instances() -> EventKind {
         text: None,
         usage: StepUsage {
             instances: 30,
+            ..usage()
+        },
+    }
+}
+
+fn opened_files() -> EventKind {
+    EventKind::StepCompleted {
+        path: path(),
+        attempt: 2,
+        output: json!(null),
+        text: None,
+        usage: StepUsage {
+            open_files: 3,
             ..usage()
         },
     }

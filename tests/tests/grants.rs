@@ -414,6 +414,49 @@ open('/tmp/large', 'wb').write(b'x' * 3_000_000)
 }
 
 #[tokio::test]
+async fn open_files_have_a_limit_that_a_workflow_may_lower_and_the_operator_sets() {
+    let code = "
+files = [open('/tmp/one', 'w') for _ in range(input['count'])]
+result = len(files)
+";
+    let place = Workplace::new();
+    let mut document: Value = serde_json::from_str(&python(
+        code,
+        &json!({ "files": [{ "path": "scratch", "at": "/tmp" }] }),
+    ))
+    .expect("JSON");
+    let mut asked = |limits: Value, count: u32| {
+        document["agents"][0]["limits"] = limits;
+        document["steps"][0]["input"] = json!({ "count": count });
+        document.to_string()
+    };
+    for (operator, limits, count, is_refused) in [
+        ("", json!({}), 100, false),
+        ("", json!({}), 200, true),
+        ("", json!({ "open_files": 20 }), 30, true),
+        ("[limits]\nopen_files = 300\n", json!({}), 250, false),
+        (
+            "[limits]\nopen_files = 10\n",
+            json!({ "open_files": 200 }),
+            30,
+            true,
+        ),
+    ] {
+        place.write("troupe.toml", operator);
+        place.write("workflow.json", asked(limits, count));
+        let ended = place.troupe(["run", "workflow.json", "--json"]).end().await;
+        let shown = ended.json();
+        let used = step(&shown, "write")["usage"]["open_files"].as_u64();
+        let error = shown["error"]["message"].as_str().unwrap_or_default();
+        if is_refused {
+            assert!(error.contains("raise `open_files`"), "{ended}");
+        } else {
+            assert!(used.is_some_and(|used| used >= u64::from(count)), "{ended}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn who_asks_why_is_told_for_each_agent() {
     let scene = Scene::sending(operator, |url| {
         json!({

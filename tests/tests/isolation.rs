@@ -246,6 +246,69 @@ async fn a_worker_that_is_killed_is_replaced_and_its_step_goes_on_with_the_answe
     assert!(server.terminate().await.success());
 }
 
+/// Processor time that a process has used, in hundredths of a second.
+fn computed(id: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (_name, rest) = stat.rsplit_once(')')?;
+    rest.split(' ').nth(12)?.parse().ok()
+}
+
+#[tokio::test]
+async fn a_tool_whose_worker_is_killed_is_paid_at_the_most_that_it_could_use() {
+    let place = Workplace::new();
+    // The agent in one, its tool in the other.
+    let server = ISOLATED.replace("workers = 1", "workers = 2");
+    place.write(
+        "troupe.toml",
+        format!("{server}[limits]\nfuel = 10000000000000\n"),
+    );
+    for name in ["toolbox", "tooluser"] {
+        place.write(&format!("{name}.wasm"), guest(name));
+    }
+    let tool = json!({ "name": "toolbox", "component": "toolbox.wasm", "limits": { "fuel": 400_000_000_000_u64 } });
+    let document = json!({
+        "name": "Tools",
+        "agents": [
+            { "id": "box", "type": "tool", "tools": [tool] },
+            { "id": "user", "type": "code", "component": "tooluser.wasm", "grants": { "tools": ["box"] } },
+        ],
+        "steps": [{
+            "id": "it", "agent": "user", "action": "each",
+            "input": [{ "name": "toolbox.fail", "arguments": { "how": "loop" } }],
+        }],
+    });
+    place.write("workflow.json", document.to_string());
+    let server = Server::start(place.serve()).await;
+    let stored = place.troupe(["workflow", "create", "workflow.json", "--json"]);
+    let stored = stored.end().await.expect_code(0).json();
+    let stored = stored["id"].as_str().expect("an id");
+    let path = format!("/v1/orchestrate/workflows/{stored}/run");
+    let started = server.post(&path, &json!({ "inputs": {} })).await;
+    let id = started.body["id"].as_str().expect("an id").to_owned();
+    let busy = until(async || {
+        let mut workers = children(server.pid()).into_iter();
+        workers.find(|worker| computed(*worker).is_some_and(|hundredths| hundredths > 50))
+    });
+    kill(busy.await.expect("a worker in which the tool loops")).await;
+    let shown = until(async || {
+        let path = format!("/v1/orchestrate/executions/{id}");
+        let shown = server.get(&path).await.body;
+        (shown["status"] == "completed").then_some(shown)
+    });
+    let shown = shown
+        .await
+        .unwrap_or_else(|| panic!("it did not end: {}", server.said()));
+    let answered = &step(&shown, "it")["output"]["answers"][0];
+    assert!(answered["error"].is_string(), "{shown:#}");
+    let fuel = step(&shown, "it")["usage"]["fuel"].as_u64();
+    let expected = 400_000_000_000..400_100_000_000;
+    assert!(
+        fuel.is_some_and(|fuel| expected.contains(&fuel)),
+        "{shown:#}"
+    );
+    assert!(server.terminate().await.success());
+}
+
 #[tokio::test]
 async fn a_worker_has_nothing_worth_having() {
     let (loopback, place) = interviewed(&json!([])).await;

@@ -40,7 +40,7 @@ async fn a_document_of_the_wrong_shape() {
         /agents/4/max_tokens: this is the number 0, it must be a whole number from 1 to 4294967295
         /agents/5: a code agent needs `language` and `code`, or `component`
         /agents/5/limits/memory_mb: this is the number 100000, it must be a whole number from 0 to 4096
-        /agents/5/limits/processors: the field `processors` is not known here; known are `fuel`, `memory_mb`, `timeout_ms`, `output_kb`, `host_calls`, `host_kb`, `log_kb`, `disk_mb` and `instances`
+        /agents/5/limits/processors: the field `processors` is not known here; known are `fuel`, `memory_mb`, `timeout_ms`, `output_kb`, `host_calls`, `host_kb`, `log_kb`, `disk_mb`, `open_files` and `instances`
         /steps/0: `action` is missing
         /steps/1/parallel: this list needs at least one step
         /steps/2: a step needs one of `agent` (with `action` and `input`), `parallel`, `condition` with `then`, `loop`, `workflow`, `wait` or `set`

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -134,10 +134,23 @@ pub struct Component {
     /// Its file of native code; none where it could not be stored.
     pub(crate) compiled: Option<Arc<CompiledFile>>,
     /// The most memory that its last call used, in bytes.
-    pub(crate) memory_bytes_last: Arc<AtomicU64>,
+    memory_bytes_last: Arc<AtomicU64>,
 }
 
 impl Component {
+    /// The memory that its next call will need as likely as not, in bytes; 0: nobody knows yet.
+    pub(crate) fn memory_likely(&self) -> u64 {
+        self.memory_bytes_last.load(Ordering::Relaxed)
+    }
+
+    /// Notes what a call needed.
+    pub(crate) fn note_memory(&self, bytes: u64) {
+        // It is nearly always the same, and to write it would take it from the other processors.
+        if bytes != self.memory_likely() {
+            self.memory_bytes_last.store(bytes, Ordering::Relaxed);
+        }
+    }
+
     /// The digest of the bytes it was loaded from.
     pub fn digest(&self) -> &ComponentDigest {
         &self.inspection.digest

@@ -29,6 +29,7 @@ const LIMITS: Limits = Limits {
     // It is told of each capability that it may not use it.
     host_bytes_max: 64 << 10,
     disk_bytes_max: 0,
+    open_files_max: 0,
     instances_max: Limits::STANDARD.instances_max,
     traced_calls_max: 0,
 };

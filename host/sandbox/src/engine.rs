@@ -4,6 +4,7 @@
 //! advisories of wasmtime's current line are in those. (The cargo features `gc` and `threads` stay compiled
 //! in; builds without them have bugs of their own.)
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -185,37 +186,66 @@ pub(crate) struct Ticker {
     thread: Option<JoinHandle<()>>,
 }
 
-struct TickerState {
-    demand: Mutex<Demand>,
-    changed: Condvar,
-}
-
 #[derive(Default)]
-struct Demand {
-    calls: usize,
-    stopping: bool,
-    /// The thread waits for a call. To wake one that does not would be a call of the system each time.
-    is_asleep: bool,
+struct TickerState {
+    calls: AtomicUsize,
+    is_stopping: AtomicBool,
+    /// The thread waits for a call, or is about to. To wake one that does not would be a call of the system each time.
+    is_asleep: AtomicBool,
+    /// Held from when the thread says that it sleeps until it does.
+    falling_asleep: Mutex<()>,
+    woken: Condvar,
 }
 
 impl TickerState {
-    /// A poisoned lock is no danger: the two numbers are consistent after every statement.
-    fn lock(&self) -> MutexGuard<'_, Demand> {
-        self.demand.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Who counts a call looks whether the thread sleeps; the thread says that it sleeps, and then looks at the count: one
+    /// of the two sees the other.
+    fn wake(&self) {
+        // Everyone who sees it asleep wakes it: the first to see it may be held up before it comes to that.
+        if self.is_asleep.load(Ordering::SeqCst) {
+            drop(self.lock());
+            self.woken.notify_one();
+        }
+    }
+
+    /// Sleeps until there is a call. Returns whether there will be none any more.
+    fn wait(&self) -> bool {
+        let mut asleep = self.lock();
+        loop {
+            self.is_asleep.store(true, Ordering::SeqCst);
+            if self.is_stopping.load(Ordering::SeqCst) {
+                return true;
+            }
+            if self.calls.load(Ordering::SeqCst) > 0 {
+                self.is_asleep.store(false, Ordering::SeqCst);
+                return false;
+            }
+            let woken = self.woken.wait(asleep);
+            asleep = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A poisoned lock is no danger: it holds nothing.
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.falling_asleep
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Ticker {
     pub(crate) fn start(engine: &Engine) -> Result<Self, StartError> {
-        let shared = Arc::new(TickerState {
-            demand: Mutex::new(Demand::default()),
-            changed: Condvar::new(),
-        });
+        let shared = Arc::<TickerState>::default();
         let thread = std::thread::Builder::new()
             .name("sandbox-ticker".to_owned())
             .spawn({
                 let (shared, engine) = (Arc::clone(&shared), engine.clone());
-                move || tick(&shared, &engine)
+                move || {
+                    while !shared.wait() {
+                        std::thread::sleep(TICK);
+                        engine.increment_epoch();
+                    }
+                }
             })
             .map_err(StartError::Thread)?;
         Ok(Ticker {
@@ -225,21 +255,22 @@ impl Ticker {
     }
 
     /// Keeps the clock going until the returned guard is dropped.
-    pub(crate) fn tick_during_call(&self) -> Ticking {
-        let mut demand = self.shared.lock();
-        demand.calls += 1;
-        if std::mem::take(&mut demand.is_asleep) {
-            self.shared.changed.notify_one();
-        }
-        drop(demand);
-        Ticking(Arc::clone(&self.shared))
+    pub(crate) fn tick_during_call(&self) -> Ticking<'_> {
+        self.tick_for_ever();
+        Ticking(&self.shared)
+    }
+
+    /// Keeps the clock going.
+    pub(crate) fn tick_for_ever(&self) {
+        self.shared.calls.fetch_add(1, Ordering::SeqCst);
+        self.shared.wake();
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.shared.lock().stopping = true;
-        self.shared.changed.notify_one();
+        self.shared.is_stopping.store(true, Ordering::SeqCst);
+        self.shared.wake();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -249,30 +280,11 @@ impl Drop for Ticker {
 }
 
 /// Keeps the clock going while it lives.
-pub(crate) struct Ticking(Arc<TickerState>);
+pub(crate) struct Ticking<'a>(&'a TickerState);
 
-impl Drop for Ticking {
+impl Drop for Ticking<'_> {
     fn drop(&mut self) {
-        let mut demand = self.0.lock();
-        demand.calls = demand.calls.saturating_sub(1);
-    }
-}
-
-fn tick(shared: &TickerState, engine: &Engine) {
-    loop {
-        let demand = shared
-            .changed
-            .wait_while(shared.lock(), |demand| {
-                demand.is_asleep = demand.calls == 0 && !demand.stopping;
-                demand.is_asleep
-            })
-            .unwrap_or_else(PoisonError::into_inner);
-        if demand.stopping {
-            return;
-        }
-        drop(demand);
-        std::thread::sleep(TICK);
-        engine.increment_epoch();
+        self.0.calls.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -291,21 +303,48 @@ mod tests {
     fn the_ticker_sleeps_when_there_is_no_call_and_is_woken_by_the_next() {
         let (engine, _) = start(1).expect("an engine");
         let ticker = Ticker::start(&engine).expect("a thread");
-        let wait_until_asleep = || {
-            while !ticker.shared.lock().is_asleep {
+        let wait_until_asleep = |expected: bool| {
+            while ticker.shared.is_asleep.load(Ordering::SeqCst) != expected {
                 std::thread::yield_now();
             }
         };
-        for _ in 0..3 {
-            wait_until_asleep();
+        for _ in 0..20 {
+            wait_until_asleep(true);
             let ticking = ticker.tick_during_call();
             let another = ticker.tick_during_call();
-            assert!(!ticker.shared.lock().is_asleep);
+            wait_until_asleep(false);
             drop(ticking);
-            assert_eq!(ticker.shared.lock().calls, 1);
+            assert_eq!(ticker.shared.calls.load(Ordering::SeqCst), 1);
             drop(another);
         }
-        wait_until_asleep();
+        wait_until_asleep(true);
+    }
+
+    /// Whoever holds the guard is interrupted, whatever others begin and end meanwhile.
+    #[test]
+    fn every_call_is_ticked_among_many_that_begin_and_end() {
+        let (engine, _) = start(8).expect("an engine");
+        let endless = "(module (func (export \"run\") (loop (br 0))))";
+        let module = wasmtime::Module::new(&engine, endless).expect("a module");
+        let ticker = Ticker::start(&engine).expect("a thread");
+        let interrupted = || {
+            let mut store = wasmtime::Store::new(&engine, ());
+            store.set_fuel(u64::MAX).expect("fuel");
+            let _ticking = ticker.tick_during_call();
+            store.set_epoch_deadline(1);
+            store.epoch_deadline_trap();
+            let instance = wasmtime::Instance::new(&mut store, &module, &[]).expect("an instance");
+            let run = instance.get_typed_func::<(), ()>(&mut store, "run");
+            run.expect("a function")
+                .call(&mut store, ())
+                .expect_err("an interrupt");
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..50).for_each(|_| interrupted()));
+                scope.spawn(|| (0..20_000).for_each(|_| drop(ticker.tick_during_call())));
+            }
+        });
     }
 
     #[test]

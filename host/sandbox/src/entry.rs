@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::call::{Invocation, Program};
+use crate::component::ComponentKind;
 use crate::function::{Arguments, Function};
 
 /// What is called.
@@ -16,4 +17,16 @@ pub(crate) enum Entry<'a> {
     Command(Invocation),
     /// A function of any component.
     Function(Cow<'a, Function>, Arguments),
+}
+
+impl Entry<'_> {
+    /// The only kind of component that has it; none: any may.
+    pub(crate) fn kind(&self) -> Option<ComponentKind> {
+        match self {
+            Entry::Agent(_) => Some(ComponentKind::Agent),
+            Entry::Program(_) => Some(ComponentKind::Interpreter),
+            Entry::Command(_) => Some(ComponentKind::Command),
+            Entry::Function(..) => None,
+        }
+    }
 }

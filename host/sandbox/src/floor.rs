@@ -24,7 +24,7 @@ use crate::bindings::interpreter::SourceInterpreterPre;
 use crate::cache::CompiledCache;
 use crate::call::{Invocation, Program};
 use crate::component::{ComponentKind, role_of};
-use crate::engine::{self, DECOMMITTED_AT_ONCE, Metering, Ticker, Ticking};
+use crate::engine::{self, DECOMMITTED_AT_ONCE, Metering, Ticker};
 use crate::error::{LoadError, StartError};
 use crate::function::{Arguments, Function};
 use crate::inspection::Inspection;
@@ -41,8 +41,6 @@ pub struct Floor {
     /// Fewer than the pool has room for.
     places: Semaphore,
     waiting: Arc<AtomicUsize>,
-    /// Ends before the ticker.
-    _ticking: Option<Ticking>,
     _ticker: Ticker,
 }
 
@@ -115,6 +113,9 @@ impl Floor {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(StartError::Engine)?;
         link_waiting(&mut linker).map_err(StartError::Engine)?;
         let ticker = Ticker::start(&engine)?;
+        if metering.has_epochs() {
+            ticker.tick_for_ever();
+        }
         Ok(Floor {
             cache: CompiledCache::open(cache_dir, u64::MAX, &engine)?,
             linker,
@@ -122,7 +123,6 @@ impl Floor {
             limits,
             places: Semaphore::new(usize::try_from(calls_max).unwrap_or(Semaphore::MAX_PERMITS)),
             waiting: Arc::new(AtomicUsize::new(0)),
-            _ticking: metering.has_epochs().then(|| ticker.tick_during_call()),
             _ticker: ticker,
             engine,
         })

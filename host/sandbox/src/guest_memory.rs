@@ -1,6 +1,6 @@
 //! The memory of all guests together: a ceiling, and a queue of those who wait below it.
 //!
-//! A call takes what its memories and tables grow by, and gives it back when it ends. Where there is no room it waits,
+//! A call takes what its memories and tables grow by, a little of it in advance, and gives it back when it ends. Where there is no room it waits,
 //! which costs none of its own time; the oldest call is served first, so that every call ends some day. When all that
 //! hold memory wait for more of it, the youngest of them is sent away ([`Busy`]): it has done the least. A session between
 //! two programs holds memory and waits for nothing: who waits for it waits until the session's time is over at most.
@@ -76,14 +76,33 @@ impl GuestMemory {
 
     /// The share of a new call, of nothing as yet.
     pub(crate) fn enter(&self, patience: Patience) -> HeldShare {
+        self.enter_with(patience, 0)
+    }
+
+    /// The share of a new call that will need so many bytes soon: it has them from the beginning where there is plenty,
+    /// and asks nobody again.
+    pub(crate) fn enter_with(&self, patience: Patience, likely: u64) -> HeldShare {
         let mut pot = self.lock();
         let age = pot.next_age;
         pot.next_age += 1;
+        let spare = if pot.give_leaving(age, likely, self.plenty()) {
+            likely
+        } else {
+            0
+        };
+        drop(pot);
         HeldShare {
             memory: self.clone(),
             age,
             patience,
+            spare: AtomicU64::new(spare),
         }
+    }
+
+    /// What must be free still when bytes are given that may never be needed: nearly everything, for what is only held
+    /// keeps others waiting.
+    fn plenty(&self) -> u64 {
+        self.bytes_max - self.bytes_max / 8
     }
 
     /// A poisoned lock is no danger: the numbers agree after every statement that can panic.
@@ -114,6 +133,14 @@ impl Share {
         match self {
             Share::Held(share) => share.take(bytes).await,
             Share::Asked(share) => share.take(bytes).await,
+        }
+    }
+
+    /// Takes so many bytes more if that needs no waiting.
+    pub(crate) fn take_now(&self, bytes: u64) -> bool {
+        match self {
+            Share::Held(share) => share.take_now(bytes),
+            Share::Asked(share) => share.take_now(bytes),
         }
     }
 
@@ -153,20 +180,26 @@ impl AskedShare {
     }
 
     /// One guest grows in one place at a time: nobody else changes the numbers meanwhile.
-    async fn take(&self, bytes: u64) -> Result<(), Busy> {
+    fn take_now(&self, bytes: u64) -> bool {
         let spare = self.spare.load(Ordering::Relaxed);
-        if bytes > spare {
-            let needed = bytes - spare;
-            // Who grows will go on growing: more at once costs fewer questions.
-            let welcome = needed.max(self.taken.load(Ordering::Relaxed) / 4);
-            let given = (self.ask)(needed, welcome).await?;
-            self.spare.fetch_add(given, Ordering::Relaxed);
-        }
-        self.taken.fetch_add(bytes, Ordering::Relaxed);
-        let spare = self.spare.load(Ordering::Relaxed);
-        let left = spare.checked_sub(bytes).ok_or(Busy)?;
+        let Some(left) = spare.checked_sub(bytes) else {
+            return false;
+        };
         self.spare.store(left, Ordering::Relaxed);
-        Ok(())
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+        true
+    }
+
+    async fn take(&self, bytes: u64) -> Result<(), Busy> {
+        if self.take_now(bytes) {
+            return Ok(());
+        }
+        let needed = bytes.saturating_sub(self.spare.load(Ordering::Relaxed));
+        // Who grows will go on growing: more at once costs fewer questions.
+        let welcome = needed.max(self.taken.load(Ordering::Relaxed) / 4);
+        let given = (self.ask)(needed, welcome).await?;
+        self.spare.fetch_add(given, Ordering::Relaxed);
+        self.take_now(bytes).then_some(()).ok_or(Busy)
     }
 
     /// Keeps bytes for the next time that some are needed: the other process has them back when the call ends.
@@ -184,6 +217,8 @@ pub(crate) struct HeldShare {
     memory: GuestMemory,
     age: u64,
     patience: Patience,
+    /// Held, and not used.
+    spare: AtomicU64,
 }
 
 impl HeldShare {
@@ -197,31 +232,35 @@ impl HeldShare {
         self.patience
     }
 
-    /// Takes bytes that may never be needed, where nearly everything is free: what is only held keeps others waiting.
+    /// Takes bytes that may never be needed, where there is plenty.
     pub(crate) fn take_to_spare(&self, bytes: u64) -> bool {
-        let all = self.bytes_max();
-        self.take_leaving(all - all / 8, bytes)
+        let plenty = self.memory.plenty();
+        self.memory.lock().give_leaving(self.age, bytes, plenty)
     }
 
-    /// Takes so many bytes more if so many others are there then, and nobody older waits.
-    fn take_leaving(&self, left: u64, bytes: u64) -> bool {
-        let mut pot = self.memory.lock();
-        let is_there = bytes.saturating_add(left) <= pot.free && pot.nobody_older_waits(self.age);
-        if is_there {
-            pot.give(self.age, bytes);
+    /// Takes so many bytes more if they are there, and nobody older waits.
+    pub(crate) fn take_now(&self, bytes: u64) -> bool {
+        // One guest grows in one place at a time: nobody else changes the number meanwhile.
+        let spare = self.spare.load(Ordering::Relaxed);
+        let more = bytes.saturating_sub(spare);
+        if more > 0 && !self.memory.lock().give_leaving(self.age, more, 0) {
+            return false;
         }
-        is_there
+        self.spare
+            .store(spare.saturating_sub(bytes), Ordering::Relaxed);
+        true
     }
 
     /// Takes so many bytes more, and waits for them where it must. Dropping the future takes nothing.
     pub(crate) async fn take(&self, bytes: u64) -> Result<(), Busy> {
-        if self.take_leaving(0, bytes) {
+        if self.take_now(bytes) {
             return Ok(());
         }
+        if self.patience == Patience::None {
+            return Err(Busy);
+        }
         let answer = {
-            if self.patience == Patience::None {
-                return Err(Busy);
-            }
+            let bytes = bytes.saturating_sub(self.spare.load(Ordering::Relaxed));
             let mut pot = self.memory.lock();
             let (answer, answered) = oneshot::channel();
             pot.waiting.insert(self.age, Waiting { bytes, answer });
@@ -230,7 +269,9 @@ impl HeldShare {
         };
         let _until_answered = StopsWaiting(self);
         // The sender is dropped unanswered only with the queue itself.
-        answer.await.unwrap_or(Err(Busy))
+        answer.await.unwrap_or(Err(Busy))?;
+        self.spare.store(0, Ordering::Relaxed);
+        Ok(())
     }
 
     fn put_back(&self, bytes: u64) {
@@ -264,6 +305,15 @@ impl Pot {
         self.waiting
             .first_key_value()
             .is_none_or(|(oldest, _)| *oldest > age)
+    }
+
+    /// Gives bytes if so many others are there then, and nobody older waits.
+    fn give_leaving(&mut self, age: u64, bytes: u64, left: u64) -> bool {
+        let is_there = bytes.saturating_add(left) <= self.free && self.nobody_older_waits(age);
+        if is_there {
+            self.give(age, bytes);
+        }
+        is_there
     }
 
     fn give(&mut self, age: u64, bytes: u64) {
@@ -411,6 +461,34 @@ mod tests {
         assert!(matches!(share.take(40).now_or_never(), Some(Ok(()))));
         assert_eq!(share.spare.load(Ordering::Relaxed), 0);
         assert_eq!(share.taken.load(Ordering::Relaxed), 60);
+    }
+
+    #[test]
+    fn what_is_given_from_the_beginning_is_used_first_and_given_back_with_the_rest() {
+        let memory = GuestMemory::new(80);
+        let first = memory.enter_with(Patience::Waits, 10);
+        assert_eq!(memory.lock().free, 70);
+        // Nearly everything must be left.
+        let second = memory.enter_with(Patience::Waits, 10);
+        assert_eq!(memory.lock().free, 70);
+        assert!(first.take_now(4) && first.take_now(6));
+        assert_eq!(memory.lock().free, 70);
+        assert!(first.take_now(1) && second.take_now(29));
+        assert_eq!(memory.lock().free, 40);
+        drop(first);
+        assert_eq!(memory.lock().free, 51);
+        drop(second);
+        let one = memory.enter_with(Patience::Waits, 10);
+        let mut waits = Box::pin(one.take(81));
+        assert!((&mut waits).now_or_never().is_some(), "it alone holds any");
+        let other = memory.enter(Patience::Waits);
+        assert!(other.take_now(60));
+        let mut waits = Box::pin(one.take(30));
+        assert!((&mut waits).now_or_never().is_none());
+        drop(other);
+        assert!(matches!((&mut waits).now_or_never(), Some(Ok(()))));
+        drop(waits);
+        assert_eq!(memory.lock().free, 50);
     }
 
     #[test]

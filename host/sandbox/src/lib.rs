@@ -30,6 +30,7 @@ mod limits;
 mod linked;
 mod machine;
 mod octets;
+mod on_demand;
 mod outcome;
 mod protocol;
 mod running_time;
@@ -71,7 +72,7 @@ pub use http_exchange::{
     HttpResponse, HttpTimeouts, Reach, SecretUse,
 };
 pub use inspection::Inspection;
-pub use limits::{Limit, Limits};
+pub use limits::{Limit, Limits, OPEN_FILES_MAX};
 pub use outcome::{Captured, Denied, Exception, Failure, Outcome, Report, Trap, TrapCode, Usage};
 pub use sandbox::{Sandbox, SandboxConfig};
 pub use session::{Session, SessionEnd, SessionError, SessionTask, SessionTimes};

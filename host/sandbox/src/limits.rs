@@ -3,12 +3,14 @@
 //! Fuel and time are enforced in `call.rs`, output in `wasi/output.rs`, host calls in `capability.rs`.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use wasmtime::ResourceLimiterAsync;
-use wasmtime_wasi::async_trait;
 
 use crate::guest_memory::Share;
 
@@ -39,6 +41,10 @@ pub struct Limits {
     /// Bytes by which a call may make the files of the folders grow that it may write, and as many that its scratch
     /// folder may hold. Protects the disk, and the host's memory, in which the scratch folder lies.
     pub disk_bytes_max: u64,
+    /// Files and folders that the guest may hold open at one time beside the folders that it is given, at most
+    /// [`OPEN_FILES_MAX`]. Protects the process: each costs it a handle, of which systems allow a thousand or a few
+    /// thousand.
+    pub open_files_max: u32,
     /// Core instances that the component is made of, at most 64. Protects the host's memory from a component that is
     /// nothing but instances.
     pub instances_max: u32,
@@ -58,6 +64,7 @@ impl Limits {
         host_calls_max: 1_000,
         host_bytes_max: 64 << 20,
         disk_bytes_max: 64 << 20,
+        open_files_max: 128,
         instances_max: INSTANCES_MAX,
         traced_calls_max: 0,
     };
@@ -128,6 +135,9 @@ impl fmt::Display for Limit {
 
 /// Core instances of one component, for which the pool of instances has room. A Python component has about thirty.
 pub(crate) const INSTANCES_MAX: u32 = 64;
+/// Files and folders that one guest may hold open. All guests of a process have twice as many of the machine's, so that no
+/// single one takes them all.
+pub const OPEN_FILES_MAX: u32 = 256;
 /// Linear memories of one component; toolchains make one or two.
 pub(crate) const MEMORIES_MAX: u32 = 2;
 /// Tables of one component; toolchains make a handful.
@@ -230,20 +240,48 @@ impl MemoryLimiter {
         }
     }
 
-    async fn grow(&mut self, more: u64) -> wasmtime::Result<bool> {
-        match self.bytes.checked_add(more) {
-            Some(bytes) if bytes <= self.bytes_max => {
-                self.share.take(more).await?;
-                self.bytes = bytes;
-                self.bytes_peak = self.bytes_peak.max(bytes);
-                self.goes_on();
-                Ok(true)
-            }
-            _ => {
-                self.refused = Refused::Now;
-                Ok(false)
-            }
+    /// Grows by so much, or refuses it. What has to be waited for is waited for in the future; all else is done at once.
+    fn grow<'a>(&'a mut self, more: u64) -> Answer<'a> {
+        let Some(bytes) = self.bytes.checked_add(more) else {
+            return self.refuse();
+        };
+        if bytes > self.bytes_max {
+            return self.refuse();
         }
+        if self.share.take_now(more) {
+            self.grown_to(bytes);
+            return Box::pin(AtOnce::<true>);
+        }
+        Box::pin(async move {
+            self.share.take(more).await?;
+            self.grown_to(bytes);
+            Ok(true)
+        })
+    }
+
+    fn grown_to(&mut self, bytes: u64) {
+        self.bytes = bytes;
+        self.bytes_peak = self.bytes_peak.max(bytes);
+        self.goes_on();
+    }
+
+    fn refuse(&mut self) -> Answer<'static> {
+        self.refused = Refused::Now;
+        Box::pin(AtOnce::<false>)
+    }
+}
+
+/// What wasmtime is answered that wants to grow a memory or a table: whether it may.
+type Answer<'a> = Pin<Box<dyn Future<Output = wasmtime::Result<bool>> + Send + 'a>>;
+
+/// An answer that nobody has to wait for. It has no size: a box of it is no allocation.
+struct AtOnce<const MAY_GROW: bool>;
+
+impl<const MAY_GROW: bool> Future for AtOnce<MAY_GROW> {
+    type Output = wasmtime::Result<bool>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(MAY_GROW))
     }
 }
 
@@ -251,31 +289,38 @@ fn difference(desired: usize, current: usize) -> u64 {
     u64::try_from(desired.saturating_sub(current)).unwrap_or(u64::MAX)
 }
 
-#[async_trait]
+/// Written out where `async_trait` would make a box of each call, also of those that wait for nothing.
 impl ResourceLimiterAsync for MemoryLimiter {
-    async fn memory_growing(
-        &mut self,
+    fn memory_growing<'a, 'b>(
+        &'a mut self,
         current: usize,
         desired: usize,
         maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    ) -> Answer<'b>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
         if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
+            return Box::pin(AtOnce::<false>);
         }
-        self.grow(difference(desired, current)).await
+        self.grow(difference(desired, current))
     }
 
-    async fn table_growing(
-        &mut self,
+    fn table_growing<'a, 'b>(
+        &'a mut self,
         current: usize,
         desired: usize,
         maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    ) -> Answer<'b>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
         if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
+            return Box::pin(AtOnce::<false>);
         }
         self.grow(difference(desired, current).saturating_mul(TABLE_ELEMENT_BYTES))
-            .await
     }
 
     fn instances(&self) -> usize {

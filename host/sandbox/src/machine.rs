@@ -30,7 +30,7 @@ use crate::state::{State, Stop};
 use crate::trace::Tracer;
 use crate::wasi::clock::GuestClock;
 use crate::wasi::output::Output;
-use crate::wasi::{self, Start};
+use crate::wasi::{self, Start, Wasi};
 
 mod command;
 pub(crate) mod ending;
@@ -87,15 +87,21 @@ impl Machine {
         let (entry, start) = guest::start(entry, &call);
         let mut store = self.store((call, share), start)?;
         let time = Arc::clone(&store.data().time);
-        let ended = {
-            // Pinned where they are made: they are large, and would be copied from hand to hand.
+        let mut ended = None;
+        {
+            // Pinned where it is made, and what comes of it put where it belongs: both are large, and would be copied from
+            // hand to hand.
             let running = pin!(async {
-                reserve_scratch(store.data()).await?;
-                let running = pin!(guest::run(linked, &mut store, entry, &limits));
-                time.measure(running).await
+                ended = Some(match reserve_scratch(store.data()).await {
+                    Ok(()) => {
+                        let running = pin!(guest::run(linked, &mut store, entry, &limits));
+                        time.measure(running).await
+                    }
+                    Err(failed) => Err(failed),
+                });
             });
-            cancel.unless(guarded(running)).await.transpose()?
-        };
+            cancel.unless(guarded(running)).await.transpose()?;
+        }
         let fuel_left = settle(&mut store).map_err(SandboxError::Engine)?;
         let instances = instances::made(&mut store, linked, ended.as_ref()).await;
         report(&mut store, ended, (&limits, fuel_left, instances))
@@ -115,19 +121,20 @@ impl Machine {
             started_at,
             cancel: _,
         } = call;
-        let time = Arc::new(RunningTime::start());
+        let time = Arc::new(RunningTime::new());
         let clock = GuestClock::new(started_at);
         let output = Output::new(limits.output_bytes_max);
         let host_bytes = HostBytes::new(limits.host_bytes_max);
-        let http = HttpState::new(grants.http.as_ref(), &host_bytes, &seed);
-        let mut variables = http.variables();
-        variables.extend(grants.env.iter().flat_map(|env| env.values.iter().cloned()));
+        let http = HttpState::new(grants.http.as_ref(), &seed);
         let state = State {
-            wasi: wasi::context(start, (&output, &clock, &seed), variables),
+            wasi: Wasi::new(start, seed),
             files: FilesState::open(
                 grants.files.as_ref(),
                 limits.disk_bytes_max,
-                (HostHandles::new(&self.host_handles), &clock),
+                (
+                    HostHandles::new(limits.open_files_max, &self.host_handles),
+                    &clock,
+                ),
             ),
             denials: Denials::default(),
             tracer: Tracer::new(limits.traced_calls_max),
@@ -255,6 +262,7 @@ fn usage(state: &State, fuel: u64) -> Usage {
         log_bytes: state.log.bytes,
         log_lines_dropped: state.log.lines_dropped,
         files_opened: files.opened,
+        open_files_peak: files.open_peak,
         file_bytes_read: files.bytes_read,
         file_bytes_written: files.bytes_written,
         scratch_bytes_peak: files.scratch_bytes_peak,

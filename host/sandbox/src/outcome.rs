@@ -141,6 +141,8 @@ pub struct Usage {
     pub log_lines_dropped: u64,
     /// Files and folders that were opened.
     pub files_opened: u64,
+    /// The most of them that were open at one time.
+    pub open_files_peak: u32,
     /// Bytes that were read from files.
     pub file_bytes_read: u64,
     /// Bytes that were written to files.

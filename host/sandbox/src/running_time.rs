@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -15,27 +16,34 @@ const NOT_RUNNING: u64 = u64::MAX;
 /// its turn on a busy machine, nobody polls it and nothing is counted. It is exact to the microsecond, where
 /// counting epoch ticks would say zero for every call shorter than a tick.
 pub(crate) struct RunningTime {
-    began: Instant,
+    began: OnceLock<Instant>,
     counted_ns: AtomicU64,
     turn_began_ns: AtomicU64,
 }
 
 impl RunningTime {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "metering a guest needs the machine's own clock, in tests too"
-    )]
-    pub(crate) fn start() -> Self {
+    pub(crate) fn new() -> Self {
         RunningTime {
-            began: Instant::now(),
+            began: OnceLock::new(),
             counted_ns: AtomicU64::new(0),
             turn_began_ns: AtomicU64::new(NOT_RUNNING),
         }
     }
 
-    /// Time since the call began, waiting included.
+    /// Time since the guest's first turn began, or since this was asked first, waiting included.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "metering a guest needs the machine's own clock, in tests too"
+    )]
     pub(crate) fn since_start(&self) -> Duration {
-        self.began.elapsed()
+        match self.began.get() {
+            Some(began) => began.elapsed(),
+            None => {
+                // To look at the clock once more would cost a small call as much as all that is around it here.
+                let _ = self.began.set(Instant::now());
+                Duration::ZERO
+            }
+        }
     }
 
     /// The running time up to now, the turn under way included.
@@ -70,7 +78,7 @@ impl RunningTime {
     }
 
     fn now_ns(&self) -> u64 {
-        nanoseconds(self.began.elapsed())
+        nanoseconds(self.since_start())
     }
 }
 
@@ -85,7 +93,7 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_does_not_count_and_sleeping_does() {
-        let time = RunningTime::start();
+        let time = RunningTime::new();
         time.measure(tokio::time::sleep(Duration::from_millis(30)))
             .await;
         assert!(

@@ -22,7 +22,7 @@ use crate::function::{Arguments, Function};
 use crate::guest_memory::{GuestMemory, Patience, Share};
 use crate::inspection::Inspection;
 use crate::machine::Machine;
-use crate::outcome::Report;
+use crate::outcome::{Outcome, Report};
 use crate::session::{self, Live, Session, SessionEnd, SessionError, SessionTask, SessionTimes};
 use crate::state::State;
 use crate::workers::{Isolation, Workers};
@@ -212,28 +212,26 @@ impl Sandbox {
     ///
     /// # Errors
     /// The host failed, or the component is no agent. Whatever the guest does is in the report.
-    pub async fn call_agent(
+    pub fn call_agent(
         &self,
         component: &Component,
         invocation: Invocation,
         call: Call,
-    ) -> Result<Report, SandboxError> {
-        check_kind(component, ComponentKind::Agent)?;
-        self.call(component, Entry::Agent(invocation), call).await
+    ) -> impl Future<Output = Result<Report, SandboxError>> + Send {
+        self.call(component, Entry::Agent(invocation), call)
     }
 
     /// Runs source code in a fresh instance of an interpreter. Dropping the future ends the call.
     ///
     /// # Errors
     /// The host failed, or the component is no interpreter. Whatever the guest does is in the report.
-    pub async fn execute(
+    pub fn execute(
         &self,
         component: &Component,
         program: Program,
         call: Call,
-    ) -> Result<Report, SandboxError> {
-        check_kind(component, ComponentKind::Interpreter)?;
-        self.call(component, Entry::Program(program), call).await
+    ) -> impl Future<Output = Result<Report, SandboxError>> + Send {
+        self.call(component, Entry::Program(program), call)
     }
 
     /// Opens a session in an interpreter: programs that find what those before them left. The call's limits are those of
@@ -291,14 +289,13 @@ impl Sandbox {
     ///
     /// # Errors
     /// The host failed, or the component is no program. Whatever the guest does is in the report.
-    pub async fn run_command(
+    pub fn run_command(
         &self,
         component: &Component,
         invocation: Invocation,
         call: Call,
-    ) -> Result<Report, SandboxError> {
-        check_kind(component, ComponentKind::Command)?;
-        self.call(component, Entry::Command(invocation), call).await
+    ) -> impl Future<Output = Result<Report, SandboxError>> + Send {
+        self.call(component, Entry::Command(invocation), call)
     }
 
     /// Calls a function of a component in a fresh instance, whatever the component's kind. Dropping the future ends
@@ -309,37 +306,54 @@ impl Sandbox {
     ///
     /// # Errors
     /// The host failed. Whatever the guest does is in the report.
-    pub async fn call_function(
+    pub fn call_function(
         &self,
         component: &Component,
         function: &Function,
         arguments: Arguments,
         call: Call,
-    ) -> Result<Report, SandboxError> {
+    ) -> impl Future<Output = Result<Report, SandboxError>> + Send {
         let entry = Entry::Function(Cow::Borrowed(function), arguments);
-        self.call(component, entry, call).await
+        self.call(component, entry, call)
     }
 
     /// Waits for a place, and has the call made.
+    ///
+    /// What calls this hands its future on, and does not wait for it itself: it is large, and each who waits would hold it
+    /// in a future of its own and so move it once more.
     async fn call(
         &self,
         component: &Component,
         entry: Entry<'_>,
         call: Call,
     ) -> Result<Report, SandboxError> {
+        if let Some(wanted) = entry.kind() {
+            check_kind(component, wanted)?;
+        }
         let Some(permit) = call.cancel.unless(self.places().acquire()).await else {
             return Ok(Report::cancelled_early());
         };
         let _permit =
             permit.map_err(|closed| SandboxError::Engine(wasmtime::Error::new(closed)))?;
-        let share = self.shared.memory.enter(self.patience());
-        match &self.shared.runner {
+        let (memory, patience) = (&self.shared.memory, self.patience());
+        let called = match &self.shared.runner {
             Runner::Here(machine, _) => {
-                let share = Share::Held(share);
+                let likely = component.memory_likely().min(LIKELY_BYTES_MAX);
+                let likely = likely.min(call.limits.memory_bytes_max);
+                let share = Share::Held(memory.enter_with(patience, likely));
                 machine.run(&component.linked, entry, (call, share)).await
             }
-            Runner::Apart(workers) => workers.call(component, entry, (call, share)).await,
+            Runner::Apart(workers) => {
+                let share = memory.enter(patience);
+                workers.call(component, entry, (call, share)).await
+            }
+        };
+        if let Ok(report) = &called
+            && report.outcome != Outcome::Cancelled
+        {
+            component.note_memory(report.usage.memory_bytes_peak);
         }
+        called
     }
 
     fn places(&self) -> &Semaphore {
@@ -357,6 +371,10 @@ impl Sandbox {
         }
     }
 }
+
+/// The most memory that a call has from the beginning. Who needs more asks when it does: what is held and not used keeps
+/// others waiting, and a call that fills megabytes takes longer than the question.
+const LIKELY_BYTES_MAX: u64 = 1 << 20;
 
 /// Everything that guests can call.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {

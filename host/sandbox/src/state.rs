@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::ResourceTable;
 
 use crate::capability::denials::Denials;
 use crate::capability::files::FilesState;
@@ -16,12 +16,13 @@ use crate::host_calls::HostCalls;
 use crate::limits::{Limit, Limits, MemoryLimiter};
 use crate::running_time::RunningTime;
 use crate::trace::Tracer;
+use crate::wasi::Wasi;
 use crate::wasi::clock::GuestClock;
 use crate::wasi::output::Output;
 
 /// The data of one call's store.
 pub(crate) struct State {
-    pub(crate) wasi: WasiCtx,
+    pub(crate) wasi: Wasi,
     pub(crate) table: ResourceTable,
     pub(crate) memory: MemoryLimiter,
     pub(crate) time: Arc<RunningTime>,
@@ -101,15 +102,6 @@ impl State {
             .saturating_add(self.output.take_fuel_owed())
             .saturating_add(self.http.take_fuel_owed())
             .saturating_add(self.files.take_fuel_owed())
-    }
-}
-
-impl WasiView for State {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
     }
 }
 

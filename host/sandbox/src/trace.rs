@@ -33,7 +33,7 @@ pub struct TracedCall {
     pub function: HostFunction,
     /// Requests in it: more than one where several were made at once.
     pub requests: u32,
-    /// When it began, after the call's own begin.
+    /// When it began, after the guest had.
     pub began: Duration,
     /// How long the guest waited for its end.
     pub took: Duration,

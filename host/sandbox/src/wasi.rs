@@ -13,10 +13,10 @@ use chacha20::ChaCha12Rng;
 use chacha20::rand_core::{SeedableRng, TryRng};
 use sha2::{Digest, Sha256};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
-use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi::p2::DynPollable;
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_io::bindings::wasi::io::poll;
 
 use crate::capability::files;
@@ -82,27 +82,75 @@ pub(crate) struct Start {
     pub(crate) stdin: Bytes,
 }
 
-/// The WASI state of one call.
-pub(crate) fn context(
+/// wasmtime-wasi's state of one call. It is made when the guest first asks for something of it: to make it costs a good
+/// part of what a small call costs, and many guests ask for nothing.
+pub(crate) struct Wasi {
     start: Start,
-    (output, clock, seed): (&output::Output, &Arc<GuestClock>, &[u8; 32]),
-    variables: Vec<(String, String)>,
-) -> WasiCtx {
-    let mut builder = WasiCtx::builder();
-    builder
-        .args(&start.arguments)
-        .envs(&start.environment)
-        .stdin(MemoryInputPipe::new(start.stdin))
-        .stdout(output.stdout())
-        .stderr(output.stderr())
-        .wall_clock(Shown(Arc::clone(clock)))
-        .monotonic_clock(Shown(Arc::clone(clock)))
-        .secure_random(Generator::new(seed, "random"))
-        .insecure_random(Generator::new(seed, "insecure"))
-        .insecure_random_seed(u128::from_le_bytes(derive(seed, "insecure-seed")))
-        .max_random_size(RANDOM_BYTES_MAX)
-        .envs(&variables);
-    builder.build()
+    seed: [u8; 32],
+    context: Option<Box<WasiCtx>>,
+}
+
+impl Wasi {
+    pub(crate) fn new(start: Start, seed: [u8; 32]) -> Self {
+        Wasi {
+            start,
+            seed,
+            context: None,
+        }
+    }
+
+    fn context(
+        &mut self,
+        (output, clock): (&output::Output, &Arc<GuestClock>),
+        variables: impl FnOnce() -> Vec<(String, String)>,
+    ) -> &mut WasiCtx {
+        let Wasi {
+            start,
+            seed,
+            context,
+        } = self;
+        context.get_or_insert_with(|| {
+            let start = std::mem::take(start);
+            let mut builder = WasiCtx::builder();
+            builder
+                .args(&start.arguments)
+                .envs(&start.environment)
+                .stdin(MemoryInputPipe::new(start.stdin))
+                .stdout(output.stdout())
+                .stderr(output.stderr())
+                .wall_clock(Shown(Arc::clone(clock)))
+                .monotonic_clock(Shown(Arc::clone(clock)))
+                .secure_random(Generator::new(seed, "random"))
+                .insecure_random(Generator::new(seed, "insecure"))
+                .insecure_random_seed(u128::from_le_bytes(derive(seed, "insecure-seed")))
+                .max_random_size(RANDOM_BYTES_MAX)
+                .envs(&variables());
+            Box::new(builder.build())
+        })
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let State {
+            wasi,
+            table,
+            output,
+            clock,
+            http,
+            grants,
+            ..
+        } = self;
+        let variables = || {
+            let mut variables = http.variables();
+            variables.extend(grants.env.iter().flat_map(|env| env.values.iter().cloned()));
+            variables
+        };
+        WasiCtxView {
+            ctx: wasi.context((output, clock), variables),
+            table,
+        }
+    }
 }
 
 /// The table of one call's streams and pollables.

@@ -95,15 +95,15 @@ impl Attempt {
         report
     }
 
-    /// Keeps what a component asked of the host, where somebody wants to see it.
-    fn keep_trace(&self, report: &mut Report) {
+    /// Keeps what a component asked of the host, and what it used with its tools, where somebody wants to see it.
+    fn keep_trace(&self, report: &mut Report, fuel: u64) {
         if let Some(traces) = &self.services.traces {
             traces.keep(AttemptTrace {
                 path: self.start.path.clone(),
                 attempt: self.start.attempt,
                 agent: self.start.agent.to_string(),
                 trace: std::mem::take(&mut report.trace),
-                fuel: report.usage.fuel,
+                fuel,
             });
         }
     }

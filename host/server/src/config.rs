@@ -227,6 +227,7 @@ pub(crate) struct LimitsConfig {
     pub(crate) host_kb: Option<u64>,
     pub(crate) log_kb: Option<u64>,
     pub(crate) disk_mb: Option<u64>,
+    pub(crate) open_files: Option<u32>,
     pub(crate) instances: Option<u32>,
 }
 

@@ -56,7 +56,7 @@ pub(crate) struct GuestHost {
     secrets: BTreeMap<String, Secret>,
     /// Requests that were answered from the record.
     recorded: AtomicU64,
-    /// What tools used so far, and the most that those may use that are under way.
+    /// What tools used that were called in this run, and the most that those may use that are under way.
     tool_fuel: AtomicU64,
 }
 
@@ -280,8 +280,9 @@ impl GuestHost {
         }
     }
 
-    /// What a call used of which this is the report. Tools are counted here: where it was cancelled it says nothing of
-    /// those whose answers it was still waiting for.
+    /// What a call used of which this is the report. Tools are counted here: a report knows nothing of those whose answers
+    /// it was still waiting for when it was cancelled, and has those in it that are on record. These were paid by the
+    /// attempt that called them, and the guest is charged for them again only so that its fuel ends where it did.
     pub(crate) fn fuel_used(&self, usage: &Usage) -> u64 {
         let own = usage.fuel.saturating_sub(usage.tool_fuel);
         own.saturating_add(self.tool_fuel.load(Ordering::Relaxed))

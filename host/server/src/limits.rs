@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use troupe_sandbox::{Limit, Limits};
+use troupe_sandbox::{Limit, Limits, OPEN_FILES_MAX};
 use troupe_workflow::{Code, Limits as AskedLimits};
 
 use crate::config::LimitsConfig;
@@ -29,6 +29,9 @@ pub(crate) fn ceilings(config: &LimitsConfig) -> Limits {
         host_calls_max: config.host_calls.unwrap_or(standard.host_calls_max),
         host_bytes_max: bytes(config.host_kb, KIB, standard.host_bytes_max),
         disk_bytes_max: bytes(config.disk_mb, MIB, standard.disk_bytes_max),
+        open_files_max: config
+            .open_files
+            .map_or(standard.open_files_max, |count| count.min(OPEN_FILES_MAX)),
         instances_max: config.instances.unwrap_or(standard.instances_max),
         traced_calls_max: standard.traced_calls_max,
     }
@@ -53,6 +56,7 @@ pub(crate) fn within(ceiling: Limits, asked: &AskedLimits) -> Limits {
         host_calls_max: count(asked.host_calls, ceiling.host_calls_max),
         host_bytes_max: at_most(asked.host_kb, KIB, ceiling.host_bytes_max),
         disk_bytes_max: at_most(asked.disk_mb, MIB, ceiling.disk_bytes_max),
+        open_files_max: count(asked.open_files, ceiling.open_files_max),
         instances_max: count(asked.instances, ceiling.instances_max),
         traced_calls_max: ceiling.traced_calls_max,
     }
@@ -69,6 +73,7 @@ pub(crate) fn to_json(limits: &Limits) -> Value {
         "host_calls": limits.host_calls_max,
         "host_kb": limits.host_bytes_max / KIB,
         "disk_mb": limits.disk_bytes_max / MIB,
+        "open_files": limits.open_files_max,
         "instances": limits.instances_max,
     })
 }
@@ -101,6 +106,7 @@ mod tests {
             host_kb: Some(10),
             log_kb: Some(10),
             disk_mb: Some(10),
+            open_files: Some(10),
             instances: Some(10),
         });
         let asked = |count: u64| AskedLimits {
@@ -112,6 +118,7 @@ mod tests {
             host_kb: Some(count),
             log_kb: Some(count),
             disk_mb: Some(count),
+            open_files: Some(count),
             instances: Some(count),
         };
         let shown = |limits: Limits| {
@@ -120,9 +127,9 @@ mod tests {
             all.map(|limit| limit.as_u64().expect("a number"))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(shown(within(ceiling, &AskedLimits::default())), [10; 9]);
-        assert_eq!(shown(within(ceiling, &asked(3))), [3; 9]);
-        assert_eq!(shown(within(ceiling, &asked(u64::MAX))), [10; 9]);
+        assert_eq!(shown(within(ceiling, &AskedLimits::default())), [10; 10]);
+        assert_eq!(shown(within(ceiling, &asked(3))), [3; 10]);
+        assert_eq!(shown(within(ceiling, &asked(u64::MAX))), [10; 10]);
         let standard = ceilings(&LimitsConfig::default());
         assert_eq!(standard, Limits::STANDARD);
     }

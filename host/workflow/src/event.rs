@@ -409,13 +409,17 @@ pub struct StepUsage {
     /// Bytes that were written to files.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub disk_bytes: u64,
+    /// The most files and folders that were open at one time.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub open_files: u64,
     /// Core instances that the component was made of.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub instances: u64,
 }
 
 impl StepUsage {
-    /// What both attempts used together: sums; of memory and instances the larger, which is what their limits are held to.
+    /// What both attempts used together: sums; of memory, open files and instances the largest, which
+    /// is what their limits are held to.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -427,6 +431,7 @@ impl StepUsage {
             host_calls: self.host_calls.saturating_add(other.host_calls),
             host_bytes: self.host_bytes.saturating_add(other.host_bytes),
             disk_bytes: self.disk_bytes.saturating_add(other.disk_bytes),
+            open_files: self.open_files.max(other.open_files),
             instances: self.instances.max(other.instances),
         }
     }

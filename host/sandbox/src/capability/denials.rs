@@ -1,6 +1,7 @@
 //! What a guest was denied, for the report. A guest may be denied a million times: each denial is kept once, with how
 //! often it happened, and of different ones only so many.
 
+use super::files::TooManyOpen;
 use crate::host_calls::{Denial, Error};
 use crate::outcome::Denied;
 use crate::state::State;
@@ -73,6 +74,18 @@ impl State {
                 "the agent `{}` has written as many files or bytes as it may: write less, or raise `disk_mb` in its `limits`",
                 self.agent
             );
+            self.denials.note("files", message);
+        }
+        if let Some(too_many) = self.files.too_many_open() {
+            let agent = &self.agent;
+            let message = match too_many {
+                TooManyOpen::OfCall => format!(
+                    "the agent `{agent}` had as many files open as it may: close some first, or raise `open_files` in its `limits`"
+                ),
+                TooManyOpen::OfAll => format!(
+                    "the agent `{agent}` was refused a file, for all agents together had as many open as may be: try again later"
+                ),
+            };
             self.denials.note("files", message);
         }
         self.denials.take()

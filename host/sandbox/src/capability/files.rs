@@ -13,7 +13,7 @@ mod wasi;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorFlags, ErrorCode}
 
 use self::host::HostFolder;
 use self::scratch::{At, NodeId, Scratch};
+use crate::limits::OPEN_FILES_MAX;
+use crate::on_demand::{OnDemand, lock};
 use crate::state::State;
 use crate::wasi::clock::GuestClock;
 
@@ -90,22 +92,21 @@ pub struct ScratchGrant {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FilesUsed {
     pub(crate) opened: u64,
+    pub(crate) open_peak: u32,
     pub(crate) bytes_read: u64,
     pub(crate) bytes_written: u64,
     pub(crate) scratch_bytes_peak: u64,
 }
 
-/// Files and folders that a guest may hold open at once; each costs the host a handle of the process.
-const OPEN_MAX: usize = 128;
 /// Listings of folders that a guest may hold at once: each is in the host's memory as a whole.
 const LISTINGS_MAX: usize = 8;
 /// Entries of a folder of the host that can be listed. Protects the host's memory.
 const LISTED_MAX: usize = 100_000;
 /// Fuel for each entry of a listing, about what it costs the host to look at it.
 const ENTRY_FUEL: u64 = 500;
-/// Files and folders of the host that all guests together hold open. Each is a handle of the process, of which systems
-/// allow a thousand or a few thousand.
-pub(crate) const HOST_HANDLES_MAX: usize = 512;
+/// Files and folders of the host that all guests of this process together hold open, see
+/// [`crate::Limits::open_files_max`].
+pub(crate) const HOST_HANDLES_MAX: usize = 2 * OPEN_FILES_MAX as usize;
 /// Bytes of a path. Protects the host from paths that it would have to copy and walk for long.
 const PATH_BYTES_MAX: usize = 4_096;
 /// What one read or write moves at most. Bounds an allocation of the host.
@@ -131,7 +132,9 @@ pub(crate) struct FilesState {
 
 /// The handles of the process that a call may have, of those that all calls may have together.
 pub(crate) struct HostHandles {
-    of_call: Arc<Semaphore>,
+    /// What the guest may hold open, beside the folders that it was given.
+    open_max: usize,
+    of_call: OnceLock<Arc<Semaphore>>,
     of_all: Arc<Semaphore>,
 }
 
@@ -141,25 +144,51 @@ struct Handle {
     _of_all: OwnedSemaphorePermit,
 }
 
+/// Why nothing more can be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TooManyOpen {
+    /// The call has as many as it may.
+    OfCall,
+    /// All calls of this process together have.
+    OfAll,
+}
+
+impl From<TooManyOpen> for ErrorCode {
+    /// WASI has no word for too many open files; this is what they cost the host.
+    fn from(_: TooManyOpen) -> Self {
+        ErrorCode::InsufficientMemory
+    }
+}
+
 impl HostHandles {
-    /// Those of one call, of `of_all`.
-    pub(crate) fn new(of_all: &Arc<Semaphore>) -> Self {
+    /// Those of a call that may hold so many files open, of `of_all`.
+    pub(crate) fn new(open_max: u32, of_all: &Arc<Semaphore>) -> Self {
+        let open_max = usize::try_from(open_max.min(OPEN_FILES_MAX));
         HostHandles {
-            of_call: Arc::new(Semaphore::new(OPEN_MAX)),
+            open_max: open_max.unwrap_or(usize::MAX),
+            of_call: OnceLock::new(),
             of_all: Arc::clone(of_all),
         }
     }
 
-    fn take(&self) -> Result<Handle, ErrorCode> {
-        let take = |handles: &Arc<Semaphore>| {
+    /// A stream holds on to its file when the guest has closed that: there may be as many of them as of files.
+    fn take(&self) -> Result<Handle, TooManyOpen> {
+        let take = |handles: &Arc<Semaphore>, missing| {
             let taken = Arc::clone(handles).try_acquire_owned();
-            // WASI has no word for too many open files; this is what it costs the host.
-            taken.map_err(|_none_left| ErrorCode::InsufficientMemory)
+            taken.map_err(|_none_left| missing)
         };
+        let of_call = || Arc::new(Semaphore::new(self.open_max.saturating_mul(2)));
+        let of_call = self.of_call.get_or_init(of_call);
         Ok(Handle {
-            _of_call: take(&self.of_call)?,
-            _of_all: take(&self.of_all)?,
+            _of_call: take(of_call, TooManyOpen::OfCall)?,
+            _of_all: self.take_of_all()?,
         })
+    }
+
+    /// For a folder that the guest is given, which counts among the machine's and not among its own.
+    fn take_of_all(&self) -> Result<OwnedSemaphorePermit, TooManyOpen> {
+        let taken = Arc::clone(&self.of_all).try_acquire_owned();
+        taken.map_err(|_none_left| TooManyOpen::OfAll)
     }
 }
 
@@ -192,8 +221,10 @@ enum Object {
 }
 
 /// Counts what is done with files; streams have it too, which are out of reach of [`State`].
-#[derive(Clone)]
-struct Meter(Arc<Mutex<Shared>>);
+struct Meter {
+    disk_bytes_max: u64,
+    shared: OnDemand<Shared>,
+}
 
 struct Shared {
     scratch: Option<Scratch>,
@@ -205,6 +236,8 @@ struct Shared {
     fuel_owed: u64,
     /// Whether the guest was told that there is no more room.
     is_full: bool,
+    /// Whether it was refused a file for those that are open.
+    too_many_open: Option<TooManyOpen>,
 }
 
 struct Quota {
@@ -226,14 +259,10 @@ impl FilesState {
             handles: BTreeMap::new(),
             all_handles: handles,
             listings: 0,
-            meter: Meter(Arc::new(Mutex::new(Shared {
-                scratch: None,
-                quotas: BTreeMap::new(),
-                disk_bytes_left: disk_bytes_max,
-                used: FilesUsed::default(),
-                fuel_owed: 0,
-                is_full: false,
-            }))),
+            meter: Meter {
+                disk_bytes_max,
+                shared: OnDemand::new(),
+            },
         };
         let Some(grant) = grant else {
             return state;
@@ -270,13 +299,20 @@ impl FilesState {
 
     /// Counts what is used from nothing again; what is there, and what is left of the quotas, stays.
     pub(crate) fn begin_again(&self) {
-        let mut shared = self.meter.lock();
+        let Some(mut shared) = self.meter.counted() else {
+            return;
+        };
         shared.used = FilesUsed::default();
         shared.is_full = false;
+        shared.too_many_open = None;
+        drop(shared);
+        self.note_open();
     }
 
     pub(crate) fn used(&self) -> FilesUsed {
-        let shared = self.meter.lock();
+        let Some(shared) = self.meter.counted() else {
+            return FilesUsed::default();
+        };
         FilesUsed {
             scratch_bytes_peak: shared.scratch.as_ref().map_or(0, Scratch::bytes_peak),
             ..shared.used
@@ -285,19 +321,21 @@ impl FilesState {
 
     /// What the scratch folder may take of the host's memory, in bytes.
     pub(crate) fn scratch_bytes_max(&self) -> u64 {
-        let shared = self.meter.lock();
-        shared.scratch.as_ref().map_or(0, Scratch::bytes_max)
+        let shared = self.meter.counted();
+        let scratch = shared.as_ref().and_then(|shared| shared.scratch.as_ref());
+        scratch.map_or(0, Scratch::bytes_max)
     }
 
     /// Whether a write was refused because there was no more room. Not every guest is told so: C libraries make an
     /// error of input and output of it.
     pub(crate) fn is_full(&self) -> bool {
-        self.meter.lock().is_full
+        self.meter.counted().is_some_and(|shared| shared.is_full)
     }
 
     /// Takes the fuel that calls so far cost.
     pub(crate) fn take_fuel_owed(&self) -> u64 {
-        std::mem::take(&mut self.meter.lock().fuel_owed)
+        let shared = self.meter.counted();
+        shared.map_or(0, |mut shared| std::mem::take(&mut shared.fuel_owed))
     }
 
     fn check_listings(&self) -> Result<(), ErrorCode> {
@@ -307,19 +345,72 @@ impl FilesState {
         }
     }
 
+    /// Why a file was refused for those that are open, if any was. C libraries say that memory was short.
+    pub(crate) fn too_many_open(&self) -> Option<TooManyOpen> {
+        self.meter.counted()?.too_many_open
+    }
+
+    /// What the guest holds open, beside the folders that it was given.
+    fn open_count(&self) -> usize {
+        self.open.len().saturating_sub(self.roots.len())
+    }
+
     fn check_room(&self) -> Result<(), ErrorCode> {
-        if self.open.len() >= OPEN_MAX {
-            // WASI has no word for too many open files; this is what it costs the host.
-            return Err(ErrorCode::InsufficientMemory);
+        if self.open_count() < self.all_handles.open_max {
+            return Ok(());
         }
-        Ok(())
+        Err(self.note_refused(TooManyOpen::OfCall))
+    }
+
+    /// Takes one of the process's handles.
+    fn take_handle(&self) -> Result<Handle, ErrorCode> {
+        let taken = self.all_handles.take();
+        taken.map_err(|too_many| self.note_refused(too_many))
+    }
+
+    fn note_refused(&self, too_many: TooManyOpen) -> ErrorCode {
+        self.meter.lock().too_many_open = Some(too_many);
+        too_many.into()
+    }
+
+    /// Notes what the guest holds open now.
+    fn note_open(&self) {
+        let open = u32::try_from(self.open_count()).unwrap_or(u32::MAX);
+        let mut shared = self.meter.lock();
+        shared.used.open_peak = shared.used.open_peak.max(open);
     }
 }
 
 impl Meter {
-    /// A poisoned lock is no danger: the counters and the files are whole after every statement.
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(self.shared())
+    }
+
+    fn shared(&self) -> &Arc<Mutex<Shared>> {
+        self.shared.shared(|| Shared {
+            scratch: None,
+            quotas: BTreeMap::new(),
+            disk_bytes_left: self.disk_bytes_max,
+            used: FilesUsed::default(),
+            fuel_owed: 0,
+            is_full: false,
+            too_many_open: None,
+        })
+    }
+
+    /// What was counted, if there was anything to count.
+    fn counted(&self) -> Option<MutexGuard<'_, Shared>> {
+        self.shared.if_made()
+    }
+}
+
+/// Clones count together.
+impl Clone for Meter {
+    fn clone(&self) -> Self {
+        Meter {
+            disk_bytes_max: self.disk_bytes_max,
+            shared: OnDemand::from(Arc::clone(self.shared())),
+        }
     }
 }
 

@@ -14,7 +14,6 @@ mod secrets;
 mod target;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,11 +27,12 @@ use wasmtime_wasi_http::p2::types::{
 };
 use wasmtime_wasi_http::{FieldMap, RequestOptions, WasiHttpCtxView, WasiHttpView};
 
-use self::body::{Body, Written, lock};
+use self::body::{Body, Written};
 use self::exchange::{Exchange, Hooks, Unsent};
 use self::secrets::Placeholder;
-use super::{HOST_CALL_FUEL, HostBytes, charge};
+use super::{HOST_CALL_FUEL, charge};
 use crate::http_exchange::HTTP_REQUEST_BYTES_MAX;
+use crate::on_demand::OnDemand;
 use crate::state::State;
 
 pub use self::host_pattern::{HostPattern, ParseHostError};
@@ -83,7 +83,7 @@ pub(crate) struct HttpState {
     ctx: wasmtime_wasi_http::WasiHttpCtx,
     hooks: Hooks,
     placeholders: Vec<Placeholder>,
-    written: Arc<Mutex<Written>>,
+    written: OnDemand<Written>,
     /// Bodies by the request that they belong to, until it is sent.
     bodies_of_requests: BTreeMap<u32, Body>,
     /// Bodies by the resource by which the guest writes them.
@@ -97,17 +97,14 @@ pub(crate) struct HttpState {
 }
 
 impl HttpState {
-    pub(crate) fn new(grant: Option<&HttpGrant>, host_bytes: &HostBytes, seed: &[u8; 32]) -> Self {
+    pub(crate) fn new(grant: Option<&HttpGrant>, seed: &[u8; 32]) -> Self {
         let mut ctx = wasmtime_wasi_http::WasiHttpCtx::new();
         ctx.set_field_size_limit(FIELDS_BYTES_MAX);
         HttpState {
             ctx,
             hooks: Hooks,
             placeholders: Placeholder::all(grant, seed),
-            written: Arc::new(Mutex::new(Written {
-                host_bytes: host_bytes.clone(),
-                fuel_owed: 0,
-            })),
+            written: OnDemand::new(),
             bodies_of_requests: BTreeMap::new(),
             bodies: BTreeMap::new(),
             exchanges: BTreeMap::new(),
@@ -126,7 +123,8 @@ impl HttpState {
 
     /// Takes the fuel that writing bodies cost.
     pub(crate) fn take_fuel_owed(&self) -> u64 {
-        std::mem::take(&mut lock(&self.written).fuel_owed)
+        let written = self.written.if_made();
+        written.map_or(0, |mut written| std::mem::take(&mut written.fuel_owed))
     }
 
     /// Whether the response that a pollable stands for is there; none: it stands for something else.
@@ -194,7 +192,11 @@ async fn request_body(
     let lent = lent.await?;
     let (resource, _unused) = HostOutgoingBody::new(StreamContext::Request, None, 1, 1);
     let resource = table.push(resource)?;
-    let body = Body::new(&http.written, lent);
+    let written = http.written.shared(|| Written {
+        host_bytes: host_bytes.clone(),
+        fuel_owed: 0,
+    });
+    let body = Body::new(written, lent);
     http.bodies_of_requests.insert(request.rep(), body.clone());
     http.bodies.insert(resource.rep(), body);
     Ok(Ok(resource))

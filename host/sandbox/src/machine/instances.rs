@@ -17,17 +17,22 @@ pub(super) async fn made(
 ) -> u32 {
     match ended {
         None | Some(Err(Failed::Instantiate(_))) => count(store, linked).await.unwrap_or(0),
-        Some(Ok(_) | Err(Failed::Run(_))) => match linked.instances.get() {
-            Some(known) => *known,
-            None => match count(store, linked).await {
-                Some(counted) => *linked.instances.get_or_init(|| counted),
-                None => 0,
-            },
-        },
+        Some(Ok(_) | Err(Failed::Run(_))) => of_live(store, linked).await,
     }
 }
 
-/// Nothing of the component runs: it has no instance when the first one is refused.
+/// The instances of a component that came to life in this store.
+pub(super) async fn of_live(store: &mut Store<State>, linked: &Linked) -> u32 {
+    if let Some(known) = linked.instances.get() {
+        return *known;
+    }
+    match count(store, linked).await {
+        Some(counted) => *linked.instances.get_or_init(|| counted),
+        None => 0,
+    }
+}
+
+/// Nothing of it runs that did not run before: the first instance is refused already.
 async fn count(store: &mut Store<State>, linked: &Linked) -> Option<u32> {
     store.data_mut().memory.refuse_instances();
     store.limiter_async(|state| &mut state.memory);

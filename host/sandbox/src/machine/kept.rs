@@ -34,6 +34,8 @@ type Execute = TypedFunc<(GuestProgram,), (Result<String, Exception>,)>;
 pub(crate) struct Kept {
     store: Store<State>,
     execute: Execute,
+    /// Those that it is made of.
+    instances: u32,
     limits: Limits,
     cancel: CancelFlag,
     seed: [u8; 32],
@@ -71,9 +73,11 @@ impl Machine {
         let ended = ended.await.transpose()?;
         let stopped = match ended {
             Some(Ok(execute)) => {
+                let instances = instances::of_live(&mut store, linked).await;
                 return Ok(Ok(Kept {
                     store,
                     execute,
+                    instances,
                     limits,
                     cancel,
                     seed,
@@ -126,8 +130,8 @@ impl Kept {
         });
         let came_back = matches!(&ended, Some(Ok(_)));
         let fuel_left = settle(&mut self.store).map_err(SandboxError::Engine)?;
-        // The interpreter was made before: a program makes none.
-        let report = report(&mut self.store, ended, (&self.limits, fuel_left, 0))?;
+        let instances = self.instances;
+        let report = report(&mut self.store, ended, (&self.limits, fuel_left, instances))?;
         let is_spent = report.outcome == Outcome::LimitHit(Limit::Fuel);
         let then = match came_back && !is_spent {
             true => Then::GoesOn,
@@ -141,7 +145,7 @@ impl Kept {
         self.store.set_fuel(self.limits.fuel)?;
         let limits = self.limits;
         let state = self.store.data_mut();
-        state.time = Arc::new(RunningTime::start());
+        state.time = Arc::new(RunningTime::new());
         state.clock.go_on_to_time(started_at);
         state.begin_program(&limits);
         Ok(())

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::on_demand::{OnDemand, lock};
 use crate::outcome::Captured;
 
 /// What a guest may hand over in one write. WASI lets it ask for a write of so many zeroes, which the host
@@ -23,13 +24,14 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 const WRITE_FUEL: u64 = 500;
 
 /// What a guest printed so far.
-#[derive(Clone)]
 pub(crate) struct Output {
-    shared: Arc<Mutex<Shared>>,
+    /// Bytes that may be kept, of both streams together.
+    bytes_max: u64,
+    shared: OnDemand<Shared>,
 }
 
 struct Shared {
-    /// Bytes that may still be kept, of both streams together.
+    /// Bytes that may still be kept.
     room: usize,
     streams: [Kept; 2],
     fuel_owed: u64,
@@ -50,34 +52,33 @@ enum Channel {
 impl Output {
     /// Keeps at most `bytes_max` bytes.
     pub(crate) fn new(bytes_max: u64) -> Self {
-        let room = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        let shared = Shared {
-            room,
-            streams: Default::default(),
-            fuel_owed: 0,
-        };
         Output {
-            shared: Arc::new(Mutex::new(shared)),
+            bytes_max,
+            shared: OnDemand::new(),
         }
     }
 
     pub(crate) fn stdout(&self) -> GuestStream {
-        GuestStream {
-            output: self.clone(),
-            channel: Channel::Stdout,
-        }
+        self.stream(Channel::Stdout)
     }
 
     pub(crate) fn stderr(&self) -> GuestStream {
+        self.stream(Channel::Stderr)
+    }
+
+    fn stream(&self, channel: Channel) -> GuestStream {
+        let shared = self.shared.shared(|| Shared::new(self.bytes_max));
         GuestStream {
-            output: self.clone(),
-            channel: Channel::Stderr,
+            shared: Arc::clone(shared),
+            channel,
         }
     }
 
     /// What was printed: standard output, then standard error.
     pub(crate) fn captured(&self) -> [Captured; 2] {
-        let shared = self.lock();
+        let Some(shared) = self.shared.if_made() else {
+            return Default::default();
+        };
         shared
             .streams
             .each_ref()
@@ -85,15 +86,21 @@ impl Output {
     }
 
     /// Forgets what was printed, and keeps at most `bytes_max` bytes from now on.
-    pub(crate) fn begin_again(&self, bytes_max: u64) {
-        let mut shared = self.lock();
-        shared.room = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        shared.streams = Default::default();
+    pub(crate) fn begin_again(&mut self, bytes_max: u64) {
+        self.bytes_max = bytes_max;
+        if let Some(mut shared) = self.shared.if_made() {
+            *shared = Shared {
+                fuel_owed: shared.fuel_owed,
+                ..Shared::new(bytes_max)
+            };
+        }
     }
 
     /// Takes what was written to standard output; none where it was not all kept.
     pub(crate) fn take_stdout(&self) -> Option<Vec<u8>> {
-        let mut shared = self.lock();
+        let Some(mut shared) = self.shared.if_made() else {
+            return Some(Vec::new());
+        };
         let stream = &mut shared.streams[Channel::Stdout as usize];
         let length = u64::try_from(stream.bytes.len()).unwrap_or(u64::MAX);
         if length < stream.bytes_total {
@@ -104,33 +111,38 @@ impl Output {
 
     /// Takes the fuel that the writes so far cost.
     pub(crate) fn take_fuel_owed(&self) -> u64 {
-        std::mem::take(&mut self.lock().fuel_owed)
+        let shared = self.shared.if_made();
+        shared.map_or(0, |mut shared| std::mem::take(&mut shared.fuel_owed))
+    }
+}
+
+impl Shared {
+    fn new(bytes_max: u64) -> Self {
+        Shared {
+            room: usize::try_from(bytes_max).unwrap_or(usize::MAX),
+            streams: Default::default(),
+            fuel_owed: 0,
+        }
     }
 
-    fn write(&self, channel: Channel, bytes: &[u8]) {
-        let mut shared = self.lock();
-        let kept = bytes.len().min(shared.room);
-        shared.room -= kept;
+    fn write(&mut self, channel: Channel, bytes: &[u8]) {
+        let kept = bytes.len().min(self.room);
+        self.room -= kept;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        shared.fuel_owed = shared
+        self.fuel_owed = self
             .fuel_owed
             .saturating_add(WRITE_FUEL)
             .saturating_add(length);
-        let stream = &mut shared.streams[channel as usize];
+        let stream = &mut self.streams[channel as usize];
         stream.bytes.extend_from_slice(&bytes[..kept]);
         stream.bytes_total = stream.bytes_total.saturating_add(length);
-    }
-
-    /// A poisoned lock is no danger: nothing in here can panic half-way but an allocation.
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One of the two streams, as the guest holds it.
 #[derive(Clone)]
 pub(crate) struct GuestStream {
-    output: Output,
+    shared: Arc<Mutex<Shared>>,
     channel: Channel,
 }
 
@@ -157,7 +169,7 @@ impl Pollable for GuestStream {
 
 impl OutputStream for GuestStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.output.write(self.channel, &bytes);
+        lock(&self.shared).write(self.channel, &bytes);
         Ok(())
     }
 
@@ -176,7 +188,7 @@ impl AsyncWrite for GuestStream {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.output.write(self.channel, bytes);
+        lock(&self.shared).write(self.channel, bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -195,17 +207,21 @@ mod tests {
 
     #[test]
     fn both_streams_share_the_room_and_everything_is_counted() {
-        let output = Output::new(4);
-        output.write(Channel::Stdout, b"abc");
-        output.write(Channel::Stderr, b"defg");
-        output.write(Channel::Stdout, b"");
+        let mut output = Output::new(4);
+        assert_eq!(output.captured(), <[Captured; 2]>::default());
+        let write = |output: &Output, channel, bytes| {
+            lock(&output.stream(channel).shared).write(channel, bytes);
+        };
+        write(&output, Channel::Stdout, b"abc");
+        write(&output, Channel::Stderr, b"defg");
+        write(&output, Channel::Stdout, b"");
         let [stdout, stderr] = output.captured();
         assert_eq!((stdout.text.as_str(), stdout.bytes_total), ("abc", 3));
         assert_eq!((stderr.bytes_total, stderr.bytes_dropped), (4, 3));
         assert_eq!(output.take_fuel_owed(), 3 * WRITE_FUEL + 7);
         assert_eq!(output.take_fuel_owed(), 0);
         output.begin_again(2);
-        output.write(Channel::Stderr, b"xyz");
+        write(&output, Channel::Stderr, b"xyz");
         let [stdout, stderr] = output.captured();
         assert_eq!((stdout.text.as_str(), stdout.bytes_total), ("", 0));
         assert_eq!((stderr.bytes_total, stderr.bytes_dropped), (3, 1));

@@ -1,7 +1,6 @@
 //! A call that a worker makes: what its guest asks is answered here, and what comes of it is held for a stranger's word.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::guard::Guard;
@@ -56,8 +55,6 @@ pub(super) async fn make(
             Ok(None) => return Err(worker.interrupted()),
             Ok(Some(Said::Ended(end))) => {
                 let report = (*end).map_err(error)?;
-                let peak = report.usage.memory_bytes_peak;
-                component.memory_bytes_last.store(peak, Ordering::Relaxed);
                 return Ok(checked(report, &limits));
             }
             Ok(Some(Said::Kept | Said::Reported(..))) => {
@@ -88,8 +85,8 @@ pub(super) fn begin(
     (call, share): (Call, HeldShare),
 ) -> Result<(Begun, Guard), SandboxError> {
     let limits = call.limits;
-    let known = component.memory_bytes_last.load(Ordering::Relaxed);
-    let first = known.max(FIRST_BYTES).min(limits.memory_bytes_max);
+    let likely = component.memory_likely().max(FIRST_BYTES);
+    let first = likely.min(limits.memory_bytes_max);
     let given = if share.take_to_spare(first) { first } else { 0 };
     let share = Arc::new(share);
     let guard = Guard::new(&call, Arc::clone(&share), given);

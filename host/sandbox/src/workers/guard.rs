@@ -28,6 +28,8 @@ pub(super) struct Guard {
     asked: u32,
     /// Bytes of log lines so far.
     logged: u64,
+    /// What its tools may still use.
+    tool_fuel_left: u64,
 }
 
 /// What a worker asked that no guest can ask.
@@ -46,6 +48,7 @@ impl Guard {
             memory_bytes,
             asked: 0,
             logged: 0,
+            tool_fuel_left: call.limits.fuel,
         }
     }
 
@@ -53,6 +56,7 @@ impl Guard {
     pub(super) fn next_program(&mut self) {
         self.asked = 0;
         self.logged = 0;
+        self.tool_fuel_left = self.limits.fuel;
     }
 
     pub(super) fn agent(&self) -> &str {
@@ -70,7 +74,11 @@ impl Guard {
             Ask::Search(queries) => Answer::Found(host.search_many(queries).await),
             Ask::Tools(granted) => Answer::Tools(host.tools(granted).await),
             Ask::CallTools(requests, fuel_max) => {
-                Answer::Called(host.call_tools(requests, fuel_max).await)
+                let answers = host.call_tools(requests, fuel_max).await;
+                let used = answers.iter().map(|answer| answer.fuel.min(fuel_max));
+                let used = used.fold(0, u64::saturating_add);
+                self.tool_fuel_left = self.tool_fuel_left.saturating_sub(used);
+                Answer::Called(answers)
             }
             Ask::Fetch(requests) => Answer::Fetched(host.fetch_many(requests).await),
             Ask::Inputs => Answer::Inputs(host.context_inputs().await),
@@ -128,7 +136,10 @@ impl Guard {
                 Ask::Tools(granted.ok_or("tools that it is not granted")?.names.clone())
             }
             Ask::CallTools(requests, fuel_max) => {
-                Ask::CallTools(requests, fuel_max.min(self.limits.fuel))
+                // What a guest hands out to its tools is never more than what it has left itself.
+                let count = u64::try_from(requests.len()).unwrap_or(u64::MAX);
+                let most = self.tool_fuel_left / count.max(1);
+                Ask::CallTools(requests, fuel_max.min(most))
             }
             Ask::Fetch(requests) => {
                 let checked = requests.into_iter().map(|request| self.http.check(request));

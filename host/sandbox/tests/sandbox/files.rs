@@ -221,6 +221,48 @@ async fn so_many_files_are_open_at_once() {
 }
 
 #[tokio::test]
+async fn how_many_may_be_open_is_a_limit_of_the_call_and_is_reported() {
+    let host = tempfile::tempdir().expect("a folder");
+    std::fs::write(host.path().join("x"), "x").expect("a file");
+    for path in ["/tmp/x", "/data/x"] {
+        let steps = json!([
+            write("/tmp/x", "x"),
+            {"do": "open_many", "path": path, "count": 9},
+            {"do": "open_many", "path": path, "count": 20},
+            {"do": "close_all"},
+            read(path),
+        ]);
+        let mut few = with(
+            vec![folder("/data", read_only(host.path()))],
+            scratch(10_000, 10),
+        );
+        few.limits.open_files_max = 10;
+        let report = report(steps, few).await;
+        assert_eq!(report.usage.open_files_peak, 10, "{report:?}");
+        let denied = &report.denials[..];
+        assert!(
+            matches!(denied, [denied] if denied.message.contains("raise `open_files`")),
+            "{denied:?}"
+        );
+        let results = results_of(&returned(report));
+        assert_eq!(results[1..3], [Ok(json!(9)), Ok(json!(10))], "{path}");
+        assert_eq!(results[4], Ok(json!("x")), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_open_nothing_is_given_its_folders_and_goes_on() {
+    let steps = json!([write("/tmp/x", "x"), {"do": "stat", "path": "/tmp"}]);
+    let mut none = with(Vec::new(), scratch(10_000, 10));
+    none.limits.open_files_max = 0;
+    let report = report(steps, none).await;
+    assert_eq!(report.usage.open_files_peak, 0);
+    let results = results_of(&returned(report));
+    assert_eq!(results[0], Err(ENOMEM));
+    assert!(results[1].is_ok(), "{results:?}");
+}
+
+#[tokio::test]
 async fn so_many_listings_are_held_at_once() {
     let steps = json!([
         {"do": "make_many", "path": "/tmp", "count": 2},

@@ -720,6 +720,7 @@ async fn thousands_of_programs_take_no_more_memory_and_show_their_own_lines() {
         let opened = open(component, call()).await;
         opened.run("x = 0").await;
         let before = opened.run("x += 1").await.usage;
+        assert!((1..=64).contains(&before.instances), "{before:?}");
         for _ in 0..programs {
             opened.run("x += 1").await;
         }

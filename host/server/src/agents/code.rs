@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use troupe_sandbox::{
-    Call, Component, ComponentKind, Denied, HostCalls, Invocation, Limits, Outcome, Program, Report,
+    Call, Component, ComponentKind, Denied, HostCalls, Invocation, Limits, Outcome, Program,
+    Report, Usage,
 };
 use troupe_workflow::{
     Agent, Code, CodeAgent, CodeSource, Failure, Language, Limits as AskedLimits, Series, StepUsage,
@@ -64,12 +65,15 @@ pub(super) async fn run(
     let mut report = match attempt.report(fuel_max, call).await {
         Ok(report) => report,
         Err(NoReport::Interrupted(reason)) => return Ok(Ended::Interrupted(reason.message)),
-        Err(NoReport::Failed(failure)) => return Err(failure),
+        Err(NoReport::Failed(failure)) => {
+            usage.fuel = host.fuel_used(&Usage::default());
+            return Err(failure);
+        }
     };
     *usage = usage_of(&report);
     usage.fuel = host.fuel_used(&report.usage);
     log_output(attempt, agent, &report);
-    attempt.keep_trace(&mut report);
+    attempt.keep_trace(&mut report, usage.fuel);
     match host.take_stop() {
         Some(Stop::Asked(question)) => Ok(Ended::Asked(question)),
         Some(Stop::Diverged(failure)) => Err(failure),
@@ -242,6 +246,7 @@ pub(super) fn usage_of(report: &Report) -> StepUsage {
         host_calls: u64::from(report.usage.host_calls),
         host_bytes: report.usage.host_bytes,
         disk_bytes: report.usage.file_bytes_written,
+        open_files: u64::from(report.usage.open_files_peak),
         instances: u64::from(report.usage.instances),
     }
 }

@@ -90,6 +90,9 @@ pub(super) struct ExecArgs {
     /// Most that files may grow by, and as much in /tmp
     #[arg(long)]
     disk_mb: Option<u64>,
+    /// Most files that are open at one time
+    #[arg(long)]
+    open_files: Option<u64>,
     /// List what the code asked of the host: on standard error, or with --json as `trace`
     #[arg(long)]
     trace: bool,
@@ -320,6 +323,7 @@ fn asked(args: &ExecArgs) -> AskedLimits {
         timeout: args.timeout_ms.map(Duration::from_millis),
         output_kb: args.output_kb,
         disk_mb: args.disk_mb,
+        open_files: args.open_files,
         ..AskedLimits::default()
     }
 }
@@ -380,6 +384,7 @@ fn answer(report: &Report, traced: Option<&Trace>) -> (Value, End) {
             "output_bytes": report.usage.output_bytes,
             "log_bytes": report.usage.log_bytes,
             "disk_bytes": report.usage.file_bytes_written,
+            "open_files": report.usage.open_files_peak,
             "instances": report.usage.instances,
         },
     });

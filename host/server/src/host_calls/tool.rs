@@ -75,13 +75,7 @@ impl GuestHost {
             })
         });
         match recorded {
-            Ok(recorded) => {
-                if place.is_answered(CallKind::Tool) {
-                    let fuel = recorded.fuel.min(fuel_max);
-                    self.tool_fuel.fetch_add(fuel, Ordering::Relaxed);
-                }
-                recorded.into()
-            }
+            Ok(recorded) => recorded.into(),
             Err(failure) => ToolAnswer {
                 result: Err(error_of("tools", &failure)),
                 fuel: 0,
@@ -126,7 +120,12 @@ impl GuestHost {
             circumstances,
         )
         .await;
-        let used = called.as_ref().map_or(0, |report| report.usage.fuel);
+        let used = match &called {
+            Ok(report) => report.usage.fuel,
+            Err(NoReport::Failed(_)) => 0,
+            // Nobody knows what it used.
+            Err(NoReport::Interrupted(_)) => most,
+        };
         let unused = most.saturating_sub(used);
         self.tool_fuel.fetch_sub(unused, Ordering::Relaxed);
         let report = match called {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::Resource;
 use wasmtime_wasi::filesystem::{Descriptor, Dir, File, FsPerms, OpenMode};
 use wasmtime_wasi::p2::bindings::filesystem::types::{
@@ -13,7 +14,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 use super::open::{self, Manner, Opened};
 use super::scratch::At;
 use super::stream::{HostInput, HostOutput, end_of};
-use super::{FolderAccess, Handle, HostHandles, LISTED_MAX, RootKind};
+use super::{FolderAccess, HostHandles, LISTED_MAX, RootKind};
 use crate::state::State;
 
 /// An open folder of the host.
@@ -21,7 +22,7 @@ pub(super) struct HostFolder {
     pub(super) folder: Dir,
     /// What would let the guest write; none: it may.
     pub(super) to_write: Option<String>,
-    _handle: Handle,
+    _handle: OwnedSemaphorePermit,
 }
 
 /// Opens a folder as far as it is granted.
@@ -42,8 +43,10 @@ pub(super) fn open(access: &FolderAccess, handles: &HostHandles) -> RootKind {
     let denied = |why: String| RootKind::Denied {
         remedy: format!("it is granted, and cannot be opened on this machine: {why}"),
     };
-    let Ok(handle) = handles.take() else {
-        return denied("too many files are open; try again later".to_owned());
+    let Ok(handle) = handles.take_of_all() else {
+        return denied(
+            "all agents together have as many files open as may be; try again later".to_owned(),
+        );
     };
     match open_folder(path) {
         Ok(folder) => RootKind::Host(HostFolder {
@@ -211,7 +214,7 @@ impl State {
         stream: Resource<DynInputStream>,
     ) -> FsResult<Resource<DynInputStream>> {
         let inner = self.table.delete(stream)?;
-        let handle = self.files.all_handles.take()?;
+        let handle = self.files.take_handle()?;
         let meter = self.files.meter.clone();
         let counted: DynInputStream = Box::new(HostInput {
             meter,
@@ -229,7 +232,7 @@ impl State {
         at: At,
     ) -> FsResult<Resource<DynOutputStream>> {
         let inner = self.table.delete(stream)?;
-        let handle = self.files.all_handles.take()?;
+        let handle = self.files.take_handle()?;
         let meter = self.files.meter.clone();
         let counted: DynOutputStream = Box::new(HostOutput {
             _handle: handle,

@@ -1,7 +1,7 @@
 //! The body of a request while the guest writes it: kept here whole, and sent when the guest has finished it. A write
 //! never waits, so that a guest may write all of a body before it sends the request.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use wasmtime_wasi::async_trait;
@@ -10,6 +10,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use crate::capability::HostBytes;
 use crate::http_exchange::HTTP_REQUEST_BYTES_MAX;
 use crate::limits::{Lent, MemoryLimiter};
+use crate::on_demand::lock;
 
 /// What a guest may hand over in one write. WASI lets it ask for a write of so many zeroes, which the host then
 /// allocates.
@@ -118,11 +119,6 @@ impl Body {
 
 pub(super) fn length(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
-/// A poisoned lock is no danger: nothing under it can panic but an allocation.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct BodyStream(Body);

@@ -15,7 +15,7 @@ use crate::capability::memory::MemoryGrant;
 use crate::capability::search::SearchGrant;
 use crate::capability::tools::ToolsGrant;
 use crate::guest_memory::{GuestMemory, Patience};
-use crate::host_calls::{DenyAll, LogLevel, MemoryRequest};
+use crate::host_calls::{DenyAll, HostFuture, LogLevel, MemoryRequest, ToolAnswer};
 use crate::http_exchange::{HttpRequest, HttpTimeouts, Reach, SecretUse};
 
 const ALL_MEMORY: u64 = 1 << 30;
@@ -275,4 +275,46 @@ fn what_the_grants_decide_of_a_request_is_decided_here() {
         let shown = format!("{} {} {:?}", wrong.method, wrong.url, wrong.headers);
         assert!(look.check(wrong).is_err(), "{shown}");
     }
+}
+
+/// Tools that use all that they may.
+struct Spends;
+
+impl HostCalls for Spends {
+    fn call_tools(
+        &self,
+        requests: Vec<tools::CallRequest>,
+        fuel_max: u64,
+    ) -> HostFuture<'_, Vec<ToolAnswer>> {
+        let answers = requests.into_iter().map(move |_| ToolAnswer {
+            result: Ok("1".to_owned()),
+            fuel: fuel_max,
+        });
+        Box::pin(std::future::ready(answers.collect()))
+    }
+}
+
+#[tokio::test]
+async fn tools_together_use_no_more_than_the_call_may() {
+    let grants = Grants {
+        tools: Some(ToolsGrant {
+            names: names(&["calculator"]),
+        }),
+        ..Grants::none()
+    };
+    let mut guard = guard(grants);
+    guard.host = Arc::new(Spends);
+    let all = guard.limits.fuel;
+    let mut used = 0_u64;
+    for _ in 0..5 {
+        let Ok((Answer::Called(answers), _)) = guard.answer(tool("calculator.add")).await else {
+            panic!("it was refused");
+        };
+        used = answers
+            .iter()
+            .fold(used, |used, answer| used.saturating_add(answer.fuel));
+    }
+    assert_eq!(used, all);
+    guard.next_program();
+    assert_eq!(guard.tool_fuel_left, all);
 }

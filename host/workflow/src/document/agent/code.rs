@@ -58,6 +58,7 @@ pub struct Limits {
     pub host_kb: Option<u64>,
     pub log_kb: Option<u64>,
     pub disk_mb: Option<u64>,
+    pub open_files: Option<u64>,
     pub instances: Option<u64>,
 }
 
@@ -208,6 +209,7 @@ impl Limits {
             host_kb: fields.count("host_kb", 16 * 1024 * 1024, faults),
             log_kb: fields.count("log_kb", 1024 * 1024, faults),
             disk_mb: fields.count("disk_mb", 1024 * 1024, faults),
+            open_files: fields.count("open_files", 256, faults),
             instances: fields.count("instances", 64, faults),
         };
         fields.finish(faults);

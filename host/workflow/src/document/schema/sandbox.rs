@@ -32,6 +32,9 @@ pub(super) struct Limits {
     /// Growth of the files of each folder that may be written, in MiB.
     #[schemars(range(max = 1_048_576))]
     disk_mb: Option<u64>,
+    /// Files and folders that are open at one time.
+    #[schemars(range(max = 256))]
+    open_files: Option<u64>,
     /// Core instances that the component is made of.
     #[schemars(range(max = 64))]
     instances: Option<u64>,

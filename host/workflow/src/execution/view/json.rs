@@ -104,6 +104,7 @@ fn step_json(step: &StepView<'_>) -> Value {
         "host_calls": state.usage.host_calls,
         "host_bytes": state.usage.host_bytes,
         "disk_bytes": state.usage.disk_bytes,
+        "open_files": state.usage.open_files,
         "instances": state.usage.instances,
     });
     view["started_at"] = json!(state.started_at.map(|at| at.to_string()));
