@@ -1,9 +1,10 @@
 //! The memory of all guests together: a ceiling, and a queue of those who wait below it.
 //!
-//! A call takes what its memories and tables grow by, a little of it in advance, and gives it back when it ends. Where there is no room it waits,
-//! which costs none of its own time; the oldest call is served first, so that every call ends some day. When all that
-//! hold memory wait for more of it, the youngest of them is sent away ([`Busy`]): it has done the least. A session between
-//! two programs holds memory and waits for nothing: who waits for it waits until the session's time is over at most.
+//! A call takes what its memories and tables grow by, a little of it in advance, and gives it back when it ends. Where
+//! there is no room it waits, which costs none of its own time; the oldest call is served first, so that every call ends
+//! some day. When all that hold memory wait for more of it, the youngest of them is sent away ([`Busy`]): it has done the
+//! least. A session between two programs holds memory and waits for nothing: who waits for it waits until the session's
+//! time is over at most.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -2,13 +2,20 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// No turn is under way.
-const NOT_RUNNING: u64 = u64::MAX;
+/// No turn is under way, or none was so far.
+const NONE: u64 = u64::MAX;
+
+/// What times are told from: some moment before all calls.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "metering a guest needs the machine's own clock, in tests too"
+)]
+static BEFORE: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The time a guest spent computing, in host functions that do not wait, and sleeping.
 ///
@@ -16,7 +23,8 @@ const NOT_RUNNING: u64 = u64::MAX;
 /// its turn on a busy machine, nobody polls it and nothing is counted. It is exact to the microsecond, where
 /// counting epoch ticks would say zero for every call shorter than a tick.
 pub(crate) struct RunningTime {
-    began: OnceLock<Instant>,
+    /// When the first turn began, after [`BEFORE`].
+    began_ns: AtomicU64,
     counted_ns: AtomicU64,
     turn_began_ns: AtomicU64,
 }
@@ -24,33 +32,22 @@ pub(crate) struct RunningTime {
 impl RunningTime {
     pub(crate) fn new() -> Self {
         RunningTime {
-            began: OnceLock::new(),
+            began_ns: AtomicU64::new(NONE),
             counted_ns: AtomicU64::new(0),
-            turn_began_ns: AtomicU64::new(NOT_RUNNING),
+            turn_began_ns: AtomicU64::new(NONE),
         }
     }
 
     /// Time since the guest's first turn began, or since this was asked first, waiting included.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "metering a guest needs the machine's own clock, in tests too"
-    )]
     pub(crate) fn since_start(&self) -> Duration {
-        match self.began.get() {
-            Some(began) => began.elapsed(),
-            None => {
-                // To look at the clock once more would cost a small call as much as all that is around it here.
-                let _ = self.began.set(Instant::now());
-                Duration::ZERO
-            }
-        }
+        Duration::from_nanos(self.now_ns())
     }
 
     /// The running time up to now, the turn under way included.
     pub(crate) fn total(&self) -> Duration {
         let counted = self.counted_ns.load(Ordering::Relaxed);
         let turn = match self.turn_began_ns.load(Ordering::Relaxed) {
-            NOT_RUNNING => 0,
+            NONE => 0,
             began => self.now_ns().saturating_sub(began),
         };
         Duration::from_nanos(counted.saturating_add(turn))
@@ -69,7 +66,7 @@ impl RunningTime {
             let began = self.now_ns();
             self.turn_began_ns.store(began, Ordering::Relaxed);
             let poll: Poll<F::Output> = future.as_mut().poll(cx);
-            self.turn_began_ns.store(NOT_RUNNING, Ordering::Relaxed);
+            self.turn_began_ns.store(NONE, Ordering::Relaxed);
             let turn = self.now_ns().saturating_sub(began);
             self.counted_ns.fetch_add(turn, Ordering::Relaxed);
             poll
@@ -78,7 +75,15 @@ impl RunningTime {
     }
 
     fn now_ns(&self) -> u64 {
-        nanoseconds(self.since_start())
+        let now = nanoseconds(BEFORE.elapsed());
+        match self.began_ns.load(Ordering::Relaxed) {
+            // To look at the clock once more for it would cost a small call as much as all that is done here.
+            NONE => {
+                self.began_ns.store(now, Ordering::Relaxed);
+                0
+            }
+            began => now.saturating_sub(began),
+        }
     }
 }
 
