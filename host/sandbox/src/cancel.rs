@@ -1,7 +1,10 @@
 //! Tells a running call to stop.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use tokio::sync::Notify;
 
@@ -54,11 +57,13 @@ impl CancelFlag {
         if self.is_cancelled() {
             return None;
         }
-        tokio::select! {
-            biased;
-            done = future => Some(done),
-            () = self.cancelled() => None,
-        }
+        let mut future = pin!(future);
+        let mut raised = pin!(self.cancelled());
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => raised.as_mut().poll(cx).map(|()| None),
+        })
+        .await
     }
 }
 

@@ -128,14 +128,13 @@ impl Machine {
         let http = HttpState::new(grants.http.as_ref(), &seed);
         let state = State {
             wasi: Wasi::new(start, seed),
-            files: FilesState::open(
-                grants.files.as_ref(),
-                limits.disk_bytes_max,
-                (
-                    HostHandles::new(limits.open_files_max, &self.host_handles),
-                    &clock,
-                ),
-            ),
+            files: match &grants.files {
+                None => FilesState::none(),
+                Some(grant) => {
+                    let handles = HostHandles::new(limits.open_files_max, &self.host_handles);
+                    FilesState::open(grant, limits.disk_bytes_max, (handles, &clock))
+                }
+            },
             denials: Denials::default(),
             tracer: Tracer::new(limits.traced_calls_max),
             table: wasi::resource_table(),
@@ -152,6 +151,7 @@ impl Machine {
             host_bytes,
             log: LogState::new(limits.log_bytes_max),
             http,
+            fuel_max: limits.fuel,
             fuel_owed: 0,
             tool_fuel: 0,
             fuel_put_off: Vec::new(),
@@ -166,7 +166,7 @@ impl Machine {
             HANDED_BYTES_MAX.max(limits.output_bytes_max.saturating_add(HANDED_BYTES_ROOM));
         store.set_hostcall_fuel(usize::try_from(handed).unwrap_or(usize::MAX));
         store.set_max_component_handles(HANDLES_MAX);
-        watch(&mut store, limits.fuel);
+        watch(&mut store);
         Ok(store)
     }
 }
@@ -178,15 +178,16 @@ fn reserve_scratch(state: &State) -> impl Future<Output = Result<(), ending::Fai
 }
 
 /// Has the guest pay when it comes back from the host, and looks at its time at every tick.
-fn watch(store: &mut Store<State>, fuel_max: u64) {
+fn watch(store: &mut Store<State>) {
     // Only here: while guest code runs it has the fuel in a register, and overwrites what is set. It does so also
     // when it grows its memory or a tick interrupts it, which are calls of the host for this hook: they owe nothing,
     // and what is owed by the call that asked the guest for room must outlast them.
-    store.call_hook(move |mut store, transition| match transition {
+    store.call_hook(|mut store, transition| match transition {
         CallHook::CallingHost => {
             if store.data().tracer.is_on() {
-                let used = fuel_max.saturating_sub(store.get_fuel()?);
-                store.data_mut().tracer.note_fuel(used);
+                let left = store.get_fuel()?;
+                let state = store.data_mut();
+                state.tracer.note_fuel(state.fuel_max.saturating_sub(left));
             }
             store.data_mut().host_call_begins();
             Ok(())

@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) files: FilesState,
     pub(crate) denials: Denials,
     pub(crate) tracer: Tracer,
+    /// Fuel that the call has from the beginning.
+    pub(crate) fuel_max: u64,
     /// Fuel for WASI calls that is not yet taken from the store: WASI's functions cannot reach it.
     /// It is taken when they return to the guest.
     pub(crate) fuel_owed: u64,

@@ -124,7 +124,8 @@ pub(crate) struct FilesState {
     open: BTreeMap<u32, Opened>,
     /// The handles of the process behind it, by the same numbers.
     handles: BTreeMap<u32, Handle>,
-    all_handles: HostHandles,
+    /// None where the guest was given no folder: it can open nothing.
+    all_handles: Option<HostHandles>,
     /// Listings that the guest holds.
     listings: usize,
     meter: Meter,
@@ -246,27 +247,30 @@ struct Quota {
 }
 
 impl FilesState {
-    /// Opens the folders. One that cannot be opened is denied: it was granted, and is not there.
-    pub(crate) fn open(
-        grant: Option<&FilesGrant>,
-        disk_bytes_max: u64,
-        (handles, clock): (HostHandles, &Arc<GuestClock>),
-    ) -> Self {
-        let mut state = FilesState {
+    /// No folders at all.
+    pub(crate) fn none() -> Self {
+        FilesState {
             wasi: WasiFilesystemCtx::default(),
             roots: Vec::new(),
             open: BTreeMap::new(),
             handles: BTreeMap::new(),
-            all_handles: handles,
+            all_handles: None,
             listings: 0,
             meter: Meter {
-                disk_bytes_max,
+                disk_bytes_max: 0,
                 shared: OnDemand::new(),
             },
-        };
-        let Some(grant) = grant else {
-            return state;
-        };
+        }
+    }
+
+    /// Opens the folders. One that cannot be opened is denied: it was granted, and is not there.
+    pub(crate) fn open(
+        grant: &FilesGrant,
+        disk_bytes_max: u64,
+        (handles, clock): (HostHandles, &Arc<GuestClock>),
+    ) -> Self {
+        let mut state = FilesState::none();
+        state.meter.disk_bytes_max = disk_bytes_max;
         if let Some(scratch) = &grant.scratch {
             let bytes_max = scratch.bytes_max.min(disk_bytes_max);
             let files = Scratch::new(bytes_max, scratch.entries_max, Arc::clone(clock));
@@ -291,9 +295,10 @@ impl FilesState {
             }
             state.roots.push(Root {
                 at: folder.at.clone(),
-                kind: host::open(&folder.access, &state.all_handles),
+                kind: host::open(&folder.access, &handles),
             });
         }
+        state.all_handles = Some(handles);
         state
     }
 
@@ -356,7 +361,8 @@ impl FilesState {
     }
 
     fn check_room(&self) -> Result<(), ErrorCode> {
-        if self.open_count() < self.all_handles.open_max {
+        let handles = self.all_handles.as_ref();
+        if handles.is_some_and(|handles| self.open_count() < handles.open_max) {
             return Ok(());
         }
         Err(self.note_refused(TooManyOpen::OfCall))
@@ -364,7 +370,8 @@ impl FilesState {
 
     /// Takes one of the process's handles.
     fn take_handle(&self) -> Result<Handle, ErrorCode> {
-        let taken = self.all_handles.take();
+        let handles = self.all_handles.as_ref();
+        let taken = handles.map_or(Err(TooManyOpen::OfCall), HostHandles::take);
         taken.map_err(|too_many| self.note_refused(too_many))
     }
 
