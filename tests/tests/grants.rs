@@ -503,6 +503,64 @@ async fn who_asks_why_is_told_for_each_agent() {
 }
 
 #[tokio::test]
+async fn what_cannot_use_a_secret_is_said_and_nothing_of_what_can() {
+    let unusable = " does not import this";
+    let scene = Scene::sending(operator, workflow).await;
+    let explained = scene.call(&["policy", "explain", "workflow.json"], 0).await;
+    let url = scene.loopback.base_url();
+    let secret = format!(
+        "  granted   secrets TOKEN in `Authorization` of requests to {url}: the [[grants]]"
+    );
+    assert!(explained.stdout.contains(&secret), "{explained}");
+    assert!(!explained.stdout.contains(unusable), "{explained}");
+
+    let mut grants = workflow(url);
+    grants["memory"] = true.into();
+    let document = json!({
+        "name": "Fetch",
+        "agents": [{
+            "id": "fetcher", "type": "code", "language": "python", "code": "result = 1", "grants": grants,
+        }],
+        "steps": [{ "agent": "fetcher", "action": "nothing", "input": {} }],
+    });
+    scene.place.write("source.json", document.to_string());
+    let explained = scene.call(&["policy", "explain", "source.json"], 0).await;
+    let lines: Vec<&str> = explained.stdout.lines().collect();
+    let useless = |grant: &str| {
+        let start = format!("  granted   {grant}");
+        let at = lines.iter().position(|line| line.starts_with(&start));
+        let next = at.and_then(|at| lines.get(at + 1)).expect("the grant");
+        *next == "            its interpreter does not import this, and cannot use it"
+    };
+    assert!(useless("hosts") && useless("secrets"), "{explained}");
+    assert!(!useless("memory"), "{explained}");
+}
+
+#[tokio::test]
+async fn a_component_that_is_refused_is_one_fault_with_its_reason() {
+    let place = Workplace::new();
+    place.write("no.wasm", "no component");
+    let document = json!({
+        "name": "Refused",
+        "agents": [{ "id": "reader", "type": "code", "component": "no.wasm" }],
+        "steps": [{ "agent": "reader", "action": "read", "input": {} }],
+    });
+    place.write("workflow.json", document.to_string());
+    for command in [
+        ["run", "workflow.json"].as_slice(),
+        &["policy", "explain", "workflow.json"],
+    ] {
+        let ended = place.troupe(command).end().await.expect_code(2);
+        let faults = ended.stderr.matches("/agents/0/component: ").count();
+        assert_eq!(faults, 1, "{ended}");
+        assert!(
+            ended.stderr.contains("not a WebAssembly component"),
+            "{ended}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_operator_leaves_an_agent_fewer_models_than_its_workflow_grants() {
     let loopback = Loopback::start().await;
     loopback.always(Route::OpenAi, Reply::text("so it is"));

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use clap::Subcommand;
 use serde_json::{Value, json};
-use troupe_sandbox::ComponentDigest;
 use troupe_workflow::{Agent, AgentKind, CodeAgent, CodeSource, Definition, Faults};
 
 use super::{CliError, Common, End, document, output};
-use crate::components::{Components, needs};
+use crate::components::{Components, named, needs};
 use crate::grants::{Granting, Own, Verdict};
 use crate::limits;
 use crate::models::Reach;
 use crate::services::open_components;
+
+/// A secret leaves the host in a header of a request, and has no import of its own.
+const SECRETS_ARE_USED_THROUGH: &str = "hosts";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
@@ -89,27 +91,17 @@ impl Explained<'_> {
     }
 
     async fn agent(&self, agent: &Agent, code: &CodeAgent) -> anyhow::Result<Value> {
-        let imports = match &code.source {
-            CodeSource::Component { reference } => {
-                let digest: ComponentDigest = reference.parse()?;
-                Some(
-                    self.components
-                        .added(&digest)
-                        .await?
-                        .inspection()
-                        .imports
-                        .clone(),
-                )
-            }
-            CodeSource::Inline { .. } => None,
-        };
-        let imported = imports.as_deref().map(needs);
+        let component = self.components.loaded(named(&code.source)?).await?;
+        let imported = needs(&component.inspection().imports);
         let grants = self
             .granting
             .effective(self.definition.name(), (agent, code));
         let uses = |capability: &str| {
-            let imported = imported.as_ref()?;
-            Some(imported.iter().any(|(grant, _)| *grant == capability))
+            let grant = match capability {
+                "secrets" => SECRETS_ARE_USED_THROUGH,
+                other => other,
+            };
+            imported.iter().any(|(imported, _)| *imported == grant)
         };
         let asked: Vec<Value> = grants
             .iter()
@@ -124,20 +116,25 @@ impl Explained<'_> {
                 })
             })
             .collect();
-        // What its component could use, and nobody asks for.
-        let unasked: Vec<Value> = imported
-            .iter()
-            .flatten()
-            .filter(|(grant, _)| !grants.iter().any(|one| one.capability == *grant))
-            .map(|(grant, import)| json!({ "grant": grant, "import": import }))
-            .collect();
-        let source = match &code.source {
-            CodeSource::Component { reference } => reference.clone(),
-            CodeSource::Inline { language, .. } => format!("{} source", language.as_str()),
+        // What its component could use, and nobody asks for. An interpreter could use all it imports for any program.
+        let unasked: Vec<Value> = match &code.source {
+            CodeSource::Inline { .. } => Vec::new(),
+            CodeSource::Component { .. } => imported
+                .iter()
+                .filter(|(grant, _)| !grants.iter().any(|one| one.capability == *grant))
+                .map(|(grant, import)| json!({ "grant": grant, "import": import }))
+                .collect(),
+        };
+        let (source, runs) = match &code.source {
+            CodeSource::Component { reference } => (reference.clone(), "component"),
+            CodeSource::Inline { language, .. } => {
+                (format!("{} source", language.as_str()), "interpreter")
+            }
         };
         Ok(json!({
             "agent": agent.id.as_str(),
             "source": source,
+            "runs": runs,
             "grants": asked,
             "denied": unasked,
             "limits": limits::to_json(&limits::within(self.ceilings, &code.limits)),
@@ -158,7 +155,10 @@ fn print(about: &Value) {
         let (verdict, why) = (text(&one["verdict"]), text(&one["why"]));
         output::line(&format!("  {verdict:<9} {}: {why}", name.trim_end()));
         if one["imported"] == false {
-            output::line("            its component does not import this, and cannot use it");
+            output::line(&format!(
+                "            its {} does not import this, and cannot use it",
+                text(&about["runs"])
+            ));
         }
     }
     for one in list(&about["denied"]) {
