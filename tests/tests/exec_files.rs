@@ -130,6 +130,11 @@ async fn mistakes_are_said_before_anything_runs() {
             ["--folder", "/a/../b=."],
             "`/a/../b` is no place of a folder",
         ),
+        (
+            ["--folder", "/out=.:rw"],
+            "troupe.toml would be Troupe's configuration",
+        ),
+        (["--folder", "/in=/proc/self"], "/proc is the kernel's"),
         (["--env", "NAME"], "write NAME=VALUE"),
         (["--stdin", "nowhere.txt"], "nowhere.txt cannot be read"),
         (

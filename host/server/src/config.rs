@@ -266,18 +266,10 @@ impl ServerConfig {
             .or(environment("TROUPE_CONFIG").map(PathBuf::from));
         let path = match named {
             Some(path) => path,
-            None => {
-                let folder = user_folder("XDG_CONFIG_HOME", ".config")
-                    .map(|folder| folder.join("troupe.toml"));
-                match [Some(PathBuf::from("troupe.toml")), folder]
-                    .into_iter()
-                    .flatten()
-                    .find(|path| path.is_file())
-                {
-                    Some(path) => path,
-                    None => return Self::default().with_environment(),
-                }
-            }
+            None => match looked_for().find(|path| path.is_file()) {
+                Some(path) => path,
+                None => return Self::default().with_environment(),
+            },
         };
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("the configuration {} cannot be read", path.display()))?;
@@ -301,6 +293,25 @@ impl ServerConfig {
         config.warn_of_unused();
         config.file = Some(path);
         config.with_environment()
+    }
+
+    /// The files that keys and other secrets are read from.
+    pub(crate) fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        let keys = self.providers.values().map(|one| one.api_key.as_ref());
+        let searches = self.sources.values().map(|source| match source {
+            SourceConfig::Searxng { api_key, .. } => api_key.as_ref(),
+            SourceConfig::Documents { .. } => None,
+        });
+        let ours = keys
+            .chain(searches)
+            .flatten()
+            .chain([&self.server.database]);
+        let granted = self.grants.iter().flat_map(|entry| {
+            let entry = entry.get_ref();
+            let secrets = entry.secrets.iter().filter_map(|secret| secret.file());
+            secrets.chain(entry.env.values().filter_map(SecretSource::file))
+        });
+        ours.filter_map(SecretSource::file).chain(granted)
     }
 
     /// `TROUPE_DATABASE` stands for `[server] database`.
@@ -364,6 +375,15 @@ impl Places {
             plugins,
         })
     }
+}
+
+/// Where a configuration is looked for that nobody names: the first that is there holds.
+pub(crate) fn looked_for() -> impl Iterator<Item = PathBuf> {
+    let of_user = user_folder("XDG_CONFIG_HOME", ".config");
+    let of_user = of_user.map(|folder| folder.join("troupe.toml"));
+    [Some(PathBuf::from("troupe.toml")), of_user]
+        .into_iter()
+        .flatten()
 }
 
 /// A fault of the file with its place. The line itself is not shown: it may hold a key.

@@ -1,6 +1,7 @@
 //! Values that name a secret rather than hold it: `env:NAME`, `file:PATH`, `cmd:COMMAND`.
 
 use std::fmt;
+use std::path::Path;
 use std::process::Command;
 
 use serde::Deserialize;
@@ -20,6 +21,11 @@ impl SecretSource {
     /// A value that is given as it is.
     pub(crate) fn literal(value: &str) -> Self {
         Self(value.to_owned())
+    }
+
+    /// The file that it is read from, if it is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.0.strip_prefix("file:").map(Path::new)
     }
 
     /// Reads the secret.

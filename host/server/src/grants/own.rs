@@ -4,22 +4,46 @@ use std::path::{Path, PathBuf};
 
 use troupe_sandbox::FolderAccess;
 
-use crate::config::{Places, ServerConfig};
+use crate::config::{Places, ServerConfig, docker_folder, looked_for};
 
-/// Files and folders of this installation.
+/// Files and folders of this installation, each with what it is.
 pub(crate) struct Own {
     /// Not even to be read: executions, compiled code, keys.
-    secret: Vec<PathBuf>,
-    /// Not to be written: what this program runs.
-    code: Vec<PathBuf>,
+    secret: Vec<(PathBuf, &'static str)>,
+    /// Not to be written: what this program runs or goes by.
+    code: Vec<(PathBuf, &'static str)>,
 }
+
+/// What the kernel shows of this machine, of this process and its environment too, and lets be changed.
+const OF_THE_KERNEL: [&str; 2] = ["/proc", "/sys"];
 
 impl Own {
     pub(crate) fn new(config: &ServerConfig, places: &Places) -> Self {
-        let mut secret = vec![places.data.clone(), places.cache.clone()];
-        secret.extend(config.file.clone());
-        let mut code = places.plugins.clone();
-        code.extend(std::env::current_exe());
+        let ours = [&places.data, &places.cache]
+            .into_iter()
+            .chain(&config.file);
+        let mut secret: Vec<_> = ours.map(|path| (path.clone(), "is Troupe's own")).collect();
+        secret.extend(
+            config
+                .secret_files()
+                .map(|path| (path.to_owned(), "holds a secret of Troupe's")),
+        );
+        secret.extend(OF_THE_KERNEL.map(|path| (path.into(), "is the kernel's")));
+        let mut code: Vec<_> = places
+            .plugins
+            .iter()
+            .cloned()
+            .chain(std::env::current_exe())
+            .map(|path| (path, "is what Troupe runs"))
+            .collect();
+        // What is not there today may be made, and would hold the next time.
+        let docker = docker_folder().map(|folder| folder.join("config.json"));
+        for path in looked_for().chain(docker) {
+            if path.is_file() {
+                secret.push((path.clone(), "is Troupe's configuration"));
+            }
+            code.push((path, "would be Troupe's configuration"));
+        }
         Self { secret, code }
     }
 
@@ -33,16 +57,18 @@ impl Own {
             FolderAccess::Write { path, .. } => (path, &self.code[..]),
             FolderAccess::Denied { .. } => return Ok(()),
         };
-        let mut all = self.secret.iter().chain(code);
         let folder = whole(folder);
-        match all.find(|own| overlaps(&folder, &whole(own))) {
-            None => Ok(()),
-            Some(own) => Err(format!(
-                "the folder {} cannot be granted: {} is Troupe's own; grant a folder that is apart from it",
+        let refused = |how: &str, own: &[(PathBuf, &str)]| {
+            let mut all = own.iter().map(|(own, what)| (whole(own), what));
+            let (own, what) = all.find(|(own, _)| overlaps(&folder, own))?;
+            Some(format!(
+                "the folder {} cannot be granted{how}: {} {what}; grant a folder that is apart from it",
                 folder.display(),
                 own.display()
-            )),
-        }
+            ))
+        };
+        let reason = refused("", &self.secret).or_else(|| refused(" to be written", code));
+        reason.map_or(Ok(()), Err)
     }
 }
 
@@ -69,14 +95,22 @@ mod tests {
     fn what_holds_or_lies_in_something_of_our_own_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
-        for folder in ["data/nodes", "cache", "plugins", "shared/in", "other"] {
+        for folder in [
+            "data/nodes",
+            "cache",
+            "plugins",
+            "shared/in",
+            "other",
+            "project/in",
+        ] {
             std::fs::create_dir_all(at(folder)).unwrap();
         }
         std::fs::write(at("shared/troupe.toml"), "").unwrap();
         std::os::unix::fs::symlink(at("data"), at("link")).unwrap();
+        let ours = |name: &str| (at(name), "is ours");
         let own = Own {
-            secret: vec![at("data"), at("cache"), at("shared/troupe.toml")],
-            code: vec![at("plugins")],
+            secret: ["data", "cache", "shared/troupe.toml"].map(ours).into(),
+            code: ["plugins", "project/troupe.toml"].map(ours).into(),
         };
         let read = |name: &str| {
             own.check(&FolderAccess::Read {
@@ -103,10 +137,15 @@ mod tests {
         ] {
             assert!(read(refused).is_err(), "{refused}");
         }
-        for granted in ["shared/in", "other", "data2", "plugins"] {
+        for granted in ["shared/in", "other", "data2", "plugins", "project"] {
             assert_eq!(read(granted), Ok(()), "{granted}");
         }
-        assert!(write("plugins").is_err());
-        assert_eq!(write("other"), Ok(()));
+        // What is not there yet could be made.
+        for refused in ["plugins", "project"] {
+            assert!(write(refused).is_err(), "{refused}");
+        }
+        for granted in ["other", "project/in"] {
+            assert_eq!(write(granted), Ok(()), "{granted}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! `secrets` of a grant: what agents may use without knowing it.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
@@ -68,6 +69,11 @@ impl TryFrom<Written> for SecretEntry {
 }
 
 impl SecretEntry {
+    /// The file that it is read from, if it is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.value.file()
+    }
+
     /// The secret itself.
     ///
     /// # Errors
