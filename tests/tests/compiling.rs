@@ -58,6 +58,26 @@ async fn compiler_of(server: u32) -> u32 {
     found.await.expect("a process that compiles")
 }
 
+#[tokio::test]
+async fn a_process_that_compiles_has_what_it_compiles_and_nothing_else() {
+    let place = Workplace::new();
+    let secret = place.write("secret", "of whoever started it");
+    let with_a_file = ["sh", "-c", "exec 77<secret; exec \"$@\"", "sh"];
+    let compile = place.troupe(["compile-alone", "1000000000"]);
+    // It waits for a component for as long as nobody ends what it reads.
+    let compiler = compile.through(with_a_file).talk();
+    let about = format!("/proc/{}", compiler.id());
+    let status = || std::fs::read_to_string(format!("{about}/status")).expect("it waits");
+    let locked_in = until(async || status().contains("Seccomp:\t2").then_some(()));
+    locked_in.await.expect("it locks itself in");
+    assert!(status().contains("NoNewPrivs:\t1"), "{}", status());
+    let files = std::fs::read_dir(format!("{about}/fd")).expect("ours");
+    for file in files.flatten() {
+        let target = std::fs::read_link(file.path()).unwrap_or_default();
+        assert_ne!(target, secret);
+    }
+}
+
 fn signal(id: u32, name: &str) {
     let done = std::process::Command::new("kill")
         .args([format!("-{name}"), id.to_string()])

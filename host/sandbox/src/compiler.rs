@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{Resource, Signal};
 use tempfile::NamedTempFile;
 
-use crate::engine;
+use crate::confine::{self, lower};
+use crate::{engine, inherited};
 
 /// How to start a process that compiles: a program that does what [`compile`] does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +121,8 @@ impl Drop for KilledOnDrop {
 }
 
 /// What the process does that a [`Compiler`] starts: reads a component, and writes it compiled. It first takes from itself
-/// what it does not need.
+/// what it does not need. It must be called while the process has one thread and has opened nothing: whatever is open but
+/// the standard three is closed.
 ///
 /// # Errors
 /// The component is not valid, or it could not be read or written. `code` is how the process should end then.
@@ -130,7 +132,10 @@ pub fn compile(
     mut to: impl Write,
 ) -> Result<(), (String, u8)> {
     let failed = |error: io::Error| (error.to_string(), 1);
-    confine(memory_bytes_max).map_err(failed)?;
+    inherited::close().map_err(failed)?;
+    limit(memory_bytes_max).map_err(failed)?;
+    // Who breaks the compiler is to find nothing. What this kernel has none of is said of workers, once.
+    let _confinement = confine::without_files().map_err(|reason| (reason, 1))?;
     let mut wasm = Vec::new();
     from.read_to_end(&mut wasm).map_err(failed)?;
     let compiled = engine::for_compiling()
@@ -140,7 +145,7 @@ pub fn compile(
 }
 
 /// Limits this process, which is one that only compiles.
-fn confine(memory_bytes_max: u64) -> io::Result<()> {
+fn limit(memory_bytes_max: u64) -> io::Result<()> {
     lower(Resource::As, memory_bytes_max)?;
     lower(Resource::Fsize, COMPILED_BYTES_MAX)?;
     lower(Resource::Core, 0)?;
@@ -148,19 +153,5 @@ fn confine(memory_bytes_max: u64) -> io::Result<()> {
     lower(Resource::Nofile, 64)?;
     // Whoever started it waits for it: without them it is of no use.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    Ok(())
-}
-
-/// Lowers a limit of this process for good. Where the machine has a lower one already, that stays.
-pub(crate) fn lower(resource: Resource, most: u64) -> io::Result<()> {
-    let there = getrlimit(resource).maximum;
-    let limit = Some(there.map_or(most, |there| there.min(most)));
-    setrlimit(
-        resource,
-        Rlimit {
-            current: limit,
-            maximum: limit,
-        },
-    )?;
     Ok(())
 }

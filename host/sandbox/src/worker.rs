@@ -2,7 +2,6 @@
 //! asks there for whatever its guests ask for, and holds no key, no journal and no other connection. One thread does all:
 //! a guest hands over at each tick, and workers are as many as processors.
 
-mod confine;
 mod session;
 mod world;
 
@@ -27,11 +26,13 @@ use wasmtime::component::Linker;
 use self::world::World;
 use crate::call::Call;
 use crate::component::ComponentDigest;
+use crate::confine;
 use crate::engine;
 use crate::entry::Entry;
 use crate::error::SandboxError;
 use crate::function::{Arguments, Function};
 use crate::guest_memory::{AskedShare, Share};
+use crate::inherited;
 use crate::linked::{Linked, Role};
 use crate::machine::Machine;
 use crate::outcome::Report;
@@ -46,12 +47,14 @@ const OUTGOING_MAX: usize = 256;
 const READ_AHEAD_BYTES: usize = 1 << 20;
 
 /// What the process does that a [`crate::WorkerProgram`] starts: runs guests for the process at the other end of standard
-/// input, until that goes away. It must be called while the process has one thread, which is the one it locks in.
+/// input, until that goes away. It must be called while the process has one thread, which is the one it locks in, and has
+/// opened nothing: whatever is open is closed.
 ///
 /// # Errors
 /// What keeps it from working, for the log.
 pub fn work() -> Result<(), String> {
     let failed = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
+    inherited::close().map_err(|error| failed("files are open", &error))?;
     let stdin = std::io::stdin().as_fd().try_clone_to_owned();
     let mut socket = StdUnixStream::from(stdin.map_err(|error| failed("no socket", &error))?);
     let orders = match first(&mut socket)? {
@@ -66,7 +69,7 @@ pub fn work() -> Result<(), String> {
         .build()
         .map_err(|error| failed("no runtime", &error))?;
     // From here on it can do no more than it needs; threads that start later are bound as well.
-    let confinement = confine::confine(&orders)?;
+    let confinement = confine::worker(&orders)?;
     let machine = Machine::start(&engine).map_err(|error| failed("no clock", &error))?;
     runtime.block_on(async {
         socket

@@ -126,6 +126,22 @@ async fn a_worker_has_no_environment_and_few_files_and_the_kernel_watches_its_ca
 }
 
 #[tokio::test]
+async fn a_worker_has_no_file_that_the_host_left_open() {
+    let secret = tempfile::NamedTempFile::new().expect("a file");
+    // As whoever starts the host may leave one, or a library in it.
+    rustix::io::fcntl_setfd(&secret, rustix::io::FdFlags::empty()).expect("it is open");
+    let sandbox = sandbox(1);
+    is_well(&sandbox).await;
+    for id in sandbox.worker_ids() {
+        let files = std::fs::read_dir(format!("/proc/{id}/fd")).expect("a process");
+        for file in files.flatten() {
+            let target = std::fs::read_link(file.path()).unwrap_or_default();
+            assert_ne!(target, secret.path());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_worker_that_is_killed_costs_its_calls_and_nothing_else() {
     let sandbox = sandbox(1);
     is_well(&sandbox).await;

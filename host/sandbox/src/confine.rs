@@ -1,6 +1,6 @@
-//! Locks a worker in, by what the kernel has: limits, files (landlock) and system calls (seccomp), both without any way to
-//! gain rights again. It is
-//! the second wall: a guest that breaks out of the engine finds itself in a process that can reach nothing.
+//! Locks workers and compilers in, by what the kernel has: limits, files (landlock) and system calls (seccomp), both without
+//! any way to gain rights again. It is the second wall: who breaks out of the engine finds itself in a process that can
+//! reach nothing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,13 +9,12 @@ use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
-use rustix::process::Resource;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Is,
     SeccompCondition as Condition, SeccompFilter, SeccompRule,
 };
 
-use crate::compiler::lower;
 use crate::protocol::{Confinement, Orders};
 
 /// The newest version of landlock whose rules are known here; an older kernel keeps what it knows.
@@ -27,13 +26,41 @@ const MESSAGES_BYTES_MAX: u64 = 1 << 20;
 /// What the kernel ends first where memory runs out: a worker, and not the process that has the journal.
 const ENDED_FIRST: &str = "1000";
 
-/// Locks this process in for good.
+/// Locks this process in for good, which is a worker.
 ///
 /// # Errors
 /// What should be there and is not. What this kernel does not have at all is in the answer.
-pub(super) fn confine(orders: &Orders) -> Result<Confinement, String> {
+pub(crate) fn worker(orders: &Orders) -> Result<Confinement, String> {
     limit(orders).map_err(|error| format!("cannot limit itself: {error}"))?;
-    lock_thread(orders)
+    lock_thread(&Files::of(orders))
+}
+
+/// Locks in for good a process that needs no file but those that are open.
+///
+/// # Errors
+/// What should be there and is not. What this kernel does not have at all is in the answer.
+pub(crate) fn without_files() -> Result<Confinement, String> {
+    lock_thread(&Files::default())
+}
+
+/// Folders whose files may be opened.
+#[derive(Default)]
+struct Files<'a> {
+    /// With compiled components.
+    compiled: Option<&'a PathBuf>,
+    /// Of guests.
+    read: &'a [PathBuf],
+    write: &'a [PathBuf],
+}
+
+impl<'a> Files<'a> {
+    fn of(orders: &'a Orders) -> Self {
+        Files {
+            compiled: Some(&orders.cache_dir),
+            read: &orders.read,
+            write: &orders.write,
+        }
+    }
 }
 
 /// Takes from this process what it does not need.
@@ -49,13 +76,27 @@ fn limit(orders: &Orders) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Lowers a limit of this process for good. Where the machine has a lower one already, that stays.
+pub(crate) fn lower(resource: Resource, most: u64) -> std::io::Result<()> {
+    let there = getrlimit(resource).maximum;
+    let limit = Some(there.map_or(most, |there| there.min(most)));
+    setrlimit(
+        resource,
+        Rlimit {
+            current: limit,
+            maximum: limit,
+        },
+    )?;
+    Ok(())
+}
+
 /// Locks this thread in, and those that it will start.
-fn lock_thread(orders: &Orders) -> Result<Confinement, String> {
+fn lock_thread(allowed: &Files<'_>) -> Result<Confinement, String> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         format!("cannot lock itself in: {what}: {error}")
     };
-    let files = lock_files(orders).map_err(|error| failed("files", &error))?;
-    let filter = filter(orders).map_err(|error| failed("system calls", &error))?;
+    let files = lock_files(allowed).map_err(|error| failed("files", &error))?;
+    let filter = filter(allowed).map_err(|error| failed("system calls", &error))?;
     let system_calls = match seccompiler::apply_filter(&filter) {
         Ok(()) => true,
         Err(seccompiler::Error::Prctl(_) | seccompiler::Error::Seccomp(_)) => false,
@@ -67,14 +108,13 @@ fn lock_thread(orders: &Orders) -> Result<Confinement, String> {
     })
 }
 
-/// Leaves the worker compiled components and its guests' folders, and keeps it from the network and from signals to others.
-fn lock_files(orders: &Orders) -> Result<bool, RulesetError> {
+/// Leaves it compiled components and its guests' folders, and keeps it from the network and from signals to others.
+fn lock_files(allowed: &Files<'_>) -> Result<bool, RulesetError> {
     let read = AccessFs::from_read(LANDLOCK) & !AccessFs::Execute;
     let write = (AccessFs::from_all(LANDLOCK) & !AccessFs::Execute)
         & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSock | AccessFs::MakeFifo)
         & !(AccessFs::MakeSym | AccessFs::IoctlDev);
-    let readable = orders.read.iter().chain([&orders.cache_dir]);
-    let readable: Vec<&PathBuf> = readable.collect();
+    let readable = allowed.read.iter().chain(allowed.compiled);
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(LANDLOCK))?
@@ -82,14 +122,14 @@ fn lock_files(orders: &Orders) -> Result<bool, RulesetError> {
         .scope(Scope::from_all(LANDLOCK))?
         .create()?
         .add_rules(path_beneath_rules(readable, read))?
-        .add_rules(path_beneath_rules(&orders.write, write))?
+        .add_rules(path_beneath_rules(allowed.write, write))?
         .restrict_self()?;
     Ok(status.ruleset != RulesetStatus::NotEnforced)
 }
 
-/// What a worker calls the kernel for; everything else is answered with an error. No other process can be reached: no
-/// signal, no memory, no limit of another one, no program started, no connection made.
-fn filter(orders: &Orders) -> Result<BpfProgram, BackendError> {
+/// What a worker or a compiler calls the kernel for; everything else is answered with an error. No other process can be
+/// reached: no signal, no memory, no limit of another one, no program started, no connection made.
+fn filter(allowed: &Files<'_>) -> Result<BpfProgram, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for call in ALLOWED {
         rules.insert(*call, Vec::new());
@@ -98,12 +138,12 @@ fn filter(orders: &Orders) -> Result<BpfProgram, BackendError> {
     for call in ALLOWED_X86_64 {
         rules.insert(*call, Vec::new());
     }
-    if !(orders.read.is_empty() && orders.write.is_empty()) {
+    if !(allowed.read.is_empty() && allowed.write.is_empty()) {
         for call in ALLOWED_WITH_FOLDERS {
             rules.insert(*call, Vec::new());
         }
     }
-    if !orders.write.is_empty() {
+    if !allowed.write.is_empty() {
         for call in ALLOWED_TO_WRITE {
             rules.insert(*call, Vec::new());
         }
@@ -148,7 +188,7 @@ fn one(
 /// `_IOWR('f', 16, struct pm_scan_arg)` of `linux/fs.h`.
 const PAGEMAP_SCAN: u64 = 0xc060_6610;
 
-/// Memory, threads, clocks, the socket it has, and compiled components.
+/// Memory, threads, clocks, files and the socket that it has, and compiled components.
 const ALLOWED: &[i64] = &[
     libc::SYS_brk,
     libc::SYS_clock_getres,
@@ -250,7 +290,7 @@ mod tests {
     fn locked_in<T: Send>(orders: &Orders, act: impl FnOnce() -> T + Send) -> Option<T> {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                let confinement = lock_thread(orders).expect("it can be locked in");
+                let confinement = lock_thread(&Files::of(orders)).expect("it can be locked in");
                 (confinement.files && confinement.system_calls).then(act)
             });
             thread.join().expect("no panic")
