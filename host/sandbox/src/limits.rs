@@ -142,7 +142,7 @@ pub const OPEN_FILES_MAX: u32 = 256;
 pub(crate) const MEMORIES_MAX: u32 = 2;
 /// Tables of one component; toolchains make a handful.
 pub(crate) const TABLES_MAX: u32 = 8;
-/// One part in so many of what all guests may have is lent to one call at once at most.
+/// One part in so many of what all guests may have is lent to one call at once at most, and may be its scratch folder.
 const LENT_PART: u64 = 4;
 /// What one table element costs the host.
 const TABLE_ELEMENT_BYTES: u64 = 8;
@@ -190,20 +190,29 @@ impl MemoryLimiter {
         }
     }
 
-    /// Takes memory that lies outside of the guest, of what all guests may have together, and waits for it where it
-    /// must.
-    pub(crate) async fn reserve(&self, bytes: u64) -> wasmtime::Result<()> {
-        if bytes > 0 {
-            self.share.take(bytes.min(self.share.bytes_max())).await?;
+    /// The most that can be set aside, in bytes.
+    pub(crate) fn set_aside_max(share: &Share) -> u64 {
+        share.bytes_max() / LENT_PART
+    }
+
+    /// Takes memory that lies outside of the guest until the call ends, of what all guests may have together, and waits
+    /// for it where it must. Whether there can be so much beside what the guest has: its own ends there from now on.
+    pub(crate) async fn set_aside(&mut self, bytes: u64) -> wasmtime::Result<bool> {
+        let left = self.share.bytes_max().saturating_sub(bytes);
+        if self.bytes > left {
+            self.refused = Refused::Now;
+            return Ok(false);
         }
-        Ok(())
+        self.share.take(bytes).await?;
+        self.bytes_max = self.bytes_max.min(left);
+        Ok(true)
     }
 
     /// Takes so many bytes for the host to hold; of a ceiling that is small beside them only a part, for a call that
     /// waits for what it holds itself would wait for ever.
     pub(crate) async fn lend(&self, bytes: u64) -> wasmtime::Result<Lent> {
         let bytes = bytes.min(self.share.bytes_max() / LENT_PART);
-        self.reserve(bytes).await?;
+        self.share.take(bytes).await?;
         Ok(Lent(bytes))
     }
 

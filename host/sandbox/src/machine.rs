@@ -92,13 +92,8 @@ impl Machine {
             // Pinned where it is made, and what comes of it put where it belongs: both are large, and would be copied from
             // hand to hand.
             let running = pin!(async {
-                ended = Some(match reserve_scratch(store.data()).await {
-                    Ok(()) => {
-                        let running = pin!(guest::run(linked, &mut store, entry, &limits));
-                        time.measure(running).await
-                    }
-                    Err(failed) => Err(failed),
-                });
+                let running = pin!(guest::run(linked, &mut store, entry, &limits));
+                ended = Some(time.measure(running).await);
             });
             cancel.unless(guarded(running)).await.transpose()?;
         }
@@ -132,7 +127,9 @@ impl Machine {
                 None => FilesState::none(),
                 Some(grant) => {
                     let handles = HostHandles::new(limits.open_files_max, &self.host_handles);
-                    FilesState::open(grant, limits.disk_bytes_max, (handles, &clock))
+                    let scratch_max = MemoryLimiter::set_aside_max(&share);
+                    let bytes_max = (limits.disk_bytes_max, scratch_max);
+                    FilesState::open(grant, bytes_max, (handles, &clock))
                 }
             },
             denials: Denials::default(),
@@ -169,12 +166,6 @@ impl Machine {
         watch(&mut store);
         Ok(store)
     }
-}
-
-/// Takes the memory that the scratch folder may need, which lies outside of the guest.
-fn reserve_scratch(state: &State) -> impl Future<Output = Result<(), ending::Failed>> + Send {
-    let reserved = state.memory.reserve(state.files.scratch_bytes_max());
-    reserved.map(|reserved| reserved.map_err(ending::Failed::Run))
 }
 
 /// Has the guest pay when it comes back from the host, and looks at its time at every tick.

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Resource;
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtx, WasiFilesystemCtxView};
-use wasmtime_wasi::p2::FsResult;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorFlags, ErrorCode};
+use wasmtime_wasi::p2::{FsError, FsResult};
 
 use self::host::HostFolder;
 use self::scratch::{At, NodeId, Scratch};
@@ -128,6 +128,8 @@ pub(crate) struct FilesState {
     all_handles: Option<HostHandles>,
     /// Listings that the guest holds.
     listings: usize,
+    /// Whether the scratch folder has its memory.
+    scratch_is_set_aside: bool,
     meter: Meter,
 }
 
@@ -256,6 +258,7 @@ impl FilesState {
             handles: BTreeMap::new(),
             all_handles: None,
             listings: 0,
+            scratch_is_set_aside: false,
             meter: Meter {
                 disk_bytes_max: 0,
                 shared: OnDemand::new(),
@@ -263,16 +266,17 @@ impl FilesState {
         }
     }
 
-    /// Opens the folders. One that cannot be opened is denied: it was granted, and is not there.
+    /// Opens the folders, whose files may grow by so many bytes, and those of the scratch folder be so many. One that
+    /// cannot be opened is denied: it was granted, and is not there.
     pub(crate) fn open(
         grant: &FilesGrant,
-        disk_bytes_max: u64,
+        (disk_bytes_max, scratch_bytes_max): (u64, u64),
         (handles, clock): (HostHandles, &Arc<GuestClock>),
     ) -> Self {
         let mut state = FilesState::none();
         state.meter.disk_bytes_max = disk_bytes_max;
         if let Some(scratch) = &grant.scratch {
-            let bytes_max = scratch.bytes_max.min(disk_bytes_max);
+            let bytes_max = scratch.bytes_max.min(disk_bytes_max).min(scratch_bytes_max);
             let files = Scratch::new(bytes_max, scratch.entries_max, Arc::clone(clock));
             state.meter.lock().scratch = Some(files);
             state.roots.push(Root {
@@ -325,7 +329,7 @@ impl FilesState {
     }
 
     /// What the scratch folder may take of the host's memory, in bytes.
-    pub(crate) fn scratch_bytes_max(&self) -> u64 {
+    fn scratch_bytes_max(&self) -> u64 {
         let shared = self.meter.counted();
         let scratch = shared.as_ref().and_then(|shared| shared.scratch.as_ref());
         scratch.map_or(0, Scratch::bytes_max)
@@ -527,6 +531,20 @@ impl State {
         act: impl FnOnce(&mut Scratch) -> Result<T, ErrorCode>,
     ) -> FsResult<T> {
         Ok(self.files.meter.lock().scratch(act)?)
+    }
+
+    /// Takes the memory that the scratch folder may need, which lies outside of the guest, before anything is made in it
+    /// for the first time. Most guests that have one never get so far.
+    async fn set_scratch_aside(&mut self) -> FsResult<()> {
+        if self.files.scratch_is_set_aside {
+            return Ok(());
+        }
+        let set_aside = self.memory.set_aside(self.files.scratch_bytes_max()).await;
+        if !set_aside.map_err(FsError::trap)? {
+            return Err(ErrorCode::InsufficientMemory.into());
+        }
+        self.files.scratch_is_set_aside = true;
+        Ok(())
     }
 
     /// Denies a folder that was asked for and not granted.

@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::Store;
 use wasmtime::component::TypedFunc;
 
-use super::{
-    Machine, ending, function, guarded, guest, instances, report, reserve_scratch, settle,
-};
+use super::{Machine, ending, function, guarded, guest, instances, report, settle};
 use crate::bindings::interpreter::exports::troupe::agent::interpreter::{
     Exception, Program as GuestProgram,
 };
@@ -66,10 +64,7 @@ impl Machine {
         let _ticking = self.ticker.tick_during_call();
         let mut store = self.store((call, share), Start::default())?;
         let time = Arc::clone(&store.data().time);
-        let ended = cancel.unless(guarded(async {
-            reserve_scratch(store.data()).await?;
-            time.measure(make(linked, &mut store)).await
-        }));
+        let ended = cancel.unless(guarded(time.measure(make(linked, &mut store))));
         let ended = ended.await.transpose()?;
         let stopped = match ended {
             Some(Ok(execute)) => {

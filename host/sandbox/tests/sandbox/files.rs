@@ -1,5 +1,6 @@
 //! Files by grant: nothing without one, a scratch folder with a quota, folders of the host that nothing leads out of.
 
+mod aside;
 mod host;
 mod raw;
 
@@ -193,7 +194,7 @@ async fn the_scratch_folder_holds_what_its_quota_allows() {
     assert!(report.usage.scratch_bytes_peak <= 100_000);
     let denied = &report.denials[..];
     assert!(
-        matches!(denied, [denied] if denied.message.contains("raise `disk_mb`")),
+        matches!(denied, [denied] if denied.capability == "limit_disk" && denied.message.contains("raise `disk_mb`")),
         "{denied:?}"
     );
     let results = results_of(&returned(report));
@@ -241,7 +242,7 @@ async fn how_many_may_be_open_is_a_limit_of_the_call_and_is_reported() {
         assert_eq!(report.usage.open_files_peak, 10, "{report:?}");
         let denied = &report.denials[..];
         assert!(
-            matches!(denied, [denied] if denied.message.contains("raise `open_files`")),
+            matches!(denied, [denied] if denied.capability == "limit_open_files" && denied.message.contains("raise `open_files`")),
             "{denied:?}"
         );
         let results = results_of(&returned(report));

@@ -373,7 +373,10 @@ impl HostDescriptor for State {
                 let mut files = self.host_files();
                 files.create_directory_at(descriptor, path).await
             }
-            Object::Scratch(node, _) => self.scratch(|scratch| scratch.create_folder(node, &path)),
+            Object::Scratch(node, _) => {
+                self.set_scratch_aside().await?;
+                self.scratch(|scratch| scratch.create_folder(node, &path))
+            }
             Object::Denied => Err(ErrorCode::Access.into()),
         }
     }
@@ -474,7 +477,12 @@ impl HostDescriptor for State {
                     .insert(opened.rep(), Opened { root, object });
                 opened
             }
-            Object::Scratch(node, _) => self.open_scratch((root, node), &path, (how, flags))?,
+            Object::Scratch(node, _) => {
+                if changes {
+                    self.set_scratch_aside().await?;
+                }
+                self.open_scratch((root, node), &path, (how, flags))?
+            }
             Object::Denied => return Err(self.deny_folder(root).into()),
         };
         let mut shared = self.files.meter.lock();
