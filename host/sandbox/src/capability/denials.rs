@@ -74,7 +74,7 @@ impl State {
                 "the agent `{}` has written as many files or bytes as it may: write less, or raise `disk_mb` in its `limits`",
                 self.agent
             );
-            self.denials.note("files", message);
+            self.denials.note("limit_disk", message);
         }
         if let Some(too_many) = self.files.too_many_open() {
             let agent = &self.agent;
@@ -86,7 +86,7 @@ impl State {
                     "the agent `{agent}` was refused a file, for all agents together had as many open as may be: try again later"
                 ),
             };
-            self.denials.note("files", message);
+            self.denials.note("limit_open_files", message);
         }
         self.denials.take()
     }
