@@ -113,6 +113,25 @@ async fn however_a_component_ends_the_host_stands() {
     }
 }
 
+#[tokio::test]
+async fn what_a_panic_says_stands_in_the_failure() {
+    let place = Workplace::new();
+    let ended = run(&place, "end", json!({}), action("panic", json!(0)))
+        .await
+        .expect_code(1);
+    let error = ended.json()["error"].clone();
+    assert_eq!(error["code"], "guest_trap", "{ended}");
+    let message = error["message"].as_str().unwrap_or_default();
+    let (before, printed) = message.split_once("; it printed:\n").expect(message);
+    assert!(before.contains("unreachable"), "{message}");
+    let (panicked, frames) = printed.split_once("\n  in ").expect(message);
+    assert!(
+        panicked.contains("panicked at ") && panicked.contains("this guest panics"),
+        "{message}"
+    );
+    assert!(frames.contains("panic"), "{message}");
+}
+
 /// `serde_json` reads the text behind this key as JSON, and counts its depth anew. The variable makes the stacks of all
 /// threads small that have no size of their own; the first run has the interpreter compiled, without it.
 #[tokio::test]

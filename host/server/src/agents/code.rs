@@ -295,9 +295,10 @@ pub(crate) fn value_of(report: Report) -> Result<Value, Failure> {
                 .take(20)
                 .map(|frame| format!("\n  in {frame}"))
                 .collect::<String>();
+            let printed = last_lines(&report.stderr.text);
             Err(Failure::new(
                 Code::GuestTrap,
-                format!("{}{frames}", trap.message),
+                format!("{}{printed}{frames}", trap.message),
             ))
         }
         Outcome::LimitHit(limit) => Err(Failure::new(code_of(limit), limit.to_string())),
