@@ -132,6 +132,35 @@ async fn what_a_panic_says_stands_in_the_failure() {
     assert!(frames.contains("panic"), "{message}");
 }
 
+#[tokio::test]
+async fn what_is_printed_and_what_the_log_lost_are_counted() {
+    let place = Workplace::new();
+    let ended = run(&place, "end", json!({}), action("return much", json!(3)))
+        .await
+        .expect_code(0);
+    let shown = ended.json();
+    let usage = &step(&shown, "last")["usage"];
+    assert_eq!(
+        (&usage["printed_bytes"], &usage["output_bytes"]),
+        (&json!("before the end\n".len()), &json!(5)),
+        "{ended}"
+    );
+    let lines = vec!["x".repeat(600); 3];
+    let agent = json!({ "limits": { "log_kb": 1 } });
+    let ended = run(&place, "ask", agent, action("log.write", json!(lines)))
+        .await
+        .expect_code(0);
+    let shown = ended.json();
+    let usage = &step(&shown, "last")["usage"];
+    assert_eq!(usage["log_lines_dropped"], 2, "{ended}");
+    assert!(
+        usage["log_bytes"]
+            .as_u64()
+            .is_some_and(|bytes| (600..1024).contains(&bytes)),
+        "{ended}"
+    );
+}
+
 /// `serde_json` reads the text behind this key as JSON, and counts its depth anew. The variable makes the stacks of all
 /// threads small that have no size of their own; the first run has the interpreter compiled, without it.
 #[tokio::test]

@@ -242,13 +242,20 @@ pub(super) fn usage_of(report: &Report) -> StepUsage {
         memory_bytes: report.usage.memory_bytes_peak,
         guest_ms: u64::try_from(report.usage.duration.as_millis()).unwrap_or(u64::MAX),
         output_bytes: report.usage.output_bytes,
+        printed_bytes: printed_bytes(&report.usage),
         log_bytes: report.usage.log_bytes,
+        log_lines_dropped: report.usage.log_lines_dropped,
         host_calls: u64::from(report.usage.host_calls),
         host_bytes: report.usage.host_bytes,
         disk_bytes: report.usage.file_bytes_written,
         open_files: u64::from(report.usage.open_files_peak),
         instances: u64::from(report.usage.instances),
     }
+}
+
+/// Bytes of standard output and error, whether kept or not.
+pub(crate) fn printed_bytes(usage: &Usage) -> u64 {
+    usage.stdout_bytes.saturating_add(usage.stderr_bytes)
 }
 
 pub(super) fn log_output(attempt: &Attempt, agent: &Agent, report: &Report) {
