@@ -192,10 +192,30 @@ def nest(times):
 #[tokio::test]
 async fn a_limit_that_is_hit_says_which_to_raise() {
     let place = Workplace::new();
-    for (limits, expected) in [
-        (json!({ "fuel": 1_000_000 }), ("limit_fuel", "`fuel`")),
-        (json!({ "timeout_ms": 50 }), ("limit_time", "`timeout_ms`")),
+    let of_operator = "raise `fuel` in the operator's `[limits]`, which allow no more";
+    for (operator, limits, expected) in [
+        (
+            "",
+            json!({ "fuel": 1_000_000 }),
+            ("limit_fuel", "raise `fuel` in its `limits`"),
+        ),
+        (
+            "",
+            json!({ "timeout_ms": 50 }),
+            ("limit_time", "raise `timeout_ms` in its `limits`"),
+        ),
+        (
+            "[limits]\nfuel = 1_000_000\n",
+            json!({ "fuel": 2_000_000 }),
+            ("limit_fuel", of_operator),
+        ),
+        (
+            "[limits]\nfuel = 1_000_000\n",
+            json!({}),
+            ("limit_fuel", of_operator),
+        ),
     ] {
+        place.write("troupe.toml", operator);
         let ended = run(
             &place,
             "surroundings",
@@ -209,7 +229,7 @@ async fn a_limit_that_is_hit_says_which_to_raise() {
         assert!(
             error["message"]
                 .as_str()
-                .is_some_and(|message| message.contains(expected.1)),
+                .is_some_and(|message| message.ends_with(expected.1)),
             "{ended}"
         );
     }

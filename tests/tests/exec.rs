@@ -522,14 +522,28 @@ async fn a_missing_interpreter_is_said_with_the_way_out() {
 async fn the_operators_ceiling_holds() {
     let place = Workplace::new();
     place.write("troupe.toml", "[limits]\nfuel = 20000000\n");
-    let (_, shown) = exec(
-        &place,
-        "python",
-        "while True: pass",
-        &["--fuel", "900000000000"],
-    )
-    .await;
-    assert_eq!(shown["error"]["code"], "limit_fuel", "{shown:#}");
-    let message = shown["error"]["message"].as_str().unwrap_or_default();
-    assert!(message.contains("fuel"), "{message}");
+    for (fuel, says) in [
+        (
+            "900000000000",
+            "raise `fuel` in the operator's `[limits]`, which allow no more",
+        ),
+        ("10000000", "or raise --fuel"),
+    ] {
+        let (_, shown) = exec(&place, "python", "while True: pass", &["--fuel", fuel]).await;
+        assert_eq!(shown["error"]["code"], "limit_fuel", "{shown:#}");
+        let message = shown["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.ends_with(says), "{message}");
+    }
+    let source = "files = [open('/tmp/a', 'w') for _ in range(300)]";
+    for (count, says) in [
+        (
+            "1000",
+            "raise `open_files` in the operator's `[limits]`, which allow no more",
+        ),
+        ("100", "raise --open-files"),
+    ] {
+        let (_, shown) = exec(&place, "python", source, &["--open-files", count]).await;
+        let denied = shown["denied"][0].as_str().unwrap_or_default();
+        assert!(denied.ends_with(says), "{shown:#}");
+    }
 }

@@ -61,7 +61,7 @@ result = [rows, os.listdir('/tmp'), os.environ.get('NAME'), os.environ.get('HOME
     )
     .await
     .expect_code(1);
-    assert!(full.stderr.contains("raise `disk_mb`"), "{full}");
+    assert!(full.stderr.contains("raise --disk-mb"), "{full}");
 }
 
 #[tokio::test]

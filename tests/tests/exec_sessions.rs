@@ -135,6 +135,8 @@ async fn a_limit_ends_the_session_and_every_later_line_is_told_so() {
         let (shown, code) = session(&place, &["--lang", "js", "--timeout-ms", "300"], &lines).await;
         assert_eq!((shown.len(), code), (5, 1));
         assert_eq!(shown[1]["error"]["code"], "limit_time");
+        let message = shown[1]["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.ends_with("raise --timeout-ms"), "{message}");
         assert_eq!(shown[1]["session_ended"], "limit_time");
         for later in [&shown[2], &shown[4]] {
             assert_eq!(later["error"]["code"], "session_ended");

@@ -33,10 +33,21 @@ pub struct Report {
 pub struct Denied {
     /// The capability, for example `llm` or `files`.
     pub capability: String,
-    /// What was denied, to whom, and what would grant it; at most 512 bytes.
+    /// What was denied, to whom, and what would grant it, if that is no limit; at most 512 bytes.
     pub message: String,
     /// How often.
     pub count: u64,
+    /// The limit that denied it, where one did.
+    pub limit: Option<FilesLimit>,
+}
+
+/// A limit of what a guest does with files. What is beyond it is denied, and the guest may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FilesLimit {
+    /// [`crate::Limits::disk_bytes_max`].
+    Disk,
+    /// [`crate::Limits::open_files_max`].
+    OpenFiles,
 }
 
 /// How a call ended.

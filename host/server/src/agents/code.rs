@@ -18,7 +18,7 @@ use crate::clock;
 use crate::components;
 use crate::driver::{Ended, Output};
 use crate::host_calls::{GuestHost, Stop};
-use crate::limits::{code_of, within};
+use crate::limits::{AskedIn, Remedies, code_of, within};
 use crate::tools::{self, NoReport};
 use crate::traces;
 
@@ -78,10 +78,13 @@ pub(super) async fn run(
         Some(Stop::Asked(question)) => Ok(Ended::Asked(question)),
         Some(Stop::Diverged(failure)) => Err(failure),
         None => {
-            let denials = std::mem::take(&mut report.denials);
+            let asked = Asked(&code.limits);
+            let remedies = asked.remedies(attempt);
+            let mut denials = std::mem::take(&mut report.denials);
+            remedies.complete(&mut denials);
             host.record_denials(&denials).await;
-            let value = value_of(report)
-                .map_err(|failure| Asked(&code.limits).of_budget(attempt, failure))
+            let value = value_of(report, &remedies)
+                .map_err(|failure| asked.of_budget(attempt, failure))
                 .map_err(|failure| with_denials(failure, &denials))?;
             host.check_ended()?;
             Ok(Ended::Output(Output { value, text: None }))
@@ -226,6 +229,15 @@ impl Asked<'_> {
         }
     }
 
+    /// What helps where it meets a limit.
+    pub(super) fn remedies(&self, attempt: &Attempt) -> Remedies<'_> {
+        Remedies {
+            ceiling: attempt.services.limits,
+            asked: self.0,
+            asked_in: AskedIn::Document,
+        }
+    }
+
     /// A component that used all that the budget had left, and less than its own limit, ended for the budget.
     pub(super) fn of_budget(&self, attempt: &Attempt, failure: Failure) -> Failure {
         let own = within(attempt.services.limits, self.0).fuel;
@@ -267,7 +279,8 @@ pub(super) fn log_output(attempt: &Attempt, agent: &Agent, report: &Report) {
     }
 }
 
-pub(crate) fn value_of(report: Report) -> Result<Value, Failure> {
+/// What a component returned, or how it failed and what helps.
+pub(crate) fn value_of(report: Report, remedies: &Remedies<'_>) -> Result<Value, Failure> {
     match report.outcome {
         Outcome::Returned(json) => serde_json::from_str(&json).map_err(|error| {
             Failure::new(
@@ -308,7 +321,7 @@ pub(crate) fn value_of(report: Report) -> Result<Value, Failure> {
                 format!("{}{printed}{frames}", trap.message),
             ))
         }
-        Outcome::LimitHit(limit) => Err(Failure::new(code_of(limit), limit.to_string())),
+        Outcome::LimitHit(limit) => Err(Failure::new(code_of(limit), remedies.ended(limit))),
         Outcome::Cancelled => Err(Failure::new(Code::Cancelled, "the call was cancelled")),
     }
 }

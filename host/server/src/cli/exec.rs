@@ -24,7 +24,7 @@ use super::{CliError, Common, End, output, trace};
 use crate::clock;
 use crate::components::Components;
 use crate::grants::{ENTRIES_MAX, Own};
-use crate::limits::{ceilings, within};
+use crate::limits::{AskedIn, Remedies, ceilings, within};
 use crate::services::open_components;
 use crate::traces;
 
@@ -126,20 +126,26 @@ pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError
     };
     let prepared = prepare(common, &args, language).await?;
     let sandbox = prepared.components.sandbox();
-    let report = sandbox
+    let mut report = sandbox
         .execute(&prepared.component, program, prepared.call)
         .await
         .map_err(anyhow::Error::from)?;
+    let remedies = Remedies {
+        ceiling: prepared.ceiling,
+        asked: &prepared.asked,
+        asked_in: AskedIn::Options,
+    };
+    remedies.complete(&mut report.denials);
     let traced = args.trace.then_some(&report.trace);
     Ok(if args.json {
-        let (answer, end) = answer(&report, traced);
+        let (answer, end) = answer(&report, &remedies, traced);
         output::json(&answer);
         end
     } else {
         if let Some(traced) = traced {
             trace::print("the code", traced, report.usage.fuel);
         }
-        print(&report)
+        print(&report, &remedies)
     })
 }
 
@@ -148,6 +154,9 @@ struct Prepared {
     components: Components,
     component: Component,
     call: Call,
+    /// What may be asked for, and what is.
+    ceiling: Limits,
+    asked: AskedLimits,
     /// Until nothing runs any more.
     _packages: Option<TempDir>,
 }
@@ -168,12 +177,13 @@ async fn prepare(
     let packages = packages::folder(&args.package, language).map_err(CliError::Caller)?;
     let components = open_components(&config, &places)?;
     let component = components.interpreter(language).await?;
+    let asked = asked(args);
     let call = Call {
         agent: "exec".to_owned(),
         grants: grants(args, packages.as_ref()),
         limits: Limits {
             traced_calls_max: if args.trace { traces::CALLS_MAX } else { 0 },
-            ..within(ceiling, &asked(args))
+            ..within(ceiling, &asked)
         },
         host: Arc::new(DenyAll),
         seed: clock::entropy(),
@@ -184,6 +194,8 @@ async fn prepare(
         components,
         component,
         call,
+        ceiling,
+        asked,
         _packages: packages,
     })
 }
@@ -328,10 +340,10 @@ fn asked(args: &ExecArgs) -> AskedLimits {
     }
 }
 
-fn print(report: &Report) -> End {
+fn print(report: &Report, remedies: &Remedies<'_>) -> End {
     output::text(&report.stdout.text);
     output::note_text(&report.stderr.text);
-    match error_of(&report.outcome) {
+    match error_of(&report.outcome, remedies) {
         None => {
             if let Outcome::Returned(json) = &report.outcome
                 && json != "null"
@@ -354,7 +366,7 @@ fn print(report: &Report) -> End {
 }
 
 /// A report for a program.
-fn answer(report: &Report, traced: Option<&Trace>) -> (Value, End) {
+fn answer(report: &Report, remedies: &Remedies<'_>, traced: Option<&Trace>) -> (Value, End) {
     let result: Option<Value> = match &report.outcome {
         Outcome::Returned(json) => serde_json::from_str(json).ok(),
         _ => None,
@@ -363,7 +375,7 @@ fn answer(report: &Report, traced: Option<&Trace>) -> (Value, End) {
         Outcome::Raised(exception) => exception.line,
         _ => None,
     };
-    let error = error_of(&report.outcome).map(
+    let error = error_of(&report.outcome, remedies).map(
         |(code, message)| json!({ "code": code, "message": message.trim_end(), "line": line }),
     );
     let end = if error.is_some() {
@@ -396,7 +408,7 @@ fn answer(report: &Report, traced: Option<&Trace>) -> (Value, End) {
 }
 
 /// The code and the text of what went wrong, if anything did.
-fn error_of(outcome: &Outcome) -> Option<(&'static str, String)> {
+fn error_of(outcome: &Outcome, remedies: &Remedies<'_>) -> Option<(&'static str, String)> {
     Some(match outcome {
         Outcome::Returned(_) => return None,
         Outcome::Declined(failure) => ("guest_failed", failure.message.clone()),
@@ -407,7 +419,7 @@ fn error_of(outcome: &Outcome) -> Option<(&'static str, String)> {
             format!("the program ended itself with exit code {code}"),
         ),
         Outcome::Trapped(trap) => ("guest_trap", trap.to_string()),
-        Outcome::LimitHit(limit) => (limit.code(), limit.to_string()),
+        Outcome::LimitHit(limit) => (limit.code(), remedies.ended(*limit)),
         Outcome::Cancelled => ("cancelled", "the run was cancelled".to_owned()),
     })
 }

@@ -13,6 +13,7 @@ use troupe_sandbox::{Program, Session, SessionError, SessionTimes};
 
 use super::super::{CliError, End, output, serve};
 use super::{ExecArgs, Prepared, READ_BYTES_MAX, answer};
+use crate::limits::{AskedIn, Remedies};
 use crate::{clock, tasks};
 
 /// How long a session lasts where nothing else is said: an hour, and ten minutes without a program.
@@ -57,6 +58,11 @@ pub(super) async fn run(prepared: Prepared, args: &ExecArgs) -> Result<End, CliE
     let conversation = Conversation {
         session,
         action: args.action.as_deref().unwrap_or_default(),
+        remedies: Remedies {
+            ceiling: prepared.ceiling,
+            asked: &prepared.asked,
+            asked_in: AskedIn::Options,
+        },
         is_traced: args.trace,
         count: 0,
     };
@@ -77,6 +83,8 @@ struct Conversation<'a> {
     session: Session,
     /// The function that is called where a line names none.
     action: &'a str,
+    /// What helps where a program meets a limit.
+    remedies: Remedies<'a>,
     /// Whether answers list what programs asked of the host.
     is_traced: bool,
     /// Programs so far.
@@ -125,7 +133,11 @@ impl Conversation<'_> {
             stdin: bytes::Bytes::new(),
         };
         match self.session.execute(program, clock::system_time()).await {
-            Ok(report) => answer(&report, self.is_traced.then_some(&report.trace)).0,
+            Ok(mut report) => {
+                self.remedies.complete(&mut report.denials);
+                let traced = self.is_traced.then_some(&report.trace);
+                answer(&report, &self.remedies, traced).0
+            }
             Err(SessionError::Over(end)) => refusal("session_ended", &end.to_string()),
             Err(SessionError::Host(error)) => {
                 let message = match self.session.end() {
