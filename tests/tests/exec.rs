@@ -416,7 +416,16 @@ async fn what_is_printed_is_shown_as_it_is() {
     let keys: Vec<&String> = shown.as_object().expect("an object").keys().collect();
     assert_eq!(
         keys,
-        ["result", "stdout", "stderr", "error", "denied", "usage"]
+        [
+            "result",
+            "stdout",
+            "stderr",
+            "stdout_left_out",
+            "stderr_left_out",
+            "error",
+            "denied",
+            "usage"
+        ]
     );
     assert_eq!(
         (&shown["stdout"], &shown["stderr"]),
@@ -431,6 +440,14 @@ async fn what_is_printed_is_shown_as_it_is() {
         );
     }
     assert!(shown["usage"]["duration_ms"].is_u64(), "{shown:#}");
+    for (figure, count) in [
+        ("printed_bytes", 14),
+        ("log_lines_dropped", 0),
+        ("host_calls", 0),
+        ("host_bytes", 0),
+    ] {
+        assert_eq!(shown["usage"][figure], count, "{figure}: {shown:#}");
+    }
     place.write(
         "talk.js",
         "console.log('to out', { a: [1] });\nconsole.error('to err');\nresult = [1];\n",
@@ -458,6 +475,13 @@ async fn a_flood_of_output_is_cut_and_said_so() {
     let (code, shown) = exec(&place, "python", source, &[]).await;
     let stdout = shown["stdout"].as_str().unwrap_or_default();
     assert!(stdout.len() < 9_000_000, "{} bytes were kept", stdout.len());
+    assert_eq!(shown["usage"]["printed_bytes"], 10_100_000);
+    assert_eq!(
+        shown["stdout_left_out"],
+        10_100_000 - (1 << 20),
+        "what was kept is `output_kb`"
+    );
+    assert_eq!(shown["stderr_left_out"], 0);
     match code {
         0 => assert_eq!(shown["result"], "done"),
         _ => assert_eq!(shown["error"]["code"], "limit_output", "{}", shown["error"]),
@@ -546,4 +570,14 @@ async fn the_operators_ceiling_holds() {
         let denied = shown["denied"][0].as_str().unwrap_or_default();
         assert!(denied.ends_with(says), "{shown:#}");
     }
+}
+
+#[tokio::test]
+async fn what_was_asked_of_the_host_is_counted() {
+    let place = Workplace::new();
+    let source = "try:\n    context.output('earlier')\nexcept PermissionError:\n    result = 1";
+    let (_, shown) = exec(&place, "python", source, &[]).await;
+    assert_eq!(shown["usage"]["host_calls"], 1, "{shown:#}");
+    let bytes = shown["usage"]["host_bytes"].as_u64();
+    assert!(bytes.is_some_and(|bytes| bytes > 0), "{shown:#}");
 }

@@ -16,11 +16,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use troupe_sandbox::{
     Call, CancelFlag, Component, DenyAll, EnvGrant, FilesGrant, FolderAccess, FolderGrant, Grants,
-    Limits, Outcome, Program, Report, ScratchGrant, Trace,
+    Limits, Outcome, Program, Report, ScratchGrant, Trace, Usage,
 };
 use troupe_workflow::{FileGrant, Language, Limits as AskedLimits};
 
 use super::{CliError, Common, End, output, trace};
+use crate::agents::code::printed_bytes;
 use crate::clock;
 use crate::components::Components;
 use crate::grants::{ENTRIES_MAX, Own};
@@ -387,24 +388,35 @@ fn answer(report: &Report, remedies: &Remedies<'_>, traced: Option<&Trace>) -> (
         "result": result,
         "stdout": report.stdout.text,
         "stderr": report.stderr.text,
+        "stdout_left_out": report.stdout.bytes_dropped,
+        "stderr_left_out": report.stderr.bytes_dropped,
         "error": error,
         "denied": report.denials.iter().map(|denied| &denied.message).collect::<Vec<_>>(),
-        "usage": {
-            "fuel": report.usage.fuel,
-            "memory_bytes": report.usage.memory_bytes_peak,
-            "duration_ms": u64::try_from(report.usage.duration.as_millis()).unwrap_or(u64::MAX),
-            "output_bytes": report.usage.output_bytes,
-            "log_bytes": report.usage.log_bytes,
-            "disk_bytes": report.usage.file_bytes_written,
-            "open_files": report.usage.open_files_peak,
-            "instances": report.usage.instances,
-        },
+        "usage": usage(&report.usage),
     });
     if let Some(traced) = traced {
         answer["trace"] = trace::calls_json(traced);
         answer["trace_left_out"] = json!(traced.left_out);
     }
     (answer, end)
+}
+
+/// Under the names that a step's usage has.
+fn usage(usage: &Usage) -> Value {
+    json!({
+        "fuel": usage.fuel,
+        "memory_bytes": usage.memory_bytes_peak,
+        "duration_ms": u64::try_from(usage.duration.as_millis()).unwrap_or(u64::MAX),
+        "output_bytes": usage.output_bytes,
+        "printed_bytes": printed_bytes(usage),
+        "log_bytes": usage.log_bytes,
+        "log_lines_dropped": usage.log_lines_dropped,
+        "host_calls": usage.host_calls,
+        "host_bytes": usage.host_bytes,
+        "disk_bytes": usage.file_bytes_written,
+        "open_files": usage.open_files_peak,
+        "instances": usage.instances,
+    })
 }
 
 /// The code and the text of what went wrong, if anything did.

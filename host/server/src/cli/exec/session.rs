@@ -156,6 +156,8 @@ fn refusal(code: &str, message: &str) -> Value {
         "result": null,
         "stdout": "",
         "stderr": "",
+        "stdout_left_out": 0,
+        "stderr_left_out": 0,
         "error": { "code": code, "message": message, "line": null },
         "denied": [],
         "usage": null,
