@@ -482,6 +482,15 @@ async fn a_component_that_takes_too_much_to_compile_is_refused_and_ends_nothing_
         }
     }
     place.write("troupe.toml", "");
+    let reference = "oci://registry.example.com/acme/echo:1";
+    let compile = place.troupe(["component", "compile", "echo.wasm", reference]);
+    let refused = compile.end().await.expect_code(2);
+    assert!(
+        refused
+            .stderr
+            .contains("acme/echo:1 is a registry's reference, and this command takes files"),
+        "{refused}"
+    );
     drop(
         place
             .troupe(["component", "compile", "echo.wasm"])
