@@ -517,6 +517,10 @@ async fn mistakes_of_the_caller_are_exit_code_2() {
             vec!["exec", "a.py", "--input", "hello"],
             "a text is written '\"like this\"'",
         ),
+        (
+            vec!["exec", "a.py", "--input", "[12345678901234567890123]"],
+            "--input: 12345678901234567890123 is an integer of more than 64 bits, which would lose digits; write it as a text",
+        ),
         (vec!["exec", "a.py", "--fuel", "many"], "--fuel"),
         (vec!["exec"], "Usage: troupe"),
     ] {
@@ -573,6 +577,49 @@ async fn the_operators_ceiling_holds() {
 }
 
 #[tokio::test]
+async fn a_function_that_is_named_and_not_there_is_an_error() {
+    let place = Workplace::new();
+    let says = "the source has no function `nope`: define it, or name another with --action";
+    for (lang, source) in [
+        ("python", "def main(x):\n    return x\n40 + 2  # nope"),
+        ("python", "from statistics import mean as nope"),
+        ("python", "nope = 5"),
+        ("javascript", "function main(x) { return x }\n// nope"),
+        ("javascript", "const nope = 5"),
+    ] {
+        let (code, shown) = exec(&place, lang, source, &["--action", "nope"]).await;
+        assert_eq!(code, 1, "{source}: {shown:#}");
+        let error = json!({ "code": "guest_failed", "message": says, "line": null });
+        assert_eq!(shown["error"], error, "{source}");
+    }
+    for (lang, source, options, expected) in [
+        ("python", "result = 1", ["--action", "nope"], json!(1)),
+        ("javascript", "result = 1", ["--action", "nope"], json!(1)),
+        ("javascript", "return 1", ["--action", "nope"], json!(1)),
+        (
+            "python",
+            "async def a(x): return x",
+            ["--action", "a"],
+            Value::Null,
+        ),
+        (
+            "javascript",
+            "const a = () => 7",
+            ["--action", "a"],
+            json!(7),
+        ),
+        ("python", "x = 1", ["--input", "1"], Value::Null),
+        ("javascript", "const x = 1", ["--input", "1"], Value::Null),
+    ] {
+        let shown = exec(&place, lang, source, &options).await;
+        assert_eq!(result(shown), expected, "{source}");
+    }
+    let (_, shown) = exec(&place, "javascript", "1", &["--action", "a b"]).await;
+    let message = shown["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("has no function `a b`"), "{shown:#}");
+}
+
+#[tokio::test]
 async fn what_was_asked_of_the_host_is_counted() {
     let place = Workplace::new();
     let source = "try:\n    context.output('earlier')\nexcept PermissionError:\n    result = 1";
@@ -580,4 +627,23 @@ async fn what_was_asked_of_the_host_is_counted() {
     assert_eq!(shown["usage"]["host_calls"], 1, "{shown:#}");
     let bytes = shown["usage"]["host_bytes"].as_u64();
     assert!(bytes.is_some_and(|bytes| bytes > 0), "{shown:#}");
+}
+
+#[tokio::test]
+async fn a_mark_before_the_source_is_passed_over() {
+    let place = Workplace::new();
+    place.write("a.py", "\u{feff}result = 1");
+    place.write("a.js", "\u{feff}return 1");
+    for file in ["a.py", "a.js"] {
+        let ended = place.troupe(["exec", file]).end().await.expect_code(0);
+        assert_eq!(ended.stdout, "1\n", "{file}");
+        let document = json!({
+            "name": "Marked",
+            "agents": [{ "id": "code", "type": "code", "file": file }],
+            "steps": [{ "agent": "code", "action": "run", "input": {} }],
+        });
+        place.write("workflow.json", document.to_string());
+        let ended = place.troupe(["run", "workflow.json"]).end().await;
+        assert_eq!(ended.expect_code(0).stdout, "1\n", "{file}");
+    }
 }

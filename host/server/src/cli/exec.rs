@@ -1,22 +1,22 @@
-//! `troupe exec`: what it is given and what it answers. How packages are found is in `exec/packages.rs`, a session in
-//! `exec/session.rs`.
+//! `troupe exec`: what it is given and what it answers. What a program is made of is in `exec/program.rs`, how packages are
+//! found in `exec/packages.rs`, a session in `exec/session.rs`.
 
 mod packages;
+mod program;
 mod session;
 
-use std::io::Read as _;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use troupe_sandbox::{
     Call, CancelFlag, Component, DenyAll, EnvGrant, FilesGrant, FolderAccess, FolderGrant, Grants,
-    Limits, Outcome, Program, Report, ScratchGrant, Trace, Usage,
+    Limits, Outcome, Report, ScratchGrant, Trace, Usage,
 };
 use troupe_workflow::{FileGrant, Language, Limits as AskedLimits};
 
@@ -29,8 +29,6 @@ use crate::limits::{AskedIn, Remedies, ceilings, within};
 use crate::services::open_components;
 use crate::traces;
 
-/// Bytes of the source, and of what it reads. Protects memory from an input without end.
-const READ_BYTES_MAX: u64 = 16 << 20;
 /// Where the folder lies that every call has for itself.
 const SCRATCH_AT: &str = "/tmp";
 /// Where the interpreters look for packages.
@@ -108,29 +106,16 @@ pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError
         let prepared = prepare(common, &args, language).await?;
         return session::run(prepared, &args).await;
     };
-    let source = read_source(file).map_err(CliError::Caller)?;
-    let input: Value = serde_json::from_str(&args.input).map_err(|error| {
-        CliError::Caller(anyhow!(
-            "--input is no JSON: {error}; a text is written '\"like this\"'"
-        ))
-    })?;
-    let filename = match file.file_name() {
-        Some(name) if name != "-" => name.to_string_lossy().into_owned(),
-        _ => "<stdin>".to_owned(),
-    };
-    let program = Program {
-        source,
-        filename,
-        input: input.to_string(),
-        action: args.action.clone().unwrap_or_else(|| "main".to_owned()),
-        stdin: read_stdin(&args).map_err(CliError::Caller)?,
-    };
+    let program = program::read(&args, file, language).map_err(CliError::Caller)?;
     let prepared = prepare(common, &args, language).await?;
     let sandbox = prepared.components.sandbox();
     let mut report = sandbox
         .execute(&prepared.component, program, prepared.call)
         .await
         .map_err(anyhow::Error::from)?;
+    if let Some(action) = &args.action {
+        program::shorten(&mut report.outcome, action);
+    }
     let remedies = Remedies {
         ceiling: prepared.ceiling,
         asked: &prepared.asked,
@@ -175,6 +160,7 @@ async fn prepare(
         let checked = own.check(&folder.access);
         checked.map_err(|reason| CliError::Caller(anyhow!("--folder: {reason}")))?;
     }
+    check_places(args).map_err(CliError::Caller)?;
     let packages = packages::folder(&args.package, language).map_err(CliError::Caller)?;
     let components = open_components(&config, &places)?;
     let component = components.interpreter(language).await?;
@@ -225,40 +211,6 @@ fn language(args: &ExecArgs) -> anyhow::Result<Language> {
     )
 }
 
-fn read_source(file: &Path) -> anyhow::Result<String> {
-    let bytes = read("the source", file)?;
-    String::from_utf8(bytes)
-        .with_context(|| format!("the source {} cannot be read", file.display()))
-}
-
-/// A file as a whole, or standard input for `-`.
-fn read(what: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = if path.as_os_str() == "-" {
-        std::io::stdin()
-            .take(READ_BYTES_MAX + 1)
-            .read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(path)
-            .and_then(|file| file.take(READ_BYTES_MAX + 1).read_to_end(&mut bytes))
-    };
-    let count = read.with_context(|| format!("{what} {} cannot be read", path.display()))?;
-    if u64::try_from(count).unwrap_or(u64::MAX) > READ_BYTES_MAX {
-        return Err(anyhow!("{what} has more than {READ_BYTES_MAX} bytes"));
-    }
-    Ok(bytes)
-}
-
-fn read_stdin(args: &ExecArgs) -> anyhow::Result<Bytes> {
-    match &args.stdin {
-        None => Ok(Bytes::new()),
-        Some(path) if path.as_os_str() == "-" && args.file.as_ref() == Some(path) => Err(anyhow!(
-            "standard input holds the source; give the code's own with --stdin FILE"
-        )),
-        Some(path) => Ok(read("--stdin", path)?.into()),
-    }
-}
-
 /// `/data=./data`, or `/out=./out:rw`
 fn parse_folder(text: &str) -> Result<FolderGrant, String> {
     let (at, path) = text
@@ -293,6 +245,27 @@ fn parse_folder(text: &str) -> Result<FolderGrant, String> {
         at: at.to_owned(),
         access,
     })
+}
+
+/// Of two folders at one place the code would see one.
+fn check_places(args: &ExecArgs) -> anyhow::Result<()> {
+    let mut taken = BTreeSet::new();
+    for at in args.folder.iter().map(|folder| folder.at.as_str()) {
+        if at == SCRATCH_AT {
+            return Err(anyhow!(
+                "--folder: the code's own folder is at `{at}` already; choose another place"
+            ));
+        }
+        if at == PACKAGES_AT && !args.package.is_empty() {
+            return Err(anyhow!(
+                "--folder: what --package gives is at `{at}` already; put those packages into the folder, where the code finds them too, and leave --package out"
+            ));
+        }
+        if !taken.insert(at) {
+            return Err(anyhow!("--folder: another folder is at `{at}` already"));
+        }
+    }
+    Ok(())
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {

@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use troupe_sandbox::{Program, Session, SessionError, SessionTimes};
 
 use super::super::{CliError, End, output, serve};
-use super::{ExecArgs, Prepared, READ_BYTES_MAX, answer};
+use super::program::{READ_BYTES_MAX, check_integers};
+use super::{ExecArgs, Prepared, answer};
 use crate::limits::{AskedIn, Remedies};
 use crate::{clock, tasks};
 
@@ -106,8 +107,9 @@ impl Conversation<'_> {
     async fn answer(&mut self, line: Line) -> Option<Value> {
         let asked = match line {
             Line::Whole(bytes) if bytes.trim_ascii().is_empty() => return None,
-            Line::Whole(bytes) => serde_json::from_slice::<Asked>(&bytes)
-                .map_err(|error| format!("this line is no program: {error}")),
+            Line::Whole(bytes) => {
+                read(&bytes).map_err(|reason| format!("this line is no program: {reason}"))
+            }
             Line::TooLong => Err(format!("this line has more than {LINE_BYTES_MAX} bytes")),
         };
         let mut answer = match asked {
@@ -148,6 +150,17 @@ impl Conversation<'_> {
             }
         }
     }
+}
+
+/// What a line asks for.
+fn read(line: &[u8]) -> Result<Asked, String> {
+    // A list would be read as the fields in their order.
+    if !line.trim_ascii_start().starts_with(b"{") {
+        return Err("it is no JSON object".to_owned());
+    }
+    let asked = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    check_integers(line)?;
+    Ok(asked)
 }
 
 /// An answer that says why nothing was run.
