@@ -65,6 +65,7 @@ pub fn events() -> Vec<Event> {
     kinds.push(called(CallKind::Memory, "set seen"));
     kinds.push(made_instances());
     kinds.push(opened_files());
+    kinds.push(wrote_much());
     let events = (1_764_000_000_000_i64..)
         .zip(kinds)
         .map(|(millis, kind)| Event {
@@ -199,6 +200,20 @@ fn opened_files() -> EventKind {
         text: None,
         usage: StepUsage {
             open_files: 3,
+            ..usage()
+        },
+    }
+}
+
+fn wrote_much() -> EventKind {
+    EventKind::StepCompleted {
+        path: path(),
+        attempt: 2,
+        output: json!(null),
+        text: None,
+        usage: StepUsage {
+            printed_bytes: 2_000_000,
+            log_lines_dropped: 4,
             ..usage()
         },
     }

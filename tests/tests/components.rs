@@ -113,6 +113,54 @@ async fn however_a_component_ends_the_host_stands() {
     }
 }
 
+#[tokio::test]
+async fn what_a_panic_says_stands_in_the_failure() {
+    let place = Workplace::new();
+    let ended = run(&place, "end", json!({}), action("panic", json!(0)))
+        .await
+        .expect_code(1);
+    let error = ended.json()["error"].clone();
+    assert_eq!(error["code"], "guest_trap", "{ended}");
+    let message = error["message"].as_str().unwrap_or_default();
+    let (before, printed) = message.split_once("; it printed:\n").expect(message);
+    assert!(before.contains("unreachable"), "{message}");
+    let (panicked, frames) = printed.split_once("\n  in ").expect(message);
+    assert!(
+        panicked.contains("panicked at ") && panicked.contains("this guest panics"),
+        "{message}"
+    );
+    assert!(frames.contains("panic"), "{message}");
+}
+
+#[tokio::test]
+async fn what_is_printed_and_what_the_log_lost_are_counted() {
+    let place = Workplace::new();
+    let ended = run(&place, "end", json!({}), action("return much", json!(3)))
+        .await
+        .expect_code(0);
+    let shown = ended.json();
+    let usage = &step(&shown, "last")["usage"];
+    assert_eq!(
+        (&usage["printed_bytes"], &usage["output_bytes"]),
+        (&json!("before the end\n".len()), &json!(5)),
+        "{ended}"
+    );
+    let lines = vec!["x".repeat(600); 3];
+    let agent = json!({ "limits": { "log_kb": 1 } });
+    let ended = run(&place, "ask", agent, action("log.write", json!(lines)))
+        .await
+        .expect_code(0);
+    let shown = ended.json();
+    let usage = &step(&shown, "last")["usage"];
+    assert_eq!(usage["log_lines_dropped"], 2, "{ended}");
+    assert!(
+        usage["log_bytes"]
+            .as_u64()
+            .is_some_and(|bytes| (600..1024).contains(&bytes)),
+        "{ended}"
+    );
+}
+
 /// `serde_json` reads the text behind this key as JSON, and counts its depth anew. The variable makes the stacks of all
 /// threads small that have no size of their own; the first run has the interpreter compiled, without it.
 #[tokio::test]
@@ -144,10 +192,30 @@ def nest(times):
 #[tokio::test]
 async fn a_limit_that_is_hit_says_which_to_raise() {
     let place = Workplace::new();
-    for (limits, expected) in [
-        (json!({ "fuel": 1_000_000 }), ("limit_fuel", "`fuel`")),
-        (json!({ "timeout_ms": 50 }), ("limit_time", "`timeout_ms`")),
+    let of_operator = "raise `fuel` in the operator's `[limits]`, which allow no more";
+    for (operator, limits, expected) in [
+        (
+            "",
+            json!({ "fuel": 1_000_000 }),
+            ("limit_fuel", "raise `fuel` in its `limits`"),
+        ),
+        (
+            "",
+            json!({ "timeout_ms": 50 }),
+            ("limit_time", "raise `timeout_ms` in its `limits`"),
+        ),
+        (
+            "[limits]\nfuel = 1_000_000\n",
+            json!({ "fuel": 2_000_000 }),
+            ("limit_fuel", of_operator),
+        ),
+        (
+            "[limits]\nfuel = 1_000_000\n",
+            json!({}),
+            ("limit_fuel", of_operator),
+        ),
     ] {
+        place.write("troupe.toml", operator);
         let ended = run(
             &place,
             "surroundings",
@@ -161,7 +229,7 @@ async fn a_limit_that_is_hit_says_which_to_raise() {
         assert!(
             error["message"]
                 .as_str()
-                .is_some_and(|message| message.contains(expected.1)),
+                .is_some_and(|message| message.ends_with(expected.1)),
             "{ended}"
         );
     }
@@ -414,6 +482,15 @@ async fn a_component_that_takes_too_much_to_compile_is_refused_and_ends_nothing_
         }
     }
     place.write("troupe.toml", "");
+    let reference = "oci://registry.example.com/acme/echo:1";
+    let compile = place.troupe(["component", "compile", "echo.wasm", reference]);
+    let refused = compile.end().await.expect_code(2);
+    assert!(
+        refused
+            .stderr
+            .contains("acme/echo:1 is a registry's reference, and this command takes files"),
+        "{refused}"
+    );
     drop(
         place
             .troupe(["component", "compile", "echo.wasm"])

@@ -416,7 +416,16 @@ async fn what_is_printed_is_shown_as_it_is() {
     let keys: Vec<&String> = shown.as_object().expect("an object").keys().collect();
     assert_eq!(
         keys,
-        ["result", "stdout", "stderr", "error", "denied", "usage"]
+        [
+            "result",
+            "stdout",
+            "stderr",
+            "stdout_left_out",
+            "stderr_left_out",
+            "error",
+            "denied",
+            "usage"
+        ]
     );
     assert_eq!(
         (&shown["stdout"], &shown["stderr"]),
@@ -431,6 +440,14 @@ async fn what_is_printed_is_shown_as_it_is() {
         );
     }
     assert!(shown["usage"]["duration_ms"].is_u64(), "{shown:#}");
+    for (figure, count) in [
+        ("printed_bytes", 14),
+        ("log_lines_dropped", 0),
+        ("host_calls", 0),
+        ("host_bytes", 0),
+    ] {
+        assert_eq!(shown["usage"][figure], count, "{figure}: {shown:#}");
+    }
     place.write(
         "talk.js",
         "console.log('to out', { a: [1] });\nconsole.error('to err');\nresult = [1];\n",
@@ -458,6 +475,13 @@ async fn a_flood_of_output_is_cut_and_said_so() {
     let (code, shown) = exec(&place, "python", source, &[]).await;
     let stdout = shown["stdout"].as_str().unwrap_or_default();
     assert!(stdout.len() < 9_000_000, "{} bytes were kept", stdout.len());
+    assert_eq!(shown["usage"]["printed_bytes"], 10_100_000);
+    assert_eq!(
+        shown["stdout_left_out"],
+        10_100_000 - (1 << 20),
+        "what was kept is `output_kb`"
+    );
+    assert_eq!(shown["stderr_left_out"], 0);
     match code {
         0 => assert_eq!(shown["result"], "done"),
         _ => assert_eq!(shown["error"]["code"], "limit_output", "{}", shown["error"]),
@@ -493,6 +517,10 @@ async fn mistakes_of_the_caller_are_exit_code_2() {
             vec!["exec", "a.py", "--input", "hello"],
             "a text is written '\"like this\"'",
         ),
+        (
+            vec!["exec", "a.py", "--input", "[12345678901234567890123]"],
+            "--input: 12345678901234567890123 is an integer of more than 64 bits, which would lose digits; write it as a text",
+        ),
         (vec!["exec", "a.py", "--fuel", "many"], "--fuel"),
         (vec!["exec"], "Usage: troupe"),
     ] {
@@ -522,14 +550,100 @@ async fn a_missing_interpreter_is_said_with_the_way_out() {
 async fn the_operators_ceiling_holds() {
     let place = Workplace::new();
     place.write("troupe.toml", "[limits]\nfuel = 20000000\n");
-    let (_, shown) = exec(
-        &place,
-        "python",
-        "while True: pass",
-        &["--fuel", "900000000000"],
-    )
-    .await;
-    assert_eq!(shown["error"]["code"], "limit_fuel", "{shown:#}");
+    for (fuel, says) in [
+        (
+            "900000000000",
+            "raise `fuel` in the operator's `[limits]`, which allow no more",
+        ),
+        ("10000000", "or raise --fuel"),
+    ] {
+        let (_, shown) = exec(&place, "python", "while True: pass", &["--fuel", fuel]).await;
+        assert_eq!(shown["error"]["code"], "limit_fuel", "{shown:#}");
+        let message = shown["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.ends_with(says), "{message}");
+    }
+    let source = "files = [open('/tmp/a', 'w') for _ in range(300)]";
+    for (count, says) in [
+        (
+            "1000",
+            "raise `open_files` in the operator's `[limits]`, which allow no more",
+        ),
+        ("100", "raise --open-files"),
+    ] {
+        let (_, shown) = exec(&place, "python", source, &["--open-files", count]).await;
+        let denied = shown["denied"][0].as_str().unwrap_or_default();
+        assert!(denied.ends_with(says), "{shown:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_function_that_is_named_and_not_there_is_an_error() {
+    let place = Workplace::new();
+    let says = "the source has no function `nope`: define it, or name another with --action";
+    for (lang, source) in [
+        ("python", "def main(x):\n    return x\n40 + 2  # nope"),
+        ("python", "from statistics import mean as nope"),
+        ("python", "nope = 5"),
+        ("javascript", "function main(x) { return x }\n// nope"),
+        ("javascript", "const nope = 5"),
+    ] {
+        let (code, shown) = exec(&place, lang, source, &["--action", "nope"]).await;
+        assert_eq!(code, 1, "{source}: {shown:#}");
+        let error = json!({ "code": "guest_failed", "message": says, "line": null });
+        assert_eq!(shown["error"], error, "{source}");
+    }
+    for (lang, source, options, expected) in [
+        ("python", "result = 1", ["--action", "nope"], json!(1)),
+        ("javascript", "result = 1", ["--action", "nope"], json!(1)),
+        ("javascript", "return 1", ["--action", "nope"], json!(1)),
+        (
+            "python",
+            "async def a(x): return x",
+            ["--action", "a"],
+            Value::Null,
+        ),
+        (
+            "javascript",
+            "const a = () => 7",
+            ["--action", "a"],
+            json!(7),
+        ),
+        ("python", "x = 1", ["--input", "1"], Value::Null),
+        ("javascript", "const x = 1", ["--input", "1"], Value::Null),
+    ] {
+        let shown = exec(&place, lang, source, &options).await;
+        assert_eq!(result(shown), expected, "{source}");
+    }
+    let (_, shown) = exec(&place, "javascript", "1", &["--action", "a b"]).await;
     let message = shown["error"]["message"].as_str().unwrap_or_default();
-    assert!(message.contains("fuel"), "{message}");
+    assert!(message.contains("has no function `a b`"), "{shown:#}");
+}
+
+#[tokio::test]
+async fn what_was_asked_of_the_host_is_counted() {
+    let place = Workplace::new();
+    let source = "try:\n    context.output('earlier')\nexcept PermissionError:\n    result = 1";
+    let (_, shown) = exec(&place, "python", source, &[]).await;
+    assert_eq!(shown["usage"]["host_calls"], 1, "{shown:#}");
+    let bytes = shown["usage"]["host_bytes"].as_u64();
+    assert!(bytes.is_some_and(|bytes| bytes > 0), "{shown:#}");
+}
+
+#[tokio::test]
+async fn a_mark_before_the_source_is_passed_over() {
+    let place = Workplace::new();
+    place.write("a.py", "\u{feff}result = 1");
+    place.write("a.js", "\u{feff}return 1");
+    for file in ["a.py", "a.js"] {
+        let ended = place.troupe(["exec", file]).end().await.expect_code(0);
+        assert_eq!(ended.stdout, "1\n", "{file}");
+        let document = json!({
+            "name": "Marked",
+            "agents": [{ "id": "code", "type": "code", "file": file }],
+            "steps": [{ "agent": "code", "action": "run", "input": {} }],
+        });
+        place.write("workflow.json", document.to_string());
+        let ended = place.troupe(["run", "workflow.json"]).end().await;
+        assert_eq!(ended.expect_code(0).stdout, "1\n", "{file}");
+    }
 }

@@ -61,7 +61,7 @@ result = [rows, os.listdir('/tmp'), os.environ.get('NAME'), os.environ.get('HOME
     )
     .await
     .expect_code(1);
-    assert!(full.stderr.contains("raise `disk_mb`"), "{full}");
+    assert!(full.stderr.contains("raise --disk-mb"), "{full}");
 }
 
 #[tokio::test]
@@ -116,14 +116,59 @@ result = [greet.hello('you'), importlib.metadata.version('greet')]
     let options = ["--folder", "/packages=modules", "--json"];
     let ended = exec(&place, "import mine\nresult = mine.twice(4)", &options).await;
     assert_eq!(result_of(&ended), json!(8));
+    // Packages may lie there too, and then both are found.
+    std::fs::copy(
+        place.path(wheel),
+        place.path("modules/greet-1.0-py3-none-any.whl"),
+    )
+    .expect("a file");
+    let both = "import greet, mine\nresult = [mine.twice(4), greet.hello('you')]";
+    let ended = exec(&place, both, &options).await;
+    assert_eq!(result_of(&ended), json!([8, "hello you"]));
+    let twice = [&options[..], &["--package", wheel]].concat();
+    let refused = exec(&place, both, &twice).await.expect_code(2);
+    assert!(
+        refused.stderr.contains(
+            "what --package gives is at `/packages` already; put those packages into the folder"
+        ),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn two_folders_at_one_place_are_refused() {
+    let place = Workplace::new();
+    place.write("a/x", "a");
+    place.write("b/x", "b");
+    let source = "result = [open(f'/in{path}/x').read() for path in ['', '/below']]";
+    for (at, says) in [
+        ("/in", "--folder: another folder is at `/in` already"),
+        (
+            "/tmp",
+            "--folder: the code's own folder is at `/tmp` already",
+        ),
+    ] {
+        let second = format!("{at}=b");
+        let options = ["--folder", "/in=a", "--folder", &second];
+        let refused = exec(&place, source, &options).await.expect_code(2);
+        assert!(refused.stderr.contains(says), "{says}: {refused}");
+    }
+    let options = ["--folder", "/in=a", "--folder", "/in/below=b", "--json"];
+    let ended = exec(&place, source, &options).await;
+    assert_eq!(result_of(&ended), json!(["a", "b"]));
 }
 
 #[tokio::test]
 async fn mistakes_are_said_before_anything_runs() {
     let place = Workplace::new();
     place.write("numpy-2.0-cp314-cp314-linux_x86_64.whl", "");
+    place.write("greet-1.0-py3-none-any.whl", "<html>not found</html>");
     place.write("a.js", "return 1");
     for (options, says) in [
+        (
+            ["--package", "greet-1.0-py3-none-any.whl"],
+            "the package greet-1.0-py3-none-any.whl cannot be read: it is no wheel: it does not begin as a ZIP file does",
+        ),
         (["--folder", "data"], "write AT=PATH"),
         (["--folder", "/data=nowhere"], "there is no folder nowhere"),
         (
@@ -154,6 +199,25 @@ async fn mistakes_are_said_before_anything_runs() {
         ended
             .stderr
             .contains("a package for JavaScript is one file that ends in .js"),
+        "{ended}"
+    );
+    for wheel in [
+        "Zope.Interface-6.0-py3-none-any.whl",
+        "zope_interface-7.1-py3-none-any.whl",
+    ] {
+        place.write(wheel, "PK\u{3}\u{4}");
+    }
+    let options = [
+        "--package",
+        "Zope.Interface-6.0-py3-none-any.whl",
+        "--package",
+        "zope_interface-7.1-py3-none-any.whl",
+    ];
+    let ended = exec(&place, "result = 1", &options).await.expect_code(2);
+    assert!(
+        ended
+            .stderr
+            .contains("there are two wheels of the package `zope-interface`; give one of them"),
         "{ended}"
     );
 }

@@ -99,12 +99,14 @@ async fn a_line_that_is_no_program_is_answered_and_the_session_goes_on() {
         r#"{"cod": "1"}"#,
         r#"{"code": 1}"#,
         r#"["code"]"#,
+        r#"["1 + 1", null, null]"#,
+        r#"{"code": "input", "input": 12345678901234567890123}"#,
         &long,
         r#"{"code": "x + 1"}"#,
     ];
     let (shown, code) = session(&place, &["--lang", "js"], &lines).await;
     assert_eq!((shown.len(), code), (lines.len(), 0));
-    for wrong in &shown[1..6] {
+    for wrong in &shown[1..8] {
         assert_eq!(wrong["error"]["code"], "invalid_line", "{wrong}");
         let message = wrong["error"]["message"].as_str().unwrap_or_default();
         assert!(
@@ -112,10 +114,23 @@ async fn a_line_that_is_no_program_is_answered_and_the_session_goes_on() {
             "{message}"
         );
     }
-    let message = shown[5]["error"]["message"].as_str().unwrap_or_default();
-    assert!(message.contains("more than 16777216 bytes"), "{message}");
+    for (position, says) in [
+        (5, "it is no JSON object"),
+        (
+            6,
+            "12345678901234567890123 is an integer of more than 64 bits",
+        ),
+        (7, "more than 16777216 bytes"),
+    ] {
+        let message = shown[position]["error"]["message"].as_str();
+        assert!(
+            message.unwrap_or_default().contains(says),
+            "{says}: {}",
+            shown[position]
+        );
+    }
     assert_eq!(
-        (&shown[0]["result"], &shown[6]["result"]),
+        (&shown[0]["result"], &shown[8]["result"]),
         (&json!(1), &json!(2))
     );
 }
@@ -135,6 +150,8 @@ async fn a_limit_ends_the_session_and_every_later_line_is_told_so() {
         let (shown, code) = session(&place, &["--lang", "js", "--timeout-ms", "300"], &lines).await;
         assert_eq!((shown.len(), code), (5, 1));
         assert_eq!(shown[1]["error"]["code"], "limit_time");
+        let message = shown[1]["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.ends_with("raise --timeout-ms"), "{message}");
         assert_eq!(shown[1]["session_ended"], "limit_time");
         for later in [&shown[2], &shown[4]] {
             assert_eq!(later["error"]["code"], "session_ended");

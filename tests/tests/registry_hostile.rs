@@ -479,7 +479,13 @@ async fn what_is_no_component_is_refused_with_what_it_is() {
         ),
     ] {
         let server = registry(&Artifact::wasm(&bytes), |_| None).await;
-        assert_registry_refused(&server, said).await;
+        let (place, reference) = (Workplace::new(), reference(&server));
+        let inspected = place.troupe(["agent", "inspect", &reference]).end().await;
+        let inspected = inspected.expect_code(1);
+        assert!(inspected.stdout.contains(said), "{said}: {inspected}");
+        let ran = run(&place, &reference).await.expect_code(2);
+        assert!(ran.stderr.contains(said), "{said}: {ran}");
+        assert_eq!(added(&place), [""; 0]);
     }
 }
 

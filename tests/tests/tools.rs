@@ -99,6 +99,9 @@ async fn what_a_component_says_of_itself_is_shown() {
         .await
         .expect_code(0);
     let about = ended.json();
+    let shown = place.troupe(["agent", "inspect", "ask.wasm"]).end().await;
+    assert!(!shown.stdout.contains("functions\n"), "{shown}");
+    assert!(shown.stdout.contains("\nexports\n  "), "{shown}");
     assert_eq!(about["kind"], "agent");
     let needs = about["needs"].as_array().expect("needs");
     for grant in ["llm", "search", "tools", "human", "memory"] {
@@ -124,15 +127,27 @@ async fn what_cannot_be_inspected_or_used_says_why() {
         "{ended}"
     );
     place.write("text.wasm", "no component");
-    let ended = place
-        .troupe(["agent", "inspect", "text.wasm"])
-        .end()
-        .await
-        .expect_code(2);
-    assert!(
-        ended.stderr.contains("not a WebAssembly component"),
-        "{ended}"
-    );
+    place.write("core.wasm", b"\0asm\x01\0\0\0");
+    for (file, reason) in [
+        ("text.wasm", "not a WebAssembly component"),
+        ("core.wasm", "a core WebAssembly module, not a component"),
+    ] {
+        let inspect = ["agent", "inspect", file];
+        let shown = place.troupe(inspect).end().await.expect_code(1);
+        let line = shown
+            .stdout
+            .lines()
+            .find(|line| line.starts_with("refused "));
+        assert!(line.is_some_and(|line| line.contains(reason)), "{shown}");
+        let inspect = [&inspect[..], &["--json"]].concat();
+        let about = place.troupe(inspect).end().await.expect_code(1).json();
+        assert_eq!(about["kind"], Value::Null, "{about:#}");
+        assert!(about["digest"].is_string(), "{about:#}");
+        let refused = about["refused"].as_str().unwrap_or_default();
+        assert!(refused.contains(reason), "{about:#}");
+    }
+    let missing = place.troupe(["agent", "inspect", "nowhere.wasm"]);
+    drop(missing.end().await.expect_code(2));
     // An empty component, and one with an import that nobody has.
     place.write("empty.wasm", b"\0asm\x0d\0\x01\0");
     let ended = place

@@ -75,7 +75,9 @@ pub use http_exchange::{
 };
 pub use inspection::Inspection;
 pub use limits::{Limit, Limits, OPEN_FILES_MAX};
-pub use outcome::{Captured, Denied, Exception, Failure, Outcome, Report, Trap, TrapCode, Usage};
+pub use outcome::{
+    Captured, Denied, Exception, Failure, FilesLimit, Outcome, Report, Trap, TrapCode, Usage,
+};
 pub use sandbox::{Sandbox, SandboxConfig};
 pub use session::{Session, SessionEnd, SessionError, SessionTask, SessionTimes};
 pub use trace::{CallEnd, HostFunction, Trace, TracedCall};

@@ -104,30 +104,18 @@ impl Limit {
     }
 }
 
+/// What was reached. What would give more is known to whoever set the limits.
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Limit::Fuel => {
-                "the agent used up its fuel; give it less to do, or raise `fuel` in its `limits`"
-            }
-            Limit::Memory => {
-                "the agent needed more memory than it may have; raise `memory_mb` in its `limits`, or the operator's `guest_memory_mb` where that is lower"
-            }
-            Limit::Time => {
-                "the agent computed for longer than it may; raise `timeout_ms` in its `limits`"
-            }
-            Limit::Output => {
-                "the agent's result is larger than it may be; return less, or raise `output_kb` in its `limits`"
-            }
-            Limit::HostCalls => {
-                "the agent called the host more often than it may; raise `host_calls` in its `limits`"
-            }
-            Limit::HostBytes => {
-                "the agent exchanged more bytes with the host than it may; ask for less, or raise `host_kb` in its `limits`"
-            }
+            Limit::Fuel => "the agent used up its fuel",
+            Limit::Memory => "the agent needed more memory than it may have",
+            Limit::Time => "the agent computed for longer than it may",
+            Limit::Output => "the agent's result is larger than it may be",
+            Limit::HostCalls => "the agent called the host more often than it may",
+            Limit::HostBytes => "the agent exchanged more bytes with the host than it may",
             Limit::Instances => {
-                "the component is made of more instances, memories or tables than it may be; build it of fewer \
-                 modules, or raise `instances` in its `limits`"
+                "the component is made of more instances, memories or tables than it may be"
             }
         })
     }

@@ -31,12 +31,33 @@ pub struct Report {
 /// Something that a guest was denied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denied {
-    /// The capability, for example `llm` or `files`.
+    /// The capability, for example `llm` or `files`, or the code of a limit.
     pub capability: String,
-    /// What was denied, to whom, and what would grant it; at most 512 bytes.
+    /// What was denied, to whom, and what would grant it, if that is no limit; at most 512 bytes.
     pub message: String,
     /// How often.
     pub count: u64,
+    /// The limit that denied it, where one did.
+    pub limit: Option<FilesLimit>,
+}
+
+/// A limit of what a guest does with files. What is beyond it is denied, and the guest may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FilesLimit {
+    /// [`crate::Limits::disk_bytes_max`].
+    Disk,
+    /// [`crate::Limits::open_files_max`].
+    OpenFiles,
+}
+
+impl FilesLimit {
+    /// The stable code, for example `limit_disk`.
+    pub fn code(self) -> &'static str {
+        match self {
+            FilesLimit::Disk => "limit_disk",
+            FilesLimit::OpenFiles => "limit_open_files",
+        }
+    }
 }
 
 /// How a call ended.

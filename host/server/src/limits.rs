@@ -1,4 +1,7 @@
-//! What components may use: the operator's ceilings, and what a workflow or a caller asks for below them.
+//! What components may use: the operator's ceilings, and what a workflow or a caller asks for below them. What helps whoever
+//! meets a limit is in `limits/remedy.rs`.
+
+mod remedy;
 
 use std::time::Duration;
 
@@ -7,6 +10,8 @@ use troupe_sandbox::{Limit, Limits, OPEN_FILES_MAX};
 use troupe_workflow::{Code, Limits as AskedLimits};
 
 use crate::config::LimitsConfig;
+
+pub(crate) use self::remedy::{AskedIn, Remedies};
 
 /// Bytes of a kibibyte and a mebibyte, the units of configuration and documents.
 const KIB: u64 = 1 << 10;

@@ -397,9 +397,15 @@ pub struct StepUsage {
     /// Bytes of the result.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub output_bytes: u64,
+    /// Bytes that it wrote to standard output and error, whether they were kept or not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub printed_bytes: u64,
     /// Bytes of log lines; those that did not fit are not in it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub log_bytes: u64,
+    /// Log lines that did not fit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub log_lines_dropped: u64,
     /// Calls of the host by the component, as its limit counts them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub host_calls: u64,
@@ -427,7 +433,11 @@ impl StepUsage {
             memory_bytes: self.memory_bytes.max(other.memory_bytes),
             guest_ms: self.guest_ms.saturating_add(other.guest_ms),
             output_bytes: self.output_bytes.saturating_add(other.output_bytes),
+            printed_bytes: self.printed_bytes.saturating_add(other.printed_bytes),
             log_bytes: self.log_bytes.saturating_add(other.log_bytes),
+            log_lines_dropped: self
+                .log_lines_dropped
+                .saturating_add(other.log_lines_dropped),
             host_calls: self.host_calls.saturating_add(other.host_calls),
             host_bytes: self.host_bytes.saturating_add(other.host_bytes),
             disk_bytes: self.disk_bytes.saturating_add(other.disk_bytes),

@@ -3,7 +3,7 @@
 
 use super::files::TooManyOpen;
 use crate::host_calls::{Denial, Error};
-use crate::outcome::Denied;
+use crate::outcome::{Denied, FilesLimit};
 use crate::state::State;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,17 @@ impl Denials {
             capability: capability.to_owned(),
             message,
             count: 1,
+            limit: None,
+        });
+    }
+
+    /// Counts what a limit denied. There are few of these, so that they are kept beside all others.
+    fn note_limit(&mut self, limit: FilesLimit, message: String) {
+        self.0.push(Denied {
+            capability: limit.code().to_owned(),
+            message: cut(message),
+            count: 1,
+            limit: Some(limit),
         });
     }
 
@@ -69,24 +80,24 @@ fn cut(mut message: String) -> String {
 impl State {
     /// All denials of the call, at its end.
     pub(crate) fn take_denials(&mut self) -> Vec<Denied> {
+        let agent = &self.agent;
         if self.files.is_full() {
-            let message = format!(
-                "the agent `{}` has written as many files or bytes as it may: write less, or raise `disk_mb` in its `limits`",
-                self.agent
-            );
-            self.denials.note("limit_disk", message);
+            let message =
+                format!("the agent `{agent}` has written as many files or bytes as it may");
+            self.denials.note_limit(FilesLimit::Disk, message);
         }
-        if let Some(too_many) = self.files.too_many_open() {
-            let agent = &self.agent;
-            let message = match too_many {
-                TooManyOpen::OfCall => format!(
-                    "the agent `{agent}` had as many files open as it may: close some first, or raise `open_files` in its `limits`"
-                ),
-                TooManyOpen::OfAll => format!(
+        match self.files.too_many_open() {
+            Some(TooManyOpen::OfCall) => {
+                let message = format!("the agent `{agent}` had as many files open as it may");
+                self.denials.note_limit(FilesLimit::OpenFiles, message);
+            }
+            Some(TooManyOpen::OfAll) => {
+                let message = format!(
                     "the agent `{agent}` was refused a file, for all agents together had as many open as may be: try again later"
-                ),
-            };
-            self.denials.note("limit_open_files", message);
+                );
+                self.denials.note("files", message);
+            }
+            None => {}
         }
         self.denials.take()
     }

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::components;
 use crate::driver::{Ended, Output};
 use crate::host_calls::{GuestHost, Stop};
-use crate::limits::{code_of, within};
+use crate::limits::{AskedIn, Remedies, code_of, within};
 use crate::tools::{self, NoReport};
 use crate::traces;
 
@@ -78,10 +78,13 @@ pub(super) async fn run(
         Some(Stop::Asked(question)) => Ok(Ended::Asked(question)),
         Some(Stop::Diverged(failure)) => Err(failure),
         None => {
-            let denials = std::mem::take(&mut report.denials);
+            let asked = Asked(&code.limits);
+            let remedies = asked.remedies(attempt);
+            let mut denials = std::mem::take(&mut report.denials);
+            remedies.complete(&mut denials);
             host.record_denials(&denials).await;
-            let value = value_of(report)
-                .map_err(|failure| Asked(&code.limits).of_budget(attempt, failure))
+            let value = value_of(report, &remedies)
+                .map_err(|failure| asked.of_budget(attempt, failure))
                 .map_err(|failure| with_denials(failure, &denials))?;
             host.check_ended()?;
             Ok(Ended::Output(Output { value, text: None }))
@@ -226,6 +229,15 @@ impl Asked<'_> {
         }
     }
 
+    /// What helps where it meets a limit.
+    pub(super) fn remedies(&self, attempt: &Attempt) -> Remedies<'_> {
+        Remedies {
+            ceiling: attempt.services.limits,
+            asked: self.0,
+            asked_in: AskedIn::Document,
+        }
+    }
+
     /// A component that used all that the budget had left, and less than its own limit, ended for the budget.
     pub(super) fn of_budget(&self, attempt: &Attempt, failure: Failure) -> Failure {
         let own = within(attempt.services.limits, self.0).fuel;
@@ -242,13 +254,20 @@ pub(super) fn usage_of(report: &Report) -> StepUsage {
         memory_bytes: report.usage.memory_bytes_peak,
         guest_ms: u64::try_from(report.usage.duration.as_millis()).unwrap_or(u64::MAX),
         output_bytes: report.usage.output_bytes,
+        printed_bytes: printed_bytes(&report.usage),
         log_bytes: report.usage.log_bytes,
+        log_lines_dropped: report.usage.log_lines_dropped,
         host_calls: u64::from(report.usage.host_calls),
         host_bytes: report.usage.host_bytes,
         disk_bytes: report.usage.file_bytes_written,
         open_files: u64::from(report.usage.open_files_peak),
         instances: u64::from(report.usage.instances),
     }
+}
+
+/// Bytes of standard output and error, whether kept or not.
+pub(crate) fn printed_bytes(usage: &Usage) -> u64 {
+    usage.stdout_bytes.saturating_add(usage.stderr_bytes)
 }
 
 pub(super) fn log_output(attempt: &Attempt, agent: &Agent, report: &Report) {
@@ -260,7 +279,8 @@ pub(super) fn log_output(attempt: &Attempt, agent: &Agent, report: &Report) {
     }
 }
 
-pub(crate) fn value_of(report: Report) -> Result<Value, Failure> {
+/// What a component returned, or how it failed and what helps.
+pub(crate) fn value_of(report: Report, remedies: &Remedies<'_>) -> Result<Value, Failure> {
     match report.outcome {
         Outcome::Returned(json) => serde_json::from_str(&json).map_err(|error| {
             Failure::new(
@@ -295,12 +315,13 @@ pub(crate) fn value_of(report: Report) -> Result<Value, Failure> {
                 .take(20)
                 .map(|frame| format!("\n  in {frame}"))
                 .collect::<String>();
+            let printed = last_lines(&report.stderr.text);
             Err(Failure::new(
                 Code::GuestTrap,
-                format!("{}{frames}", trap.message),
+                format!("{}{printed}{frames}", trap.message),
             ))
         }
-        Outcome::LimitHit(limit) => Err(Failure::new(code_of(limit), limit.to_string())),
+        Outcome::LimitHit(limit) => Err(Failure::new(code_of(limit), remedies.ended(limit))),
         Outcome::Cancelled => Err(Failure::new(Code::Cancelled, "the call was cancelled")),
     }
 }

@@ -46,6 +46,7 @@ pub(super) async fn run(
     *usage = code::usage_of(&report);
     code::log_output(attempt, agent, &report);
     attempt.keep_trace(&mut report, usage.fuel);
-    let value = code::value_of(report).map_err(|failure| asked.of_budget(attempt, failure))?;
+    let value = code::value_of(report, &asked.remedies(attempt))
+        .map_err(|failure| asked.of_budget(attempt, failure))?;
     Ok(Ended::Output(Output { value, text: None }))
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
-use troupe_sandbox::{Component, ComponentKind, Function, Inspection, Limits};
+use troupe_sandbox::{Component, ComponentDigest, ComponentKind, Function, Inspection, Limits};
 
 use super::{CliError, Common, End, output};
 use crate::components::{self, Components, needs};
@@ -54,12 +54,16 @@ async fn inspect(
     } else {
         (components::read(Path::new(named)).await?, None)
     };
-    let (inspection, kind) = components.sandbox().inspect(&wasm)?;
+    let inspected = components.sandbox().inspect(&wasm);
+    let (inspection, kind) = inspected.unwrap_or_else(|error| (unread(&wasm), Err(error)));
+    let (kind, mut refusal) = match kind {
+        Ok(kind) => (Some(kind), None),
+        Err(error) => (None, Some(format!("{:#}", anyhow::Error::new(error)))),
+    };
     let describes = inspection
         .exports
         .iter()
         .any(|name| name.starts_with("troupe:agent/description@"));
-    let mut refusal = kind.as_ref().err().map(|error| format!("{error:#}"));
     let loaded = if refusal.is_none() && describes {
         match components.sandbox().load(wasm.into()).await {
             Ok(component) => Some(component),
@@ -78,13 +82,25 @@ async fn inspect(
     };
     let mut about = describe(
         loaded.as_ref().map_or(&inspection, Component::inspection),
-        (kind.ok(), refusal),
+        (kind, refusal),
         (loaded.as_ref(), limits),
     );
     if let Some(reference) = reference {
         about["reference"] = reference.into();
     }
     Ok((about, end))
+}
+
+/// What there is to say of bytes that are no component.
+fn unread(bytes: &[u8]) -> Inspection {
+    Inspection {
+        digest: ComponentDigest::of(bytes),
+        bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+        imports: Vec::new(),
+        exports: Vec::new(),
+        functions: Vec::new(),
+        refused: Vec::new(),
+    }
 }
 
 fn describe(
@@ -148,22 +164,50 @@ fn function(function: &Function) -> Value {
 }
 
 fn print(about: &Value) {
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     if let Some(reference) = about["reference"].as_str() {
         output::line(&format!("reference {reference}"));
     }
-    output::line(&format!("digest    {}", text(&about["digest"])));
+    output::line(&format!("digest    {}", text_of(&about["digest"])));
     output::line(&format!("size      {} bytes", about["bytes"]));
-    output::line(&format!("kind      {}", text(&about["kind"])));
+    output::line(&format!("kind      {}", text_of(&about["kind"])));
     if let Some(reason) = about["refused"].as_str() {
         output::line(&format!("refused   {}", output::one_line(reason)));
     }
+    print_description(about);
+    print_functions(about);
+    for part in ["exports", "imports"] {
+        let names = list(&about[part]);
+        if !names.is_empty() {
+            output::line(part);
+        }
+        for name in names {
+            output::line(&output::one_line(&format!("  {}", text_of(name))));
+        }
+    }
+    output::line("needs, where it uses what it imports");
+    for need in list(&about["needs"]) {
+        let (grant, import) = (text_of(&need["grant"]), text_of(&need["import"]));
+        output::line(&output::one_line(&format!("  {grant:<10}{import}")));
+    }
+    if list(&about["needs"]).is_empty() {
+        output::line("  nothing");
+    }
+    output::line("limits, where a workflow sets no lower ones");
+    if let Some(limits) = about["limits"].as_object() {
+        for (name, limit) in limits {
+            output::line(&format!("  {name:<11}{limit}"));
+        }
+    }
+}
+
+/// What it tells about itself, where it does.
+fn print_description(about: &Value) {
     if let Some(description) = about["description"].as_object() {
         let named = |name: &str| output::one_line(description[name].as_str().unwrap_or_default());
         output::line(&format!("name      {} {}", named("name"), named("version")));
         output::line(&format!("about     {}", named("description")));
         for action in list(&description["actions"]) {
-            let (name, what) = (text(&action["name"]), text(&action["description"]));
+            let (name, what) = (text_of(&action["name"]), text_of(&action["description"]));
             output::line(&output::one_line(&format!("  {name}: {what}")));
             output::line(&output::one_line(&format!(
                 "    input   {}",
@@ -175,9 +219,21 @@ fn print(about: &Value) {
             )));
         }
     }
-    output::line("functions");
+}
+
+/// The functions that can be called and those that cannot, where there are any.
+fn print_functions(about: &Value) {
+    if ["functions", "refused_functions"]
+        .iter()
+        .any(|part| !list(&about[part]).is_empty())
+    {
+        output::line("functions");
+    }
     for function in list(&about["functions"]) {
-        output::line(&output::one_line(&format!("  {}", text(&function["name"]))));
+        output::line(&output::one_line(&format!(
+            "  {}",
+            text_of(&function["name"])
+        )));
         if let Some(description) = function["description"].as_str() {
             output::line(&output::one_line(&format!("    {description}")));
         }
@@ -191,31 +247,15 @@ fn print(about: &Value) {
         }
     }
     for function in list(&about["refused_functions"]) {
-        let (name, reason) = (text(&function["name"]), text(&function["reason"]));
+        let (name, reason) = (text_of(&function["name"]), text_of(&function["reason"]));
         output::line(&output::one_line(&format!(
             "  {name}: cannot be called: {reason}"
         )));
     }
-    for part in ["exports", "imports"] {
-        output::line(part);
-        for name in list(&about[part]) {
-            output::line(&output::one_line(&format!("  {}", text(name))));
-        }
-    }
-    output::line("needs, where it uses what it imports");
-    for need in list(&about["needs"]) {
-        let (grant, import) = (text(&need["grant"]), text(&need["import"]));
-        output::line(&output::one_line(&format!("  {grant:<10}{import}")));
-    }
-    if list(&about["needs"]).is_empty() {
-        output::line("  nothing");
-    }
-    output::line("limits, where a workflow sets no lower ones");
-    if let Some(limits) = about["limits"].as_object() {
-        for (name, limit) in limits {
-            output::line(&format!("  {name:<11}{limit}"));
-        }
-    }
+}
+
+fn text_of(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
 }
 
 fn list(value: &Value) -> &[Value] {

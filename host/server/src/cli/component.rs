@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -22,6 +23,15 @@ pub(super) enum ComponentCommand {
 
 pub(super) async fn run(common: &Common, command: ComponentCommand) -> Result<End, CliError> {
     let ComponentCommand::Compile { files } = command;
+    if let Some(reference) = files
+        .iter()
+        .filter_map(|file| file.to_str())
+        .find(|file| file.contains("://"))
+    {
+        return Err(CliError::Caller(anyhow!(
+            "{reference} is a registry's reference, and this command takes files: `troupe agent inspect` and the `component` of a workflow's agents take references"
+        )));
+    }
     let components = open_components(&common.config()?, &common.places()?)?;
     let count = u64::try_from(files.len()).unwrap_or(u64::MAX);
     let bar = ProgressBar::new(count).with_style(

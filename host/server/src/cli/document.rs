@@ -310,7 +310,15 @@ fn read_source(path: &Path) -> std::io::Result<String> {
         );
         return Err(std::io::Error::other(message));
     }
-    std::fs::read_to_string(path)
+    std::fs::read_to_string(path).map(without_mark)
+}
+
+/// A source without the mark of UTF-8 that some editors put before it, and that is none of any language.
+pub(super) fn without_mark(source: String) -> String {
+    match source.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => source,
+    }
 }
 
 /// Compiles a document; faults found before are added to its own.

@@ -1,35 +1,34 @@
-//! `troupe exec`: what it is given and what it answers. How packages are found is in `exec/packages.rs`, a session in
-//! `exec/session.rs`.
+//! `troupe exec`: what it is given and what it answers. What a program is made of is in `exec/program.rs`, how packages are
+//! found in `exec/packages.rs`, a session in `exec/session.rs`.
 
 mod packages;
+mod program;
 mod session;
 
-use std::io::Read as _;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use troupe_sandbox::{
     Call, CancelFlag, Component, DenyAll, EnvGrant, FilesGrant, FolderAccess, FolderGrant, Grants,
-    Limits, Outcome, Program, Report, ScratchGrant, Trace,
+    Limits, Outcome, Report, ScratchGrant, Trace, Usage,
 };
 use troupe_workflow::{FileGrant, Language, Limits as AskedLimits};
 
 use super::{CliError, Common, End, output, trace};
+use crate::agents::code::printed_bytes;
 use crate::clock;
 use crate::components::Components;
 use crate::grants::{ENTRIES_MAX, Own};
-use crate::limits::{ceilings, within};
+use crate::limits::{AskedIn, Remedies, ceilings, within};
 use crate::services::open_components;
 use crate::traces;
 
-/// Bytes of the source, and of what it reads. Protects memory from an input without end.
-const READ_BYTES_MAX: u64 = 16 << 20;
 /// Where the folder lies that every call has for itself.
 const SCRATCH_AT: &str = "/tmp";
 /// Where the interpreters look for packages.
@@ -107,39 +106,32 @@ pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError
         let prepared = prepare(common, &args, language).await?;
         return session::run(prepared, &args).await;
     };
-    let source = read_source(file).map_err(CliError::Caller)?;
-    let input: Value = serde_json::from_str(&args.input).map_err(|error| {
-        CliError::Caller(anyhow!(
-            "--input is no JSON: {error}; a text is written '\"like this\"'"
-        ))
-    })?;
-    let filename = match file.file_name() {
-        Some(name) if name != "-" => name.to_string_lossy().into_owned(),
-        _ => "<stdin>".to_owned(),
-    };
-    let program = Program {
-        source,
-        filename,
-        input: input.to_string(),
-        action: args.action.clone().unwrap_or_else(|| "main".to_owned()),
-        stdin: read_stdin(&args).map_err(CliError::Caller)?,
-    };
+    let program = program::read(&args, file, language).map_err(CliError::Caller)?;
     let prepared = prepare(common, &args, language).await?;
     let sandbox = prepared.components.sandbox();
-    let report = sandbox
+    let mut report = sandbox
         .execute(&prepared.component, program, prepared.call)
         .await
         .map_err(anyhow::Error::from)?;
+    if let Some(action) = &args.action {
+        program::shorten(&mut report.outcome, action);
+    }
+    let remedies = Remedies {
+        ceiling: prepared.ceiling,
+        asked: &prepared.asked,
+        asked_in: AskedIn::Options,
+    };
+    remedies.complete(&mut report.denials);
     let traced = args.trace.then_some(&report.trace);
     Ok(if args.json {
-        let (answer, end) = answer(&report, traced);
+        let (answer, end) = answer(&report, &remedies, traced);
         output::json(&answer);
         end
     } else {
         if let Some(traced) = traced {
             trace::print("the code", traced, report.usage.fuel);
         }
-        print(&report)
+        print(&report, &remedies)
     })
 }
 
@@ -148,6 +140,9 @@ struct Prepared {
     components: Components,
     component: Component,
     call: Call,
+    /// What may be asked for, and what is.
+    ceiling: Limits,
+    asked: AskedLimits,
     /// Until nothing runs any more.
     _packages: Option<TempDir>,
 }
@@ -165,15 +160,17 @@ async fn prepare(
         let checked = own.check(&folder.access);
         checked.map_err(|reason| CliError::Caller(anyhow!("--folder: {reason}")))?;
     }
+    check_places(args).map_err(CliError::Caller)?;
     let packages = packages::folder(&args.package, language).map_err(CliError::Caller)?;
     let components = open_components(&config, &places)?;
     let component = components.interpreter(language).await?;
+    let asked = asked(args);
     let call = Call {
         agent: "exec".to_owned(),
         grants: grants(args, packages.as_ref()),
         limits: Limits {
             traced_calls_max: if args.trace { traces::CALLS_MAX } else { 0 },
-            ..within(ceiling, &asked(args))
+            ..within(ceiling, &asked)
         },
         host: Arc::new(DenyAll),
         seed: clock::entropy(),
@@ -184,6 +181,8 @@ async fn prepare(
         components,
         component,
         call,
+        ceiling,
+        asked,
         _packages: packages,
     })
 }
@@ -210,40 +209,6 @@ fn language(args: &ExecArgs) -> anyhow::Result<Language> {
     args.lang.or(by_name).context(
         "the file's name does not tell the language; add --lang python or --lang javascript",
     )
-}
-
-fn read_source(file: &Path) -> anyhow::Result<String> {
-    let bytes = read("the source", file)?;
-    String::from_utf8(bytes)
-        .with_context(|| format!("the source {} cannot be read", file.display()))
-}
-
-/// A file as a whole, or standard input for `-`.
-fn read(what: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = if path.as_os_str() == "-" {
-        std::io::stdin()
-            .take(READ_BYTES_MAX + 1)
-            .read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(path)
-            .and_then(|file| file.take(READ_BYTES_MAX + 1).read_to_end(&mut bytes))
-    };
-    let count = read.with_context(|| format!("{what} {} cannot be read", path.display()))?;
-    if u64::try_from(count).unwrap_or(u64::MAX) > READ_BYTES_MAX {
-        return Err(anyhow!("{what} has more than {READ_BYTES_MAX} bytes"));
-    }
-    Ok(bytes)
-}
-
-fn read_stdin(args: &ExecArgs) -> anyhow::Result<Bytes> {
-    match &args.stdin {
-        None => Ok(Bytes::new()),
-        Some(path) if path.as_os_str() == "-" && args.file.as_ref() == Some(path) => Err(anyhow!(
-            "standard input holds the source; give the code's own with --stdin FILE"
-        )),
-        Some(path) => Ok(read("--stdin", path)?.into()),
-    }
 }
 
 /// `/data=./data`, or `/out=./out:rw`
@@ -280,6 +245,27 @@ fn parse_folder(text: &str) -> Result<FolderGrant, String> {
         at: at.to_owned(),
         access,
     })
+}
+
+/// Of two folders at one place the code would see one.
+fn check_places(args: &ExecArgs) -> anyhow::Result<()> {
+    let mut taken = BTreeSet::new();
+    for at in args.folder.iter().map(|folder| folder.at.as_str()) {
+        if at == SCRATCH_AT {
+            return Err(anyhow!(
+                "--folder: the code's own folder is at `{at}` already; choose another place"
+            ));
+        }
+        if at == PACKAGES_AT && !args.package.is_empty() {
+            return Err(anyhow!(
+                "--folder: what --package gives is at `{at}` already; put those packages into the folder, where the code finds them too, and leave --package out"
+            ));
+        }
+        if !taken.insert(at) {
+            return Err(anyhow!("--folder: another folder is at `{at}` already"));
+        }
+    }
+    Ok(())
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {
@@ -328,10 +314,10 @@ fn asked(args: &ExecArgs) -> AskedLimits {
     }
 }
 
-fn print(report: &Report) -> End {
+fn print(report: &Report, remedies: &Remedies<'_>) -> End {
     output::text(&report.stdout.text);
     output::note_text(&report.stderr.text);
-    match error_of(&report.outcome) {
+    match error_of(&report.outcome, remedies) {
         None => {
             if let Outcome::Returned(json) = &report.outcome
                 && json != "null"
@@ -354,7 +340,7 @@ fn print(report: &Report) -> End {
 }
 
 /// A report for a program.
-fn answer(report: &Report, traced: Option<&Trace>) -> (Value, End) {
+fn answer(report: &Report, remedies: &Remedies<'_>, traced: Option<&Trace>) -> (Value, End) {
     let result: Option<Value> = match &report.outcome {
         Outcome::Returned(json) => serde_json::from_str(json).ok(),
         _ => None,
@@ -363,7 +349,7 @@ fn answer(report: &Report, traced: Option<&Trace>) -> (Value, End) {
         Outcome::Raised(exception) => exception.line,
         _ => None,
     };
-    let error = error_of(&report.outcome).map(
+    let error = error_of(&report.outcome, remedies).map(
         |(code, message)| json!({ "code": code, "message": message.trim_end(), "line": line }),
     );
     let end = if error.is_some() {
@@ -375,18 +361,11 @@ fn answer(report: &Report, traced: Option<&Trace>) -> (Value, End) {
         "result": result,
         "stdout": report.stdout.text,
         "stderr": report.stderr.text,
+        "stdout_left_out": report.stdout.bytes_dropped,
+        "stderr_left_out": report.stderr.bytes_dropped,
         "error": error,
         "denied": report.denials.iter().map(|denied| &denied.message).collect::<Vec<_>>(),
-        "usage": {
-            "fuel": report.usage.fuel,
-            "memory_bytes": report.usage.memory_bytes_peak,
-            "duration_ms": u64::try_from(report.usage.duration.as_millis()).unwrap_or(u64::MAX),
-            "output_bytes": report.usage.output_bytes,
-            "log_bytes": report.usage.log_bytes,
-            "disk_bytes": report.usage.file_bytes_written,
-            "open_files": report.usage.open_files_peak,
-            "instances": report.usage.instances,
-        },
+        "usage": usage(&report.usage),
     });
     if let Some(traced) = traced {
         answer["trace"] = trace::calls_json(traced);
@@ -395,8 +374,26 @@ fn answer(report: &Report, traced: Option<&Trace>) -> (Value, End) {
     (answer, end)
 }
 
+/// Under the names that a step's usage has.
+fn usage(usage: &Usage) -> Value {
+    json!({
+        "fuel": usage.fuel,
+        "memory_bytes": usage.memory_bytes_peak,
+        "duration_ms": u64::try_from(usage.duration.as_millis()).unwrap_or(u64::MAX),
+        "output_bytes": usage.output_bytes,
+        "printed_bytes": printed_bytes(usage),
+        "log_bytes": usage.log_bytes,
+        "log_lines_dropped": usage.log_lines_dropped,
+        "host_calls": usage.host_calls,
+        "host_bytes": usage.host_bytes,
+        "disk_bytes": usage.file_bytes_written,
+        "open_files": usage.open_files_peak,
+        "instances": usage.instances,
+    })
+}
+
 /// The code and the text of what went wrong, if anything did.
-fn error_of(outcome: &Outcome) -> Option<(&'static str, String)> {
+fn error_of(outcome: &Outcome, remedies: &Remedies<'_>) -> Option<(&'static str, String)> {
     Some(match outcome {
         Outcome::Returned(_) => return None,
         Outcome::Declined(failure) => ("guest_failed", failure.message.clone()),
@@ -407,7 +404,7 @@ fn error_of(outcome: &Outcome) -> Option<(&'static str, String)> {
             format!("the program ended itself with exit code {code}"),
         ),
         Outcome::Trapped(trap) => ("guest_trap", trap.to_string()),
-        Outcome::LimitHit(limit) => (limit.code(), limit.to_string()),
+        Outcome::LimitHit(limit) => (limit.code(), remedies.ended(*limit)),
         Outcome::Cancelled => ("cancelled", "the run was cancelled".to_owned()),
     })
 }

@@ -11,6 +11,7 @@ use troupe_workflow::{CallKind, CallOutcome, Code, Failure};
 
 use super::{GuestHost, error_of, parse_json};
 use crate::agents::code;
+use crate::limits::{AskedIn, Remedies};
 use crate::replay::Place;
 use crate::tools::{AnyName, LoadedTool, NoReport, ToolFunction, call, find, limits, list};
 
@@ -136,7 +137,12 @@ impl GuestHost {
             Err(no_report) => return Err(no_report.into()),
         };
         let fuel = report.usage.fuel;
-        Ok(match code::value_of(report) {
+        let remedies = Remedies {
+            ceiling: self.services.limits,
+            asked: &tool.asked,
+            asked_in: AskedIn::Document,
+        };
+        Ok(match code::value_of(report, &remedies) {
             Ok(result) => Recorded {
                 failure: None,
                 result,

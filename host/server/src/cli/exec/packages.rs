@@ -1,9 +1,9 @@
 //! The packages of `troupe exec --package`: files that are copied into one folder, which the code's interpreter is given to
-//! read. Nothing is unpacked, looked into or downloaded here.
+//! read. Nothing is unpacked or downloaded here, and nothing but the first bytes looked at.
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
@@ -30,34 +30,49 @@ pub(super) fn folder(given: &[String], language: Language) -> anyhow::Result<Opt
     let folder = tempfile::tempdir().context("no folder can be made for packages")?;
     let mut names = BTreeSet::new();
     for given in given {
-        let (name, file) = match language {
-            Language::Python => wheel(given)?,
-            Language::JavaScript => bundle(given)?,
+        let (name, file, bytes_max) = match language {
+            Language::Python => {
+                let (name, file) = wheel(given)?;
+                let distribution = distribution(&name);
+                if !names.insert(distribution.clone()) {
+                    return Err(anyhow!(
+                        "--package {given}: there are two wheels of the package `{distribution}`; give one of them"
+                    ));
+                }
+                (PathBuf::from(name), file, WHEEL_BYTES_MAX)
+            }
+            Language::JavaScript => {
+                let (name, file) = bundle(given)?;
+                if !names.insert(name.display().to_string()) {
+                    return Err(anyhow!(
+                        "--package {given}: there are two packages of that name; name one with --package NAME=FILE"
+                    ));
+                }
+                (name, file, BUNDLE_BYTES_MAX)
+            }
         };
-        let bytes_max = match language {
-            Language::Python => WHEEL_BYTES_MAX,
-            Language::JavaScript => BUNDLE_BYTES_MAX,
-        };
-        if !names.insert(name.clone()) {
-            return Err(anyhow!(
-                "--package {given}: there are two packages of that name; name one with --package NAME=FILE"
-            ));
-        }
-        let copied = copy(&file, &folder.path().join(name), bytes_max);
+        let copied = copy(&file, &folder.path().join(name), (language, bytes_max));
         copied.with_context(|| format!("the package {} cannot be read", file.display()))?;
     }
     Ok(Some(folder))
 }
 
 /// A wheel, which keeps its name.
-fn wheel(given: &str) -> anyhow::Result<(PathBuf, PathBuf)> {
+fn wheel(given: &str) -> anyhow::Result<(String, PathBuf)> {
     let file = PathBuf::from(given);
     match file.file_name().and_then(|name| name.to_str()) {
-        Some(name) if name.ends_with("-none-any.whl") => Ok((name.into(), file)),
+        Some(name) if name.ends_with("-none-any.whl") => Ok((name.to_owned(), file)),
         _ => Err(anyhow!(
             "{given} is no pure-Python wheel: its name does not end in `-none-any.whl`; packages with native code cannot run here"
         )),
     }
+}
+
+/// The package that a wheel is of, written as all its spellings are the same: the wheel's name up to the first `-`.
+fn distribution(wheel: &str) -> String {
+    let name = wheel.split('-').next().unwrap_or_default();
+    let parts = name.split(['.', '_']).filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join("-").to_lowercase()
 }
 
 /// `lodash.min.js`, or `@scope/name=bundle.js`.
@@ -106,15 +121,33 @@ fn is_name(name: &str) -> bool {
     scope.is_some_and(is_part) && is_part(name)
 }
 
-fn copy(from: &Path, to: &Path, bytes_max: u64) -> anyhow::Result<()> {
+fn copy(from: &Path, to: &Path, (language, bytes_max): (Language, u64)) -> anyhow::Result<()> {
     if let Some(folder) = to.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let from = File::open(from)?;
+    let mut from = File::open(from)?;
+    if language == Language::Python {
+        check_archive(&mut from)?;
+    }
     let copied = io::copy(&mut from.take(bytes_max + 1), &mut File::create(to)?)?;
     match copied <= bytes_max {
         true => Ok(()),
         false => Err(anyhow!("it has more than {bytes_max} bytes")),
+    }
+}
+
+/// Python passes over what is no ZIP file, and says only that there is no such module.
+fn check_archive(wheel: &mut File) -> anyhow::Result<()> {
+    const BEGINNING: &[u8] = b"PK\x03\x04";
+    let mut first = Vec::new();
+    let length = u64::try_from(BEGINNING.len()).unwrap_or(u64::MAX);
+    wheel.by_ref().take(length).read_to_end(&mut first)?;
+    wheel.rewind()?;
+    match first == BEGINNING {
+        true => Ok(()),
+        false => Err(anyhow!(
+            "it is no wheel: it does not begin as a ZIP file does"
+        )),
     }
 }
 
@@ -151,5 +184,16 @@ mod tests {
             assert!(named(wrong).is_err(), "{wrong}");
         }
         assert!(!is_name(&"a".repeat(300)));
+    }
+
+    #[test]
+    fn all_spellings_of_a_package_are_one() {
+        for wheel in [
+            "Zope.Interface-6.0-py3-none-any.whl",
+            "zope_interface-7.1-py3-none-any.whl",
+            "zope__interface-7.1-1-py3-none-any.whl",
+        ] {
+            assert_eq!(distribution(wheel), "zope-interface");
+        }
     }
 }

@@ -12,7 +12,9 @@ use tokio::sync::mpsc;
 use troupe_sandbox::{Program, Session, SessionError, SessionTimes};
 
 use super::super::{CliError, End, output, serve};
-use super::{ExecArgs, Prepared, READ_BYTES_MAX, answer};
+use super::program::{READ_BYTES_MAX, check_integers};
+use super::{ExecArgs, Prepared, answer};
+use crate::limits::{AskedIn, Remedies};
 use crate::{clock, tasks};
 
 /// How long a session lasts where nothing else is said: an hour, and ten minutes without a program.
@@ -57,6 +59,11 @@ pub(super) async fn run(prepared: Prepared, args: &ExecArgs) -> Result<End, CliE
     let conversation = Conversation {
         session,
         action: args.action.as_deref().unwrap_or_default(),
+        remedies: Remedies {
+            ceiling: prepared.ceiling,
+            asked: &prepared.asked,
+            asked_in: AskedIn::Options,
+        },
         is_traced: args.trace,
         count: 0,
     };
@@ -77,6 +84,8 @@ struct Conversation<'a> {
     session: Session,
     /// The function that is called where a line names none.
     action: &'a str,
+    /// What helps where a program meets a limit.
+    remedies: Remedies<'a>,
     /// Whether answers list what programs asked of the host.
     is_traced: bool,
     /// Programs so far.
@@ -98,8 +107,9 @@ impl Conversation<'_> {
     async fn answer(&mut self, line: Line) -> Option<Value> {
         let asked = match line {
             Line::Whole(bytes) if bytes.trim_ascii().is_empty() => return None,
-            Line::Whole(bytes) => serde_json::from_slice::<Asked>(&bytes)
-                .map_err(|error| format!("this line is no program: {error}")),
+            Line::Whole(bytes) => {
+                read(&bytes).map_err(|reason| format!("this line is no program: {reason}"))
+            }
             Line::TooLong => Err(format!("this line has more than {LINE_BYTES_MAX} bytes")),
         };
         let mut answer = match asked {
@@ -125,7 +135,11 @@ impl Conversation<'_> {
             stdin: bytes::Bytes::new(),
         };
         match self.session.execute(program, clock::system_time()).await {
-            Ok(report) => answer(&report, self.is_traced.then_some(&report.trace)).0,
+            Ok(mut report) => {
+                self.remedies.complete(&mut report.denials);
+                let traced = self.is_traced.then_some(&report.trace);
+                answer(&report, &self.remedies, traced).0
+            }
             Err(SessionError::Over(end)) => refusal("session_ended", &end.to_string()),
             Err(SessionError::Host(error)) => {
                 let message = match self.session.end() {
@@ -138,12 +152,25 @@ impl Conversation<'_> {
     }
 }
 
+/// What a line asks for.
+fn read(line: &[u8]) -> Result<Asked, String> {
+    // A list would be read as the fields in their order.
+    if !line.trim_ascii_start().starts_with(b"{") {
+        return Err("it is no JSON object".to_owned());
+    }
+    let asked = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    check_integers(line)?;
+    Ok(asked)
+}
+
 /// An answer that says why nothing was run.
 fn refusal(code: &str, message: &str) -> Value {
     json!({
         "result": null,
         "stdout": "",
         "stderr": "",
+        "stdout_left_out": 0,
+        "stderr_left_out": 0,
         "error": { "code": code, "message": message, "line": null },
         "denied": [],
         "usage": null,
