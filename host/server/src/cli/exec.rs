@@ -106,15 +106,19 @@ pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError
         let prepared = prepare(common, &args, language).await?;
         return session::run(prepared, &args).await;
     };
-    let program = program::read(&args, file, language).map_err(CliError::Caller)?;
+    let program = program::read(&args, file).map_err(CliError::Caller)?;
     let prepared = prepare(common, &args, language).await?;
     let sandbox = prepared.components.sandbox();
     let mut report = sandbox
         .execute(&prepared.component, program, prepared.call)
         .await
         .map_err(anyhow::Error::from)?;
-    if let Some(action) = &args.action {
-        program::shorten(&mut report.outcome, action);
+    if let (Some(action), Outcome::Returned(result)) = (&args.action, &report.outcome)
+        && result == "null"
+    {
+        output::note(&format!(
+            "the result is null: the source sets no `result`, and no function `{action}` returned any"
+        ));
     }
     let remedies = Remedies {
         ceiling: prepared.ceiling,

@@ -6,8 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use serde_json::Value;
-use troupe_sandbox::{Outcome, Program};
-use troupe_workflow::Language;
+use troupe_sandbox::Program;
 
 use super::super::document::without_mark;
 use super::ExecArgs;
@@ -18,17 +17,14 @@ pub(super) const READ_BYTES_MAX: u64 = 16 << 20;
 const ACTION_DEFAULT: &str = "main";
 
 /// The program that a file holds.
-pub(super) fn read(args: &ExecArgs, file: &Path, language: Language) -> anyhow::Result<Program> {
+pub(super) fn read(args: &ExecArgs, file: &Path) -> anyhow::Result<Program> {
     let source = read_source(file)?;
     let input = read_input(&args.input)?;
     let filename = match file.file_name() {
         Some(name) if name != "-" => name.to_string_lossy().into_owned(),
         _ => "<stdin>".to_owned(),
     };
-    let (source, action) = match &args.action {
-        Some(action) => (requiring(source, action, language), action.as_str()),
-        None => (source, ACTION_DEFAULT),
-    };
+    let action = args.action.as_deref().unwrap_or(ACTION_DEFAULT);
     Ok(Program {
         source,
         filename,
@@ -36,48 +32,6 @@ pub(super) fn read(args: &ExecArgs, file: &Path, language: Language) -> anyhow::
         action: action.to_owned(),
         stdin: read_stdin(args)?,
     })
-}
-
-/// What was said about a function that is not there needs no place: it is no line of the author's.
-pub(super) fn shorten(outcome: &mut Outcome, action: &str) {
-    if let Outcome::Raised(exception) = outcome
-        && exception.message == missing(action)
-    {
-        exception.traceback.clone_from(&exception.message);
-        exception.line = None;
-    }
-}
-
-fn missing(action: &str) -> String {
-    format!("the source has no function `{action}`: define it, or name another with --action")
-}
-
-/// The source with a last line that fails where there is neither a result nor the function: interpreters pass over one that
-/// is not there, for many programs need none. What a function is to them it is to this line.
-fn requiring(source: String, action: &str, language: Language) -> String {
-    let quoted = |text: &str| Value::from(text).to_string();
-    let message = quoted(&missing(action));
-    let last = match language {
-        Language::Python => {
-            let name = quoted(action);
-            format!(
-                "if 'result' not in globals() and not (callable(globals().get({name})) and getattr(globals()[{name}], '__module__', None) == '__main__'): raise NameError({message})"
-            )
-        }
-        Language::JavaScript => {
-            let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$');
-            // Anything else would be run as it stands, and no function has such a name.
-            let name = quoted(if action.chars().all(is_of_name) {
-                action
-            } else {
-                "undefined"
-            });
-            format!(
-                ";if (typeof result === 'undefined' && !(() => {{ try {{ return typeof eval({name}) === 'function' }} catch {{ return false }} }})()) throw new ReferenceError({message})"
-            )
-        }
-    };
-    format!("{source}\n{last}\n")
 }
 
 fn read_source(file: &Path) -> anyhow::Result<String> {
