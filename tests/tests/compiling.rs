@@ -62,7 +62,7 @@ async fn compiler_of(server: u32) -> u32 {
 async fn a_process_that_compiles_has_what_it_compiles_and_nothing_else() {
     let place = Workplace::new();
     let secret = place.write("secret", "of whoever started it");
-    let with_a_file = ["sh", "-c", "exec 77<secret; exec \"$@\"", "sh"];
+    let with_a_file = ["sh", "-c", "exec 7<secret; exec \"$@\"", "sh"];
     let compile = place.troupe(["compile-alone", "1000000000"]);
     // It waits for a component for as long as nobody ends what it reads.
     let compiler = compile.through(with_a_file).talk();

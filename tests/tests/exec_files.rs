@@ -175,10 +175,6 @@ async fn mistakes_are_said_before_anything_runs() {
             ["--folder", "/a/../b=."],
             "`/a/../b` is no place of a folder",
         ),
-        (
-            ["--folder", "/out=.:rw"],
-            "troupe.toml would be Troupe's configuration",
-        ),
         (["--folder", "/in=/proc/self"], "/proc is the kernel's"),
         (["--env", "NAME"], "write NAME=VALUE"),
         (["--stdin", "nowhere.txt"], "nowhere.txt cannot be read"),
@@ -220,4 +216,26 @@ async fn mistakes_are_said_before_anything_runs() {
             .contains("there are two wheels of the package `zope-interface`; give one of them"),
         "{ended}"
     );
+}
+
+#[tokio::test]
+async fn nothing_is_written_where_a_configuration_would_be_looked_for() {
+    let place = Workplace::new();
+    place.write("here/code.py", "result = 1");
+    std::fs::create_dir(place.path("here/out")).expect("a folder");
+    let exec = |folder: &'static str| {
+        let call = place.troupe(["exec", "code.py", "--folder", folder]);
+        // There is no configuration in the folder that it is called in.
+        call.through(["sh", "-c", "cd here && exec \"$@\"", "sh"])
+            .end()
+    };
+    let refused = exec("/out=.:rw").await.expect_code(2);
+    assert!(
+        refused
+            .stderr
+            .contains("here/troupe.toml would be Troupe's configuration"),
+        "{refused}"
+    );
+    exec("/in=.").await.expect_code(0);
+    exec("/out=out:rw").await.expect_code(0);
 }
