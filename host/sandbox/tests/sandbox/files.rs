@@ -1,6 +1,7 @@
 //! Files by grant: nothing without one, a scratch folder with a quota, folders of the host that nothing leads out of.
 
 mod host;
+mod paths;
 mod raw;
 
 use std::path::Path;
