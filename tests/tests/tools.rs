@@ -392,6 +392,53 @@ async fn an_agent_calls_the_tools_it_is_granted() {
     }
 }
 
+/// Tools have no grants of their own, whoever calls them: a tool that calls one is denied it, itself and its caller too.
+#[tokio::test]
+async fn a_tool_that_calls_itself_or_its_caller_is_denied() {
+    for server in ["", ISOLATED] {
+        let place = place_with("toolbox");
+        place.write("troupe.toml", server);
+        place.write("looper.wasm", guest("looper"));
+        place.write("tooluser.wasm", guest("tooluser"));
+        let names = json!({ "names": ["looper.again", "looper", "user", "toolbox.add"] });
+        let sum = json!({ "a": 1, "b": 2 });
+        let agents = json!([
+            { "id": "both", "type": "tool", "tools": [
+                { "name": "looper", "component": "looper.wasm" },
+                { "name": "toolbox", "component": "toolbox.wasm" },
+            ] },
+            { "id": "user", "type": "code", "component": "tooluser.wasm", "grants": { "tools": ["both"] } },
+        ]);
+        let steps = json!([
+            { "id": "called", "agent": "user", "action": "each", "input": [
+                { "name": "looper.again", "arguments": names },
+                { "name": "toolbox.add", "arguments": sum },
+            ] },
+            { "id": "alone", "agent": "both", "action": "looper.again", "input": names },
+            { "id": "good", "agent": "both", "action": "toolbox.add", "input": sum },
+        ]);
+        let ended = run(&place, agents, steps).await.expect_code(0);
+        let shown = ended.json();
+        let answers = &step(&shown, "called")["output"]["answers"];
+        for heard in [&answers[0]["ok"], &step(&shown, "alone")["output"]] {
+            let heard = heard.as_array().expect("what it heard");
+            // What there is, each of the four alone, and all four at once.
+            assert_eq!(heard.len(), 9, "{ended}");
+            for heard in heard.iter().filter_map(Value::as_str) {
+                assert!(heard.starts_with("Err(Error::Denied("), "{heard}");
+            }
+        }
+        assert_eq!(answers[1], json!({ "ok": 3 }), "{ended}");
+        assert_eq!(step(&shown, "good")["output"], 3, "{ended}");
+        // The agent's own: the list of tools, and two calls.
+        let events = place.events(&ended.id()).await;
+        let called = events
+            .iter()
+            .filter(|event| event["type"] == "call_started" && event["kind"] == "tool");
+        assert_eq!(called.count(), 3, "{ended}");
+    }
+}
+
 #[tokio::test]
 async fn a_tools_work_is_paid_by_its_caller() {
     let place = place_with("toolbox");

@@ -111,6 +111,11 @@ fn operate(step: &Value, held: &mut Vec<File>) -> io::Result<Value> {
             });
             Ok(json!(listings.collect::<Vec<_>>().len()))
         }
+        // The bad ends of this very guest, with all that it holds.
+        "trap" => panic!("with {} open files", held.len()),
+        "loop" => loop {
+            std::hint::black_box(&held);
+        },
         "close_all" => {
             held.clear();
             Ok(Value::Null)

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use wasip2::clocks::monotonic_clock;
 use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{
-    ErrorCode, Fields, FutureIncomingResponse, IncomingResponse, Method, OutgoingBody,
-    OutgoingRequest, RequestOptions, Scheme,
+    ErrorCode, Fields, FutureIncomingResponse, IncomingBody, IncomingResponse, Method,
+    OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
 };
 use wasip2::io::poll::poll;
-use wasip2::io::streams::StreamError;
+use wasip2::io::streams::{InputStream, StreamError};
 
 struct Http;
 
@@ -29,6 +29,8 @@ impl Guest for Http {
             }
             "race a timer" => Ok(race(&input)),
             "wait for an unfinished body" => Ok(wait_unfinished(&input)),
+            "leave all half done" => Ok(leave_half_done(&input)),
+            "drop responses" => drop_responses(&input),
             "write too much" => Ok(write_too_much(&input)),
             "set headers" => Ok(set_headers(&input)),
             "many headers" => {
@@ -176,6 +178,53 @@ fn wait_unfinished(input: &Value) -> Value {
     match handle(request, None) {
         Ok(future) => finish(Ok(future)),
         Err(error) => json!({ "error": shown(&error) }),
+    }
+}
+
+/// Has in hand a request that is never finished, one that is never waited for, a response that is never taken, and one
+/// that is read in part, and ends badly; where its input says so it waits for a response that never comes.
+fn leave_half_done(input: &Value) -> Value {
+    let request = OutgoingRequest::new(Fields::new());
+    let _ = request.set_scheme(Some(&Scheme::Http));
+    let _ = request.set_authority(Some(text(&input["authority"])));
+    let body = request.body();
+    let stream = body.as_ref().map(OutgoingBody::write);
+    if let Ok(Ok(stream)) = &stream {
+        let _ = stream.blocking_write_and_flush(&[b'x'; 4096]);
+    }
+    let unfinished = handle(request, None);
+    let untaken = start(input);
+    let untaken = untaken.inspect(|future| future.subscribe().block());
+    let part = begin_to_read(input);
+    let unsent = start(input);
+    if input["never"].is_string() {
+        finish(start(&json!({ "authority": input["never"] })));
+    }
+    let held = (
+        body.is_ok(),
+        unfinished.is_ok(),
+        untaken.is_ok(),
+        part.is_some(),
+        unsent.is_ok(),
+    );
+    panic!("all in hand: {held:?}");
+}
+
+/// A response of which one byte was read, with the stream of the rest.
+fn begin_to_read(input: &Value) -> Option<(InputStream, IncomingBody)> {
+    let future = start(input).ok()?;
+    future.subscribe().block();
+    let response = future.get()?.ok()?.ok()?;
+    let body = response.consume().ok()?;
+    let stream = body.stream().ok()?;
+    let read = stream.blocking_read(1).ok()?;
+    (read.len() == 1).then_some((stream, body))
+}
+
+/// Asks again and again, and drops each response after its first byte.
+fn drop_responses(input: &Value) -> ! {
+    loop {
+        drop(begin_to_read(input));
     }
 }
 

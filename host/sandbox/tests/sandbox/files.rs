@@ -2,6 +2,7 @@
 
 mod aside;
 mod host;
+mod paths;
 mod raw;
 
 use std::path::Path;

@@ -2,8 +2,9 @@
 
 mod bytes;
 mod generated;
+mod holding;
 mod interpreters;
-mod leaks;
+pub(crate) mod leaks;
 mod lifecycle;
 mod values;
 mod waiting;

@@ -1,8 +1,14 @@
 //! Functions of any component, called with JSON; what describes itself; and values that mean harm.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use troupe_sandbox::{ComponentKind, Limit, LoadError, Outcome, Report, TrapCode, UnknownFunction};
+use troupe_sandbox::{
+    ComponentKind, HostCalls, HostFuture, Limit, LoadError, Outcome, Report, ToolAnswer,
+    ToolsGrant, TrapCode, UnknownFunction, tools,
+};
 
 use crate::support::{
     MEMORY, call, call_tool, guest, limited, returned, sandbox, target, tool_wasm,
@@ -199,6 +205,64 @@ async fn an_agent_denied_its_tools_hears_so() {
     let answer = returned(report);
     let error = answer["answers"][0]["error"].as_str().expect("an error");
     assert!(error.contains("may not use the tool `calc.add`"), "{error}");
+}
+
+/// Whoever asks it for a tool has it called, were it not for the grant; it counts.
+#[derive(Default)]
+struct Obliging(AtomicU32);
+
+impl HostCalls for Obliging {
+    fn call_tools(
+        &self,
+        requests: Vec<tools::CallRequest>,
+        _fuel_max: u64,
+    ) -> HostFuture<'_, Vec<ToolAnswer>> {
+        let answer = |_| {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            ToolAnswer {
+                result: Ok("[]".to_owned()),
+                fuel: 0,
+            }
+        };
+        Box::pin(std::future::ready(
+            requests.into_iter().map(answer).collect(),
+        ))
+    }
+}
+
+#[tokio::test]
+async fn a_tool_that_calls_itself_is_denied_and_is_not_called() {
+    let looper = guest("looper").await;
+    let host = Arc::new(Obliging::default());
+    let mut call = call();
+    call.host = Arc::clone(&host) as Arc<dyn HostCalls>;
+    let names = json!({ "names": ["looper.again", "tester"] });
+    let report = call_tool(&looper, "again", names.clone(), call.clone()).await;
+    assert_eq!(report.denials.len(), 3, "{:?}", report.denials);
+    let heard = returned(report);
+    let heard: Vec<&str> = heard
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    // What there is, each alone, and both at once.
+    assert_eq!(heard.len(), 5);
+    for heard in heard {
+        assert!(heard.starts_with("Err(Error::Denied("), "{heard}");
+    }
+    assert_eq!(host.0.load(Ordering::Relaxed), 0);
+    // It is the grant that stops it.
+    call.grants.tools = Some(ToolsGrant {
+        names: vec!["looper".to_owned()],
+    });
+    let heard = returned(call_tool(&looper, "again", names, call).await);
+    assert_eq!(heard[1], "Ok(\"[]\")");
+    assert_eq!(host.0.load(Ordering::Relaxed), 2);
+    assert_eq!(
+        returned(toolbox("add", json!({ "a": 1, "b": 2 })).await),
+        json!(3)
+    );
 }
 
 /// Calls the function `f` of a world that exports only it.

@@ -1,12 +1,16 @@
 //! Workers: what they are kept from, and what becomes of calls whose worker ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::Notify;
 use troupe_sandbox::{
-    Call, FilesGrant, FolderAccess, FolderGrant, Outcome, Report, Sandbox, SandboxError,
+    Call, Component, Error, FilesGrant, FolderAccess, FolderGrant, HostCalls, HostFuture, LlmGrant,
+    Outcome, Report, Sandbox, SandboxError, llm,
 };
 
+use crate::hostile::leaks::{self, Measured};
 use crate::hostile::returning;
 use crate::sessions;
 use crate::support::{self, MEMORY, RUN, agent_wasm, call, invocation, limited, target};
@@ -310,6 +314,70 @@ async fn callers_that_have_all_own_workers_do_not_keep_tools_waiting() {
         Outcome::Returned("null".to_owned())
     );
     callers.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// A world that tells that it was asked, and never answers.
+#[derive(Default)]
+struct Silent {
+    asked: Notify,
+}
+
+impl HostCalls for Silent {
+    fn complete(&self, _request: llm::Request) -> HostFuture<'_, Result<llm::Completion, Error>> {
+        Box::pin(async move {
+            self.asked.notify_one();
+            std::future::pending().await
+        })
+    }
+}
+
+/// Kills the worker of a guest that waits for the host: the last one that was started.
+async fn kill_while_it_waits(sandbox: &Sandbox, asking: &Component) {
+    let world = Arc::new(Silent::default());
+    let mut call = call();
+    call.host = Arc::clone(&world) as Arc<dyn HostCalls>;
+    call.grants.llm = Some(LlmGrant {
+        models: vec!["silent".to_owned()],
+    });
+    let asked = invocation("llm.complete", "null");
+    let called = sandbox.call_agent(asking, asked, call);
+    let killing = async {
+        world.asked.notified().await;
+        let last = sandbox.worker_ids().pop();
+        kill(last.expect("it works for the guest"));
+    };
+    let (ended, ()) = futures::future::join(called, killing).await;
+    let error = ended.expect_err("its worker is gone");
+    assert!(error.to_string().contains("signal: 9"), "{error}");
+}
+
+#[test]
+fn workers_that_are_killed_leave_nothing_behind() {
+    let name = "workers::workers_that_are_killed_leave_nothing_behind";
+    if leaks::is_alone(name) {
+        leaks::runtime().block_on(async {
+            let sandbox = sandbox(1);
+            let wasm = std::fs::read(target().join("guests/wasm32-wasip2/guest/examples/ask.wasm"));
+            let asking = sandbox.load(wasm.expect("it is built").into()).await;
+            let asking = asking.expect("a component");
+            let round = async || {
+                // The shared one first; then one of its own, for a component that is not trusted any more.
+                kill_while_it_waits(&sandbox, &asking).await;
+                kill_while_it_waits(&sandbox, &asking).await;
+                let report = sandbox.call_agent(&asking, invocation("log.write", "[]"), call());
+                let report = report.await.expect("the host is well");
+                assert!(matches!(report.outcome, Outcome::Returned(_)), "{report:?}");
+                is_well(&sandbox).await;
+            };
+            round().await;
+            let before = Measured::settled().await;
+            for _ in 0..leaks::ROUNDS {
+                round().await;
+            }
+            before.is_back().await;
+            is_well(&sandbox).await;
+        });
+    }
 }
 
 /// Processor time of a process, in hundredths of a second.

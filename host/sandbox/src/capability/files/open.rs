@@ -117,8 +117,11 @@ fn looked_at(opened: fs::File) -> io::Result<Opened> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
     use std::os::unix::net::UnixListener;
+    use std::path::{Path, PathBuf};
 
+    use proptest::prelude::*;
     use rustix::fs::{CWD, mkfifoat};
 
     use super::*;
@@ -176,5 +179,80 @@ mod tests {
         let asked = manner(OpenFlags::DIRECTORY, read);
         let error = open_beneath(&folder, "file", asked).expect_err("no folder");
         assert_eq!(error.raw_os_error(), Some(Errno::NOTDIR.raw_os_error()));
+    }
+
+    /// A folder with what leads astray, in one that it should not lead to.
+    fn tree() -> (tempfile::TempDir, PathBuf) {
+        let place = tempfile::tempdir().expect("a folder");
+        let inner = place.path().join("in");
+        fs::create_dir_all(inner.join("a/b")).expect("a folder");
+        fs::write(place.path().join("out"), "out").expect("a file");
+        fs::write(inner.join("a/file"), "text").expect("a file");
+        let out = place.path().join("out");
+        for (target, link) in [
+            (Path::new(".."), "up"),
+            (Path::new("a/../../out"), "over"),
+            (out.as_path(), "absolute"),
+            (Path::new("/proc/self/fd/0"), "magic"),
+            (Path::new("a/b/.."), "within"),
+            (Path::new("round"), "round"),
+        ] {
+            std::os::unix::fs::symlink(target, inner.join(link)).expect("a link");
+        }
+        (place, inner)
+    }
+
+    /// Any path, mostly of names that are there.
+    fn any_path() -> impl Strategy<Value = String> {
+        let names = [
+            "a", "b", "file", "up", "over", "absolute", "magic", "within", "round", "out", "in",
+            "..", "..", "..", ".", "", "new", "a\0", "．．",
+        ];
+        let names = proptest::collection::vec(proptest::sample::select(names.to_vec()), 1..8);
+        prop_oneof![20 => names.prop_map(|names| names.join("/")), 1 => any::<String>()]
+    }
+
+    fn any_manner() -> impl Strategy<Value = Manner> {
+        let how = [
+            OpenFlags::CREATE,
+            OpenFlags::DIRECTORY,
+            OpenFlags::EXCLUSIVE,
+            OpenFlags::TRUNCATE,
+        ];
+        let how = proptest::sample::subsequence(how.to_vec(), 0..=4);
+        let flags = [DescriptorFlags::READ, DescriptorFlags::WRITE];
+        let flags = proptest::sample::subsequence(flags.to_vec(), 0..=2);
+        let follow = proptest::sample::subsequence(vec![PathFlags::SYMLINK_FOLLOW], 0..=1);
+        (follow, how, flags).prop_map(|(follow, how, flags)| Manner {
+            follow: follow
+                .into_iter()
+                .fold(PathFlags::empty(), |all, one| all | one),
+            how: how
+                .into_iter()
+                .fold(OpenFlags::empty(), |all, one| all | one),
+            flags: flags
+                .into_iter()
+                .fold(DescriptorFlags::empty(), |all, one| all | one),
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_a_path_opens_lies_beneath(path in any_path(), manner in any_manner()) {
+            let (place, inner) = tree();
+            let folder = fs::File::open(&inner).expect("a folder");
+            if let Ok(Some(Opened::File(opened) | Opened::Folder(opened))) =
+                open_beneath(&folder, &path, manner)
+            {
+                let found = fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+                let (found, inner) = (found.expect("Linux tells"), inner.canonicalize().expect("it is there"));
+                prop_assert!(found.starts_with(&inner), "{path:?} opened {}", found.display());
+            }
+            let outside = fs::read_to_string(place.path().join("out")).expect("it is there");
+            prop_assert_eq!(outside, "out");
+            prop_assert_eq!(fs::read_dir(place.path()).expect("a folder").count(), 2);
+        }
     }
 }

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use troupe_sandbox::{Component, Invocation, Limits, Outcome, Program, Report, Sandbox};
+use troupe_sandbox::{Call, Component, Invocation, Outcome, Program, Report, Sandbox};
 
+use super::holding::{self, Folders};
 use super::interpreters::class;
 use super::{body, returning, wasi};
 use crate::support::{MEMORY, RUN, agent_wasm, config, invocation, limited, program, target};
@@ -18,27 +19,32 @@ pub(super) fn own_sandbox(calls_max: u32) -> Sandbox {
 }
 
 /// What a hostile guest is asked.
-enum Asked {
+pub(super) enum Asked {
     Agent(Invocation),
     Interpreter(Program),
 }
 
+/// What a hostile guest has more of than others, and whom it turns to.
+pub(super) type Change = Box<dyn Fn(&mut Call) + Send + Sync>;
+
 /// A guest that ends in its own bad way, each time in the same.
 pub(super) struct Hostile {
-    name: &'static str,
-    component: Component,
-    asked: Asked,
-    change: fn(&mut Limits),
-    ends: &'static str,
+    pub(super) name: &'static str,
+    pub(super) component: Component,
+    pub(super) asked: Asked,
+    pub(super) change: Change,
+    pub(super) ends: &'static str,
+    /// Whether it got as far as it should before it ended, where it is alone.
+    pub(super) is_far: fn(&Report) -> bool,
 }
 
 impl Hostile {
     pub(super) async fn call(&self, sandbox: &Sandbox) -> Report {
-        let call = limited(|limits| {
+        let mut call = limited(|limits| {
             limits.fuel = 2_000_000;
             limits.memory_bytes_max = 64 << 20;
-            (self.change)(limits);
         });
+        (self.change)(&mut call);
         let report = match &self.asked {
             Asked::Agent(invocation) => {
                 let invocation = invocation.clone();
@@ -55,9 +61,17 @@ impl Hostile {
         assert_eq!(class, self.ends, "{}: {:?}", self.name, report.outcome);
         report
     }
+
+    /// The same where no other guest has what this one wants.
+    pub(super) async fn call_alone(&self, sandbox: &Sandbox) -> Report {
+        let report = self.call(sandbox).await;
+        assert!((self.is_far)(&report), "{}: {report:?}", self.name);
+        report
+    }
 }
 
-const GROW: &str = "(loop (br_if 0 (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))";
+pub(super) const GROW: &str =
+    "(loop (br_if 0 (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))";
 const MANY_HANDLES: &str = "(loop (drop (call $timer (i64.const -1))) (br 0))";
 const ENTROPY: &str = "(call $random (i64.const 1099511627776) (i32.const 8))";
 const NO_POLLS: &str = "(loop (local.set $handle (call $timer (i64.const 0)))
@@ -65,17 +79,19 @@ const NO_POLLS: &str = "(loop (local.set $handle (call $timer (i64.const 0)))
 const WRITES: &str = "(local.set $handle (call $stdout))
     (loop (call $write (local.get $handle) (i32.const 64) (i32.const 1) (i32.const 24)) (br 0))";
 
-/// Sixteen guests that end in different ways.
-pub(super) async fn all(sandbox: &Sandbox) -> Vec<Hostile> {
-    let mut all = Vec::new();
+/// Guests that end in different ways: sixteen that have nothing but themselves, and those that hold something of the
+/// host's.
+pub(super) async fn all(sandbox: &Sandbox, folders: &Folders) -> Vec<Hostile> {
+    let mut all = holding::all(sandbox, folders).await;
     for (name, wasm, ends) in agents() {
         all.push(Hostile {
             name,
             component: sandbox.load(wasm).await.expect("a component"),
             asked: Asked::Agent(invocation("do", "null")),
             // A recursion as deep as the stack costs some, and so do thousands of handles.
-            change: |limits| limits.fuel = 10_000_000,
+            change: Box::new(|call| call.limits.fuel = 10_000_000),
             ends,
+            is_far: |_| true,
         });
     }
     let sleep = wasi::agent("(call $block (call $timer (i64.const -1)))");
@@ -83,8 +99,9 @@ pub(super) async fn all(sandbox: &Sandbox) -> Vec<Hostile> {
         name: "sleep",
         component: sandbox.load(sleep).await.expect("a component"),
         asked: Asked::Agent(invocation("do", "null")),
-        change: |limits| limits.time_max = Duration::from_millis(5),
+        change: Box::new(|call| call.limits.time_max = Duration::from_millis(5)),
         ends: "limit_time",
+        is_far: |_| true,
     });
     for (name, source, ends) in [
         ("python", "while True: pass", "limit_fuel"),
@@ -98,8 +115,9 @@ pub(super) async fn all(sandbox: &Sandbox) -> Vec<Hostile> {
             name,
             component: sandbox.load(wasm.into()).await.expect("a component"),
             asked: Asked::Interpreter(program("agent", source)),
-            change: |limits| limits.fuel = 20_000_000,
+            change: Box::new(|call| call.limits.fuel = 20_000_000),
             ends,
+            is_far: |_| true,
         });
     }
     all
@@ -150,9 +168,10 @@ pub(super) async fn call_good(sandbox: &Sandbox, component: &Component) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_at_once_end_as_themselves_and_good_ones_among_them_are_served() {
     let sandbox = own_sandbox(32);
-    let (hostile, good) = (all(&sandbox).await, good(&sandbox).await);
+    let folders = Folders::new();
+    let (hostile, good) = (all(&sandbox, &folders).await, good(&sandbox).await);
     let calls = (0..1_000).map(async |number: usize| {
-        // One in seventeen means well.
+        // One of each round means well.
         match hostile.get(number % (hostile.len() + 1)) {
             Some(hostile) => drop(hostile.call(&sandbox).await),
             None => call_good(&sandbox, &good).await,
@@ -165,11 +184,16 @@ async fn a_thousand_at_once_end_as_themselves_and_good_ones_among_them_are_serve
 #[tokio::test]
 async fn the_same_bad_end_uses_the_same_fuel() {
     let sandbox = own_sandbox(1);
-    for hostile in all(&sandbox).await {
-        if hostile.ends == "limit_time" {
+    let folders = Folders::new();
+    for hostile in all(&sandbox, &folders).await {
+        // How far these come is a matter of time.
+        if ["limit_time", "cancelled"].contains(&hostile.ends) {
             continue;
         }
-        let (one, other) = (hostile.call(&sandbox).await, hostile.call(&sandbox).await);
+        let (one, other) = (
+            hostile.call_alone(&sandbox).await,
+            hostile.call_alone(&sandbox).await,
+        );
         assert_eq!(one.usage.fuel, other.usage.fuel, "{}", hostile.name);
         assert_eq!(one.outcome, other.outcome, "{}", hostile.name);
     }
