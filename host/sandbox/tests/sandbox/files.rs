@@ -326,6 +326,7 @@ async fn a_folder_that_was_withheld_says_what_would_grant_it() {
             capability,
             message: said,
             count,
+            limit: None,
         },
     ] = &report.denials[..]
     else {
