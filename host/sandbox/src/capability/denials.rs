@@ -110,6 +110,11 @@ impl State {
             Some(withheld) => withheld.remedy.clone(),
             None => format!("add `\"{capability}\": {grant}` to the agent's `grants`"),
         };
+        self.deny_with(capability, asked, &remedy)
+    }
+
+    /// Denies a request where it is known what would allow it.
+    pub(super) fn deny_with(&mut self, capability: &str, asked: &str, remedy: &str) -> Error {
         let message = format!("the agent `{}` may not use {asked}: {remedy}", self.agent);
         self.denials.note(capability, message.clone());
         Error::Denied(Denial {

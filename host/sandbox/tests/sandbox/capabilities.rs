@@ -529,7 +529,12 @@ async fn what_is_remembered_counts_as_a_call_and_in_bytes() {
 
 #[tokio::test]
 async fn context() {
-    assert_eq!(denial("context.output", json!("plan")).await.0, "context");
+    let (capability, message) = denial("context.output", json!("plan")).await;
+    assert_eq!(capability, "context");
+    assert_eq!(
+        message,
+        "the agent `tester` may not use outputs of other steps: code agents of a workflow have them, its tools and code that runs by itself do not; hand over what it needs in its input"
+    );
     assert_eq!(
         ask("context.inputs", json!(null), in_world(call())).await,
         json!("{}")
