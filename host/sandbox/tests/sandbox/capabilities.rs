@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use troupe_sandbox::{
     Call, ContextGrant, Error, Grants, HostCalls, HostFuture, HumanGrant, Limit, LlmGrant,
-    LogLevel, LogLine, MemoryAnswer, MemoryGrant, MemoryRequest, Outcome, Report, SandboxError,
-    SearchGrant, ToolAnswer, ToolsGrant, budget, human, llm, memory, search, tools,
+    LogLevel, LogLine, MemoryAnswer, MemoryGrant, MemoryRequest, Narrowed, Outcome, Report,
+    SandboxError, SearchGrant, ToolAnswer, ToolsGrant, budget, human, llm, memory, search, tools,
 };
 
 use crate::support::{call, invocation, limited, returned, run_guest};
@@ -400,6 +400,42 @@ async fn human() {
         message.contains("questions to `eve`: add `\"human\": {\"assignees\": [\"eve\"]}`"),
         "{message}"
     );
+}
+
+#[tokio::test]
+async fn what_the_operator_leaves_is_a_pattern_and_a_denial_names_who_keeps_it_back() {
+    let names = |all: &[&str]| all.iter().map(|it| (*it).to_owned()).collect();
+    let operator = "\"eve\" to `human` of the [[grants]] at line 3";
+    let workflow = "add `\"human\": {\"assignees\": [\"eve\"]}` to the agent's `grants`";
+    let kept = format!("the workflow grants it, the operator does not: add {operator}");
+    let both = format!("{workflow}, and {operator}");
+    let (ann, team) = (["ann@example.com"].as_slice(), ["*@example.com"].as_slice());
+    for (assignees, patterns, who, says) in [
+        (None, team, "ann@example.com", None),
+        (None, ["*"].as_slice(), "eve", None),
+        (None, team, "eve", Some(kept.as_str())),
+        (None, &[], "eve", Some(kept.as_str())),
+        (Some(ann), team, "ann@example.com", None),
+        (Some(ann), &["*"], "eve", Some(workflow)),
+        (Some(ann), team, "eve", Some(both.as_str())),
+    ] {
+        let mut call = granted();
+        let assignees = assignees.map(names);
+        call.grants.human = Some(HumanGrant { assignees });
+        call.grants.narrowed = vec![Narrowed {
+            capability: "human".to_owned(),
+            patterns: names(patterns),
+            place: "`human` of the [[grants]] at line 3".to_owned(),
+        }];
+        let answer = ask("human.ask", json!([who]), call).await;
+        match says {
+            None => assert_eq!(answer, json!({"ok": true}), "{who}"),
+            Some(says) => {
+                let message = answer["message"].as_str().expect("a text");
+                assert!(message.ends_with(&format!("`eve`: {says}")), "{message}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

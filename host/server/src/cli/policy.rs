@@ -95,7 +95,7 @@ impl Explained<'_> {
         let imported = needs(&component.inspection().imports);
         let grants = self
             .granting
-            .effective(self.definition.name(), (agent, code));
+            .effective(self.definition, (agent, code));
         let uses = |capability: &str| {
             let grant = match capability {
                 "secrets" => SECRETS_ARE_USED_THROUGH,

@@ -22,6 +22,13 @@ impl SecretSource {
         Self(value.to_owned())
     }
 
+    /// Whether it is the secret itself.
+    pub(crate) fn is_plain(&self) -> bool {
+        !["env:", "file:", "cmd:"]
+            .iter()
+            .any(|word| self.0.starts_with(word))
+    }
+
     /// Reads the secret.
     ///
     /// # Errors
