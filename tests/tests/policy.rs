@@ -1,6 +1,6 @@
 //! What `troupe policy explain` says, and that it says what `troupe run` does.
 
-use e2e::troupe::{Ended, Workplace};
+use e2e::troupe::{Ended, Workplace, guest};
 use serde_json::{Value, json};
 
 fn workflow(name: &str, agents: &Value) -> Value {
@@ -15,6 +15,12 @@ fn source(id: &str, grants: &Value) -> Value {
     json!({ "id": id, "type": "code", "language": "python", "code": "result = 1", "grants": grants })
 }
 
+fn toolbox() -> Value {
+    let tool =
+        json!({ "name": "toolbox", "component": "toolbox.wasm", "limits": { "fuel": 1000 } });
+    json!({ "id": "box", "type": "tool", "tools": [tool] })
+}
+
 async fn call(place: &Workplace, arguments: &[&str], code: i32) -> Ended {
     place.troupe(arguments).end().await.expect_code(code)
 }
@@ -23,6 +29,105 @@ async fn explain(place: &Workplace, options: &[&str], code: i32) -> Ended {
     let arguments = [&["policy", "explain", "workflow.json"], options].concat();
     call(place, &arguments, code).await
 }
+
+#[tokio::test]
+async fn tools_are_given_nothing_and_have_limits() {
+    let place = Workplace::new();
+    place.write("toolbox.wasm", guest("toolbox"));
+    let document = workflow("Tools", &json!([toolbox()]));
+    place.write("workflow.json", document.to_string());
+    let explained = explain(&place, &[], 0).await;
+    for text in [
+        "box, tool toolbox  (sha256:",
+        "\n  granted   nothing: tools have no grants of their own\n",
+        "\n  limits    fuel 1000, memory_mb 512",
+    ] {
+        assert!(explained.stdout.contains(text), "{text}: {explained}");
+    }
+    let explained = explain(&place, &["--agent", "box", "--json"], 0)
+        .await
+        .json();
+    let about = &explained["agents"][0];
+    assert_eq!(about["tool"], "toolbox", "{explained}");
+    assert_eq!(about["grants"], json!([]));
+    assert_eq!(about["limits"]["fuel"], 1000);
+    for denied in about["denied"].as_array().expect("a list") {
+        let grant = denied["grant"].as_str().expect("a grant");
+        assert!(["env", "files"].contains(&grant), "{explained}");
+    }
+}
+
+#[tokio::test]
+async fn a_workflow_without_foreign_code_has_nothing_to_explain() {
+    let place = Workplace::new();
+    let person = json!({ "id": "boss", "type": "human", "assignees": ["boss"] });
+    place.write(
+        "workflow.json",
+        workflow("Ask", &json!([person])).to_string(),
+    );
+    let explained = explain(&place, &[], 2).await;
+    assert!(
+        explained
+            .stderr
+            .contains("`Ask` has neither code agents nor tool agents"),
+        "{explained}"
+    );
+}
+
+#[tokio::test]
+async fn agents_of_workflows_inside_are_explained_with_their_names() {
+    let place = Workplace::new();
+    place.write("toolbox.wasm", guest("toolbox"));
+    place.write(
+        "troupe.toml",
+        "[[grants]]\nagents = [\"Inside/writer\"]\nenv = { REGION = \"eu\" }\n",
+    );
+    let inside = workflow(
+        "Inside",
+        &json!([source("writer", &json!({ "env": ["REGION"] })), toolbox()]),
+    );
+    let mut document = workflow("Report", &json!([source("writer", &json!({}))]));
+    document["workflows"] = json!({ "inside": inside });
+    place.write("workflow.json", document.to_string());
+    let explained = explain(&place, &[], 0).await;
+    let begins = |start: &str| explained.stdout.lines().any(|line| line.starts_with(start));
+    assert!(begins("writer  (python source)"), "{explained}");
+    assert!(begins("Inside/writer  (python source)"), "{explained}");
+    assert!(begins("Inside/box, tool toolbox  (sha256:"), "{explained}");
+    assert!(
+        explained
+            .stdout
+            .contains("granted   env REGION: the [[grants]] at line 1"),
+        "{explained}"
+    );
+    for (agent, workflows) in [
+        ("writer", json!(["Report", "Inside"])),
+        ("Inside/writer", json!(["Inside"])),
+        ("Report/writer", json!(["Report"])),
+        ("box", json!(["Inside"])),
+    ] {
+        let explained = explain(&place, &["--json", "--agent", agent], 0)
+            .await
+            .json();
+        let all = explained["agents"].as_array().expect("agents");
+        let found: Vec<&Value> = all.iter().map(|about| &about["workflow"]).collect();
+        assert_eq!(json!(found), workflows, "{agent}: {explained}");
+    }
+    let none = explain(&place, &["--agent", "Report/box"], 2).await;
+    assert!(none.stderr.contains("no code agent `Report/box`"), "{none}");
+}
+
+/// Grants of what is not there.
+const UNUSABLE: &str = r#"
+[[grants]]
+agents = ["writer"]
+files = [{ name = "none", path = "none" }, { name = "file", path = "file" }]
+env = { A = "env:NOPE" }
+secrets = [
+    { name = "SHORT", value = "too short", host = "https://api.example.com", header = "authorization" },
+    { name = "ELSEWHERE", value = "long enough to be one", host = "https://example.org", header = "authorization" },
+]
+"#;
 
 #[tokio::test]
 async fn what_is_said_to_be_withheld_is_refused_before_anything_runs() {
