@@ -215,6 +215,32 @@ async fn people_are_asked_only_where_it_is_granted() {
 }
 
 #[tokio::test]
+async fn an_operator_leaves_people_by_pattern_and_a_denial_names_his_line() {
+    let scene = Scene::new(&interview("ask", &both(), &[question("May I?")])).await;
+    let config = std::fs::read_to_string(scene.place.path("troupe.toml")).expect("a file");
+    let line = config.trim_end().lines().count() + 1;
+    let narrowed = |people: &str| {
+        let entry = format!("[[grants]]\nagents = [\"reporter\"]\nhuman = {people}\n");
+        scene
+            .place
+            .write("troupe.toml", format!("{}\n{entry}", config.trim_end()));
+    };
+    narrowed("[\"*@example.com\"]");
+    let id = scene.run(3).await;
+    scene.call(&["approve", &id, "--by", "ann"], 0).await;
+    assert_eq!(scene.said(&id).await["answers"][0]["approved"], true);
+    for people in ["[]", "[\"boss@example.com\"]"] {
+        narrowed(people);
+        let said = scene.said(&scene.run(0).await).await;
+        let error = said["answers"][0]["error"].as_str().unwrap_or_default();
+        let says = format!(
+            "the workflow grants it, the operator does not: add \"team@example.com\" to `human` of the [[grants]] at line {line} "
+        );
+        assert!(error.contains(&says), "{says}: {said:#}");
+    }
+}
+
+#[tokio::test]
 async fn a_component_that_asks_something_else_than_before_fails() {
     let mut document = interview("diverge", &both(), &[question("May I?")]);
     let scene = Scene::new(&document).await;

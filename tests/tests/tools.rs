@@ -344,6 +344,33 @@ fn calls() -> Value {
 }
 
 #[tokio::test]
+async fn who_is_denied_a_tool_is_told_which_agent_has_it() {
+    let place = place_with("toolbox");
+    let mut agents = caller(&place, json!({}));
+    for (grants, config, says) in [
+        (
+            json!({}),
+            "",
+            "add `\"tools\": [\"box\"]` to the agent's `grants`",
+        ),
+        (
+            json!({ "tools": ["box"] }),
+            "[[grants]]\nagents = [\"user\"]\ntools = [\"calc*\"]\n",
+            "the workflow grants it, the operator does not: add \"box\" to `tools` of the [[grants]] at line 1",
+        ),
+    ] {
+        agents[1]["grants"] = grants;
+        place.write("troupe.toml", config);
+        let steps = json!([{ "id": "it", "agent": "user", "action": "each", "input": calls() }]);
+        let ended = run(&place, agents.clone(), steps).await.expect_code(0);
+        let output = step(&ended.json(), "it")["output"].clone();
+        let error = output["answers"][0]["error"].as_str().unwrap_or_default();
+        let says = format!("may not use the tool `toolbox.add`: {says}").replace('"', "\\\"");
+        assert!(error.contains(&says), "{says}: {ended}");
+    }
+}
+
+#[tokio::test]
 async fn an_agent_calls_the_tools_it_is_granted() {
     let place = place_with("toolbox");
     for action in ["each", "many"] {

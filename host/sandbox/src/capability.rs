@@ -11,6 +11,7 @@ pub(crate) mod human;
 pub(crate) mod llm;
 pub(crate) mod log;
 pub(crate) mod memory;
+pub(crate) mod narrowed;
 pub(crate) mod search;
 pub(crate) mod tools;
 
@@ -60,8 +61,10 @@ pub struct Grants {
     pub files: Option<files::FilesGrant>,
     /// Environment variables.
     pub env: Option<env::EnvGrant>,
-    /// What the workflow asked for and the operator did not grant, for the texts of denials.
+    /// What is not granted, with what would grant it, for the texts of denials.
     pub withheld: Vec<denials::Withheld>,
+    /// What the operator leaves of capabilities: it bounds whom a guest may ask, and is in the texts of denials.
+    pub narrowed: Vec<narrowed::Narrowed>,
 }
 
 impl Grants {

@@ -53,10 +53,13 @@ pub use capability::context::ContextGrant;
 pub use capability::denials::Withheld;
 pub use capability::env::EnvGrant;
 pub use capability::files::{FilesGrant, FolderAccess, FolderGrant, ScratchGrant};
-pub use capability::http::{HostPattern, HttpGrant, OperatorHost, ParseHostError, SecretGrant};
+pub use capability::http::{
+    HostPattern, HttpGrant, OperatorHost, ParseHostError, SecretGrant, is_settable,
+};
 pub use capability::human::HumanGrant;
 pub use capability::llm::LlmGrant;
 pub use capability::memory::{MEMORY_KEY_BYTES_MAX, MEMORY_VALUE_BYTES_MAX, MemoryGrant};
+pub use capability::narrowed::{Narrowed, fits};
 pub use capability::search::SearchGrant;
 pub use capability::tools::ToolsGrant;
 pub use compiler::{Compiler, compile};
@@ -74,7 +77,7 @@ pub use http_exchange::{
     HttpResponse, HttpTimeouts, Reach, SecretUse,
 };
 pub use inspection::Inspection;
-pub use limits::{Limit, Limits, OPEN_FILES_MAX};
+pub use limits::{INSTANCES_MAX, Limit, Limits, OPEN_FILES_MAX};
 pub use outcome::{
     Captured, Denied, Exception, Failure, FilesLimit, Outcome, Report, Trap, TrapCode, Usage,
 };

@@ -122,7 +122,7 @@ impl fmt::Display for Limit {
 }
 
 /// Core instances of one component, for which the pool of instances has room. A Python component has about thirty.
-pub(crate) const INSTANCES_MAX: u32 = 64;
+pub const INSTANCES_MAX: u32 = 64;
 /// Files and folders that one guest may hold open. All guests of a process have twice as many of the machine's, so that no
 /// single one takes them all.
 pub const OPEN_FILES_MAX: u32 = 256;

@@ -12,9 +12,12 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use troupe_journal::FailPoint;
 use troupe_providers::ModelPrice;
+use troupe_sandbox::{INSTANCES_MAX, OPEN_FILES_MAX};
 use troupe_workflow::ExecutionStatus;
 
-pub(crate) use grants::{AskingAgent, FolderEntry, GrantEntries, GrantEntry, SecretEntry, fits};
+pub(crate) use grants::{
+    AskingAgent, FolderEntry, GrantEntries, GrantEntry, SecretEntry, VariableEntry, check_header,
+};
 pub(crate) use secret::SecretSource;
 
 /// The operator's file: TOML, every section optional, unknown keys refused.
@@ -291,6 +294,7 @@ impl ServerConfig {
             }
         }
         config.warn_of_unused();
+        config.limits.warn_of_cut();
         config.file = Some(path);
         config.with_environment()
     }
@@ -332,6 +336,31 @@ impl ServerConfig {
             tracing::warn!(
                 section,
                 "this section of the configuration is not used by this version of Troupe"
+            );
+        }
+    }
+}
+
+impl LimitsConfig {
+    /// The limits that cannot be set as high as they are, each with what was set and what holds.
+    fn cut(&self) -> impl Iterator<Item = (&'static str, u32, u32)> {
+        let all = [
+            ("open_files", self.open_files, OPEN_FILES_MAX),
+            ("instances", self.instances, INSTANCES_MAX),
+        ];
+        let set = all
+            .into_iter()
+            .filter_map(|(limit, set, most)| Some((limit, set?, most)));
+        set.filter(|(_, set, most)| set > most)
+    }
+
+    fn warn_of_cut(&self) {
+        for (limit, set, most) in self.cut() {
+            tracing::warn!(
+                limit,
+                set,
+                most,
+                "this limit of the configuration is cut to the most that can be set"
             );
         }
     }

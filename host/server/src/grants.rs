@@ -2,6 +2,8 @@
 //! people, with the reasons; [`Granting::given`] says it to the sandbox.
 
 mod effective;
+mod machine;
+mod narrowing;
 mod own;
 #[cfg(test)]
 mod tests;
@@ -15,14 +17,15 @@ use troupe_sandbox::{
     Withheld,
 };
 use troupe_workflow::{
-    Agent, CodeAgent, CodeSource, Faults, FileGrant, MicroUsd, SecretGrant as AskedSecret,
+    Agent, CodeAgent, CodeSource, Definition, Faults, FileGrant, MicroUsd,
+    SecretGrant as AskedSecret,
 };
 
-use crate::config::{
-    AskingAgent, FolderEntry, GrantEntries, GrantEntry, SecretEntry, SecretSource, ServerConfig,
-};
+use crate::config::{AskingAgent, FolderEntry, GrantEntries, GrantEntry, ServerConfig};
 use crate::models::Reach;
 use crate::tools::LoadedTool;
+
+use self::narrowing::{HUMAN, MODELS, Narrowing, SEARCH, TOOLS};
 
 pub(crate) use effective::Verdict;
 pub(crate) use own::Own;
@@ -47,36 +50,6 @@ pub(crate) struct Given {
     /// Most that the models it asks may cost in one step, as the operator says; its workflow may say less.
     pub(crate) share: Option<MicroUsd>,
 }
-
-/// A key of the operator's by which an agent is given less than its workflow grants: without it in any entry for the
-/// agent, everything that the workflow grants is given.
-#[derive(Clone, Copy)]
-struct Narrowing {
-    key: &'static str,
-    capability: &'static str,
-    names: fn(&GrantEntry) -> Option<&Vec<String>>,
-}
-
-const MODELS: Narrowing = Narrowing {
-    key: "models",
-    capability: "llm",
-    names: |entry| entry.models.as_ref(),
-};
-const SEARCH: Narrowing = Narrowing {
-    key: "search",
-    capability: "search",
-    names: |entry| entry.search.as_ref(),
-};
-const TOOLS: Narrowing = Narrowing {
-    key: "tools",
-    capability: "tools",
-    names: |entry| entry.tools.as_ref(),
-};
-const HUMAN: Narrowing = Narrowing {
-    key: "human",
-    capability: "human",
-    names: |entry| entry.human.as_ref(),
-};
 
 /// Where something is granted, or why not and what would grant it.
 type Granted<T> = Result<T, String>;
@@ -121,11 +94,11 @@ impl Granting {
     /// Something that is not there; creation has checked for that, but the operator's file may have changed.
     pub(crate) fn given(
         &self,
-        workflow: &str,
+        definition: &Definition,
         (agent, code): (&Agent, &CodeAgent),
         tools: &[LoadedTool],
     ) -> Result<Given, String> {
-        let asking = asking(workflow, agent, code);
+        let asking = asking(definition.name(), agent, code);
         let asked = &code.grants;
         let mut withheld = Vec::new();
         let mut narrow = |names: &[String], by: Narrowing| -> Vec<String> {
@@ -151,16 +124,17 @@ impl Granting {
         let search = search.map(|sources| SearchGrant {
             sources: narrow(sources, SEARCH),
         });
-        let granted_tools = asked.tools.as_deref().map(|ids| {
-            // For what is withheld: those that are left were loaded.
-            narrow(ids, TOOLS);
-            ToolsGrant {
-                names: tools.iter().map(|tool| tool.name.clone()).collect(),
-            }
+        // Those that are left were loaded.
+        let granted_tools = asked.tools.as_ref().map(|_ids| ToolsGrant {
+            names: tools.iter().map(|tool| tool.name.clone()).collect(),
         });
-        let human = self.people(asking, asked.human.as_ref(), &mut narrow);
+        let human = asked.human.as_ref().map(|people| HumanGrant {
+            // Anybody: those whom the operator leaves, which is in `narrowed`.
+            assignees: people.assignees.as_deref().map(|all| narrow(all, HUMAN)),
+        });
         let memory = asked.memory.then(|| self.memory(asking));
         withheld.extend(memory.iter().filter_map(withheld_memory));
+        withheld.extend(self.other_tools(definition, (agent, code)));
         let secrets = self.secrets(asking, &asked.secrets)?;
         let env = self.env(asking, &asked.env)?;
         let http = HttpGrant {
@@ -185,6 +159,7 @@ impl Granting {
                 files: self.files(asking, &asked.files),
                 env: Some(env),
                 withheld,
+                narrowed: self.narrowed_all(asking),
             },
             secrets: secrets
                 .into_iter()
@@ -213,30 +188,18 @@ impl Granting {
         }
         let secrets = &code.grants.secrets;
         for (index, asked) in secrets.iter().enumerate() {
-            if secrets[..index]
-                .iter()
-                .any(|other| other.name == asked.name)
-            {
-                let fault = format!("the secret `{}` is asked for twice", asked.name);
-                add("secrets", index, fault);
-            } else if let Err(fault) = self
-                .find_secret(asking, asked)
-                .and_then(|(entry, _)| entry.secret())
-            {
+            if let Err(fault) = self.secret(asking, (asked, &secrets[..index])) {
                 add("secrets", index, fault);
             }
         }
         for (index, name) in code.grants.env.iter().enumerate() {
-            if let Err(fault) = self.find_env(asking, name).and_then(|(_, value)| {
-                let read = value.read();
-                read.map_err(|reason| format!("the variable `{name}` cannot be read: {reason}"))
-            }) {
+            if let Err(fault) = self.variable(asking, name) {
                 add("env", index, fault);
             }
         }
         for (index, file) in code.grants.files.iter().enumerate() {
             if file.path != FileGrant::SCRATCH
-                && let Err(fault) = self.find_folder(asking, file)
+                && let Err(fault) = self.folder(asking, file)
             {
                 add("files", index, fault);
             }
@@ -249,31 +212,6 @@ impl Granting {
     ) -> impl Iterator<Item = &'a GrantEntry> + 'a {
         let entries = self.entries.iter().map(toml::Spanned::get_ref);
         entries.filter(move |entry| entry.is_for(asking))
-    }
-
-    /// Whether the operator leaves an agent something that its workflow grants it, and where that is said.
-    fn narrowed(&self, asking: AskingAgent<'_>, by: Narrowing, name: &str) -> Granted<String> {
-        let mut narrowing = None;
-        for entry in self.entries_for(asking) {
-            let Some(names) = (by.names)(entry) else {
-                continue;
-            };
-            if names
-                .iter()
-                .any(|pattern| crate::config::fits(pattern, name))
-            {
-                return Ok(entry.place());
-            }
-            narrowing = Some(entry);
-        }
-        match narrowing {
-            None => Ok("the workflow; no [[grants]] narrows it".to_owned()),
-            Some(entry) => Err(format!(
-                "the workflow grants it, the operator does not: add \"{name}\" to `{}` of {}",
-                by.key,
-                entry.place()
-            )),
-        }
     }
 
     /// Whether the models that an agent asks must have prices, so that what it may spend can be kept.
@@ -309,30 +247,6 @@ impl Granting {
         }
     }
 
-    fn people(
-        &self,
-        asking: AskingAgent<'_>,
-        asked: Option<&troupe_workflow::HumanGrant>,
-        narrow: &mut impl FnMut(&[String], Narrowing) -> Vec<String>,
-    ) -> Option<HumanGrant> {
-        let assignees = match &asked?.assignees {
-            Some(assignees) => Some(narrow(assignees, HUMAN)),
-            // Anybody: those whom the operator names, where he does.
-            None => self.only(asking, HUMAN),
-        };
-        match &assignees {
-            Some(assignees) if assignees.is_empty() => None,
-            _ => Some(HumanGrant { assignees }),
-        }
-    }
-
-    /// Names that the operator leaves an agent; none: he says nothing of them. A `*` means all.
-    fn only(&self, asking: AskingAgent<'_>, by: Narrowing) -> Option<Vec<String>> {
-        let lists: Vec<_> = self.entries_for(asking).filter_map(by.names).collect();
-        let names: Vec<String> = lists.iter().copied().flatten().cloned().collect();
-        (!lists.is_empty() && !names.iter().any(|name| name == "*")).then_some(names)
-    }
-
     fn operator_hosts(&self, asking: AskingAgent<'_>) -> Vec<OperatorHost> {
         let hosts = self.entries_for(asking).flat_map(|entry| &entry.hosts);
         hosts.map(|host| host.0.clone()).collect()
@@ -343,78 +257,20 @@ impl Granting {
         asking: AskingAgent<'_>,
         asked: &[AskedSecret],
     ) -> Result<Vec<(SecretGrant, Secret)>, String> {
-        let secrets = asked.iter().map(|asked| {
-            let workflow_host = asked
-                .host
-                .parse()
-                .map_err(|error| format!("`{}` is no host: {error}", asked.host))?;
-            let (entry, _) = self.find_secret(asking, asked)?;
-            let grant = SecretGrant {
-                name: entry.name.clone(),
-                host: entry.host.clone(),
-                workflow_host,
-                header: entry.header.clone(),
-            };
-            Ok((grant, entry.secret()?))
+        let secrets = asked.iter().enumerate().map(|(index, one)| {
+            let found = self.secret(asking, (one, &asked[..index]))?;
+            Ok((found.grant, found.secret))
         });
         secrets.collect()
     }
 
-    /// The operator's secret that an agent asks for, and where it is granted.
-    fn find_secret<'a>(
-        &'a self,
-        asking: AskingAgent<'a>,
-        asked: &AskedSecret,
-    ) -> Granted<(&'a SecretEntry, String)> {
-        let AskedSecret { name, host, header } = asked;
-        if let Err(error) = host.parse::<troupe_sandbox::HostPattern>() {
-            return Err(format!("`{host}` is no host: {error}"));
-        }
-        for entry in self.entries_for(asking) {
-            let mut secrets = entry.secrets.iter();
-            let found = secrets
-                .find(|secret| secret.name == *name && secret.header.eq_ignore_ascii_case(header));
-            if let Some(secret) = found {
-                return Ok((secret, entry.place()));
-            }
-        }
-        Err(remedy(
-            asking,
-            &format!("the secret `{name}` in the header `{header}`"),
-            &format!(
-                "secrets = [{{ name = \"{name}\", value = \"env:…\", host = \"{host}\", header = \"{header}\" }}]"
-            ),
-        ))
-    }
-
     fn env(&self, asking: AskingAgent<'_>, asked: &[String]) -> Result<EnvGrant, String> {
         let values = asked.iter().map(|name| {
-            let (_, value) = self.find_env(asking, name)?;
-            let value = value
-                .read()
-                .map_err(|reason| format!("the variable `{name}` cannot be read: {reason}"))?;
-            Ok((name.clone(), value.expose().to_owned()))
+            let (value, _place) = self.variable(asking, name)?;
+            Ok((name.clone(), value))
         });
         Ok(EnvGrant {
             values: values.collect::<Result<_, String>>()?,
-        })
-    }
-
-    /// Where a variable is granted, and its value.
-    fn find_env<'a>(
-        &'a self,
-        asking: AskingAgent<'a>,
-        name: &str,
-    ) -> Granted<(String, &'a SecretSource)> {
-        let found = self
-            .entries_for(asking)
-            .find_map(|entry| Some((entry.place(), entry.env.get(name)?)));
-        found.ok_or_else(|| {
-            remedy(
-                asking,
-                &format!("the environment variable `{name}`"),
-                &format!("env = {{ {name} = \"…\" }}"),
-            )
         })
     }
 
@@ -433,7 +289,7 @@ impl Granting {
                 });
                 continue;
             }
-            let access = match self.find_folder(asking, file) {
+            let access = match self.folder(asking, file) {
                 Err(remedy) => FolderAccess::Denied { remedy },
                 Ok((folder, place)) if file.is_writable => access(folder, to_write(file, &place)),
                 Ok((folder, place)) => FolderAccess::Read {
@@ -447,33 +303,6 @@ impl Granting {
             });
         }
         Some(grant)
-    }
-
-    /// The operator's folder that an agent asks for: one that may be written, where there is one and the agent asks for
-    /// that; and where it is granted.
-    fn find_folder<'a>(
-        &'a self,
-        asking: AskingAgent<'a>,
-        asked: &FileGrant,
-    ) -> Granted<(&'a FolderEntry, String)> {
-        let folders = || {
-            self.entries_for(asking).flat_map(|entry| {
-                let folders = entry.files.iter().filter(|it| it.name == asked.path);
-                folders.map(|folder| (folder, entry.place()))
-            })
-        };
-        let found = folders()
-            .find(|(folder, _)| folder.is_writable() == asked.is_writable)
-            .or_else(|| folders().next());
-        found.ok_or_else(|| {
-            let name = &asked.path;
-            let mode = if asked.is_writable { "rw" } else { "ro" };
-            remedy(
-                asking,
-                &format!("the folder `{name}`"),
-                &format!("files = [{{ name = \"{name}\", path = \"…\", mode = \"{mode}\" }}]"),
-            )
-        })
     }
 }
 

@@ -6,7 +6,7 @@ mod remedy;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use troupe_sandbox::{Limit, Limits, OPEN_FILES_MAX};
+use troupe_sandbox::{INSTANCES_MAX, Limit, Limits, OPEN_FILES_MAX};
 use troupe_workflow::{Code, Limits as AskedLimits};
 
 use crate::config::LimitsConfig;
@@ -37,7 +37,9 @@ pub(crate) fn ceilings(config: &LimitsConfig) -> Limits {
         open_files_max: config
             .open_files
             .map_or(standard.open_files_max, |count| count.min(OPEN_FILES_MAX)),
-        instances_max: config.instances.unwrap_or(standard.instances_max),
+        instances_max: config
+            .instances
+            .map_or(standard.instances_max, |count| count.min(INSTANCES_MAX)),
         traced_calls_max: standard.traced_calls_max,
     }
 }
@@ -137,5 +139,12 @@ mod tests {
         assert_eq!(shown(within(ceiling, &asked(u64::MAX))), [10; 10]);
         let standard = ceilings(&LimitsConfig::default());
         assert_eq!(standard, Limits::STANDARD);
+        let higher = ceilings(&LimitsConfig {
+            open_files: Some(OPEN_FILES_MAX + 1),
+            instances: Some(INSTANCES_MAX + 1),
+            ..LimitsConfig::default()
+        });
+        assert_eq!(higher.open_files_max, OPEN_FILES_MAX);
+        assert_eq!(higher.instances_max, INSTANCES_MAX);
     }
 }

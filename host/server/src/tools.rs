@@ -60,7 +60,13 @@ pub(crate) fn not_configured(name: &str) -> String {
 }
 
 /// Loads a tool's component.
-async fn load_one(components: &Components, tool: &ComponentTool) -> anyhow::Result<LoadedTool> {
+///
+/// # Errors
+/// A component that is not there or is no tool.
+pub(crate) async fn load_one(
+    components: &Components,
+    tool: &ComponentTool,
+) -> anyhow::Result<LoadedTool> {
     let component = components.added(&digest_of(tool)?).await?;
     check_functions(component.kind(), component.functions().len())?;
     Ok(LoadedTool {

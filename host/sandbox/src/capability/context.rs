@@ -17,6 +17,9 @@ use crate::trace::{self, HostFunction};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContextGrant;
 
+/// No line of a document grants it: who is denied is no code agent.
+const TO_HAVE_OUTPUTS: &str = "code agents of a workflow have them, its tools and code that runs by itself do not; hand over what it needs in its input";
+
 async fn inputs(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<String> {
     charge_call(&mut store, &String::new())?;
     store.data_mut().host_calls.count_or_stop()?;
@@ -38,8 +41,11 @@ async fn output(
         return Ok(Err(refused));
     }
     if state.grants.context.is_none() {
-        let asked = ("outputs of other steps", "true");
-        return Ok(Err(state.deny("context", "", asked)));
+        return Ok(Err(state.deny_with(
+            "context",
+            "outputs of other steps",
+            TO_HAVE_OUTPUTS,
+        )));
     }
     let host = Arc::clone(&state.host);
     let output = host.context_output(step).await;

@@ -1,5 +1,5 @@
-//! What a guest was denied, for the report. A guest may be denied a million times: each denial is kept once, with how
-//! often it happened, and of different ones only so many.
+//! What a guest was denied, for the report, and what would have allowed it. A guest may be denied a million times: each
+//! denial is kept once, with how often it happened, and of different ones only so many.
 
 use super::files::TooManyOpen;
 use crate::host_calls::{Denial, Error};
@@ -16,7 +16,8 @@ const MESSAGE_BYTES_MAX: usize = 512;
 #[derive(Debug, Default)]
 pub(crate) struct Denials(Vec<Denied>);
 
-/// Something that the workflow asked for and the operator did not grant.
+/// Something that is not granted and of which the host knows what would grant it, for example what the workflow asked for
+/// and the operator did not grant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withheld {
     /// The capability, for example `llm`.
@@ -119,8 +120,20 @@ impl State {
             .find(|it| it.capability == capability && (name.is_empty() || it.name == name));
         let remedy = match withheld {
             Some(withheld) => withheld.remedy.clone(),
-            None => format!("add `\"{capability}\": {grant}` to the agent's `grants`"),
+            None => {
+                let by_workflow =
+                    format!("add `\"{capability}\": {grant}` to the agent's `grants`");
+                match self.grants.not_left(capability, name) {
+                    Some(by_operator) => format!("{by_workflow}, and {by_operator}"),
+                    None => by_workflow,
+                }
+            }
         };
+        self.deny_with(capability, asked, &remedy)
+    }
+
+    /// Denies a request where it is known what would allow it.
+    pub(super) fn deny_with(&mut self, capability: &str, asked: &str, remedy: &str) -> Error {
         let message = format!("the agent `{}` may not use {asked}: {remedy}", self.agent);
         self.denials.note(capability, message.clone());
         Error::Denied(Denial {

@@ -35,6 +35,7 @@ use crate::http_exchange::HTTP_REQUEST_BYTES_MAX;
 use crate::on_demand::OnDemand;
 use crate::state::State;
 
+pub use self::exchange::is_settable;
 pub use self::host_pattern::{HostPattern, ParseHostError};
 pub(crate) use self::second_look::SecondLook;
 pub use self::secrets::SecretGrant;

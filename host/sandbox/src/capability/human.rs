@@ -7,24 +7,43 @@ use serde::{Deserialize, Serialize};
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
-use super::{TextBytes, charge_answer, charge_call};
+use super::narrowed::Narrowed;
+use super::{Grants, TextBytes, charge_answer, charge_call};
 use crate::bindings::agent::troupe::agent::human::{Answer, Question};
 use crate::host_calls::Error;
 use crate::state::State;
 use crate::trace::{self, HostFunction};
 
+/// The key in the workflow's `grants`.
+const CAPABILITY: &str = "human";
+
 /// The people a guest may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HumanGrant {
-    /// Addresses of persons or groups; none: anybody.
+    /// Addresses of persons or groups, as the workflow names them; none: anybody whom the operator leaves.
     pub assignees: Option<Vec<String>>,
 }
 
 impl HumanGrant {
-    pub(crate) fn allows(&self, assignee: &String) -> bool {
+    fn names(&self, assignee: &String) -> bool {
         self.assignees
             .as_ref()
             .is_none_or(|granted| granted.contains(assignee))
+    }
+}
+
+impl Grants {
+    /// Whether a person may be asked: the workflow grants it, and the operator leaves it.
+    pub(crate) fn allow_question_to(&self, assignee: &String) -> bool {
+        let is_granted = self.human.as_ref().is_some_and(|it| it.names(assignee));
+        is_granted && self.leaving_out(assignee).is_none()
+    }
+
+    /// Where the operator leaves a person out.
+    fn leaving_out(&self, assignee: &str) -> Option<&Narrowed> {
+        self.narrowed
+            .iter()
+            .find(|it| it.capability == CAPABILITY && !it.leaves(assignee))
     }
 }
 
@@ -50,17 +69,28 @@ impl State {
             return Ok(Err(refused));
         }
         let Some(grant) = &self.grants.human else {
-            return Ok(Err(self.deny("human", "", ("questions to people", "true"))));
+            return Ok(Err(self.deny(
+                CAPABILITY,
+                "",
+                ("questions to people", "true"),
+            )));
         };
-        let stranger = question.assignees.iter().find(|who| !grant.allows(who));
-        Ok(match stranger {
-            Some(who) => {
+        let mut all = question.assignees.iter();
+        let Some(who) = all.find(|who| !self.grants.allow_question_to(who)) else {
+            return Ok(Ok(()));
+        };
+        let asked = format!("questions to `{who}`");
+        let by_operator = match grant.names(who) {
+            true => self.grants.leaving_out(who).map(|it| it.remedy(who)),
+            false => None,
+        };
+        Ok(Err(match by_operator {
+            Some(remedy) => self.deny_with(CAPABILITY, &asked, &remedy),
+            None => {
                 let grant = format!("{{\"assignees\": [\"{who}\"]}}");
-                let asked = format!("questions to `{who}`");
-                Err(self.deny("human", who, (&asked, &grant)))
+                self.deny(CAPABILITY, who, (&asked, &grant))
             }
-            None => Ok(()),
-        })
+        }))
     }
 }
 

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use troupe_sandbox::{
     Call, ContextGrant, Error, Grants, HostCalls, HostFuture, HumanGrant, Limit, LlmGrant,
-    LogLevel, LogLine, MemoryAnswer, MemoryGrant, MemoryRequest, Outcome, Report, SandboxError,
-    SearchGrant, ToolAnswer, ToolsGrant, budget, human, llm, memory, search, tools,
+    LogLevel, LogLine, MemoryAnswer, MemoryGrant, MemoryRequest, Narrowed, Outcome, Report,
+    SandboxError, SearchGrant, ToolAnswer, ToolsGrant, budget, human, llm, memory, search, tools,
 };
 
 use crate::support::{call, invocation, limited, returned, run_guest};
@@ -403,6 +403,42 @@ async fn human() {
 }
 
 #[tokio::test]
+async fn what_the_operator_leaves_is_a_pattern_and_a_denial_names_who_keeps_it_back() {
+    let names = |all: &[&str]| all.iter().map(|it| (*it).to_owned()).collect();
+    let operator = "\"eve\" to `human` of the [[grants]] at line 3";
+    let workflow = "add `\"human\": {\"assignees\": [\"eve\"]}` to the agent's `grants`";
+    let kept = format!("the workflow grants it, the operator does not: add {operator}");
+    let both = format!("{workflow}, and {operator}");
+    let (ann, team) = (["ann@example.com"].as_slice(), ["*@example.com"].as_slice());
+    for (assignees, patterns, who, says) in [
+        (None, team, "ann@example.com", None),
+        (None, ["*"].as_slice(), "eve", None),
+        (None, team, "eve", Some(kept.as_str())),
+        (None, &[], "eve", Some(kept.as_str())),
+        (Some(ann), team, "ann@example.com", None),
+        (Some(ann), &["*"], "eve", Some(workflow)),
+        (Some(ann), team, "eve", Some(both.as_str())),
+    ] {
+        let mut call = granted();
+        let assignees = assignees.map(names);
+        call.grants.human = Some(HumanGrant { assignees });
+        call.grants.narrowed = vec![Narrowed {
+            capability: "human".to_owned(),
+            patterns: names(patterns),
+            place: "`human` of the [[grants]] at line 3".to_owned(),
+        }];
+        let answer = ask("human.ask", json!([who]), call).await;
+        match says {
+            None => assert_eq!(answer, json!({"ok": true}), "{who}"),
+            Some(says) => {
+                let message = answer["message"].as_str().expect("a text");
+                assert!(message.ends_with(&format!("`eve`: {says}")), "{message}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn memory() {
     let one = json!({ "key": "one", "value": "[1]", "version": 3 });
     for action in ["memory.get", "memory.set", "memory.delete", "memory.keys"] {
@@ -529,7 +565,12 @@ async fn what_is_remembered_counts_as_a_call_and_in_bytes() {
 
 #[tokio::test]
 async fn context() {
-    assert_eq!(denial("context.output", json!("plan")).await.0, "context");
+    let (capability, message) = denial("context.output", json!("plan")).await;
+    assert_eq!(capability, "context");
+    assert_eq!(
+        message,
+        "the agent `tester` may not use outputs of other steps: code agents of a workflow have them, its tools and code that runs by itself do not; hand over what it needs in its input"
+    );
     assert_eq!(
         ask("context.inputs", json!(null), in_world(call())).await,
         json!("{}")

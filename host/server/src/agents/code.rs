@@ -39,7 +39,7 @@ pub(super) async fn run(
         None => Vec::new(),
     };
     let given = granting
-        .given(workflow, (agent, code), &granted)
+        .given(attempt.definition(), (agent, code), &granted)
         .map_err(|message| Failure::new(Code::Denied, message))?;
     let run = (seed(attempt, series), began_at(series));
     let host = GuestHost::new(

@@ -4,18 +4,19 @@
 mod files;
 mod hosts;
 mod secrets;
+mod variables;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
+use troupe_sandbox::fits;
 use troupe_workflow::MicroUsd;
 
 pub(crate) use files::FolderEntry;
 pub(crate) use hosts::HostEntry;
-pub(crate) use secrets::SecretEntry;
-
-use super::SecretSource;
+pub(crate) use secrets::{SecretEntry, check_header};
+pub(crate) use variables::{VariableEntry, VariableName};
 
 /// Entries in the order of the file.
 pub(crate) type GrantEntries = Vec<Spanned<GrantEntry>>;
@@ -25,6 +26,7 @@ pub(crate) type GrantEntries = Vec<Spanned<GrantEntry>>;
 #[serde(deny_unknown_fields)]
 pub(crate) struct GrantEntry {
     /// Whom it is for; several entries may name the same agent.
+    #[serde(deserialize_with = "somebody")]
     pub(crate) agents: Vec<AgentPattern>,
     /// Where they may send HTTP requests.
     #[serde(default)]
@@ -37,7 +39,7 @@ pub(crate) struct GrantEntry {
     pub(crate) files: Vec<FolderEntry>,
     /// Environment variables, with their values.
     #[serde(default)]
-    pub(crate) env: BTreeMap<String, SecretSource>,
+    pub(crate) env: BTreeMap<VariableName, VariableEntry>,
     /// Most that the models which they ask may cost in one step.
     #[serde(default, deserialize_with = "dollars")]
     pub(crate) llm_budget_usd: Option<MicroUsd>,
@@ -72,21 +74,51 @@ pub(crate) struct AskingAgent<'a> {
 #[serde(try_from = "String")]
 pub(crate) struct AgentPattern(String);
 
-impl TryFrom<String> for AgentPattern {
-    type Error = &'static str;
+/// Before the digits of a digest.
+const DIGEST: &str = "sha256:";
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+impl TryFrom<String> for AgentPattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
         if text.is_empty() {
-            return Err("an agent's name is not empty; \"*\" stands for all agents");
+            return Err("an agent's name is not empty; \"*\" stands for all agents".to_owned());
+        }
+        if let Some(digits) = text.strip_prefix(DIGEST)
+            && !is_of_digest(digits)
+        {
+            return Err(format!(
+                "`{text}` fits no digest, which has 64 digits 0-9 and a-f after `{DIGEST}`; copy all of them from `troupe agent inspect`, or write `*` for those that are left out"
+            ));
         }
         Ok(Self(text))
     }
 }
 
+/// Whether there are digests whose digits fit this.
+fn is_of_digest(digits: &str) -> bool {
+    const DIGITS: usize = 64;
+    let stars = digits.matches('*').count();
+    let count = digits.len() - stars;
+    let is_known = |c: char| matches!(c, '0'..='9' | 'a'..='f' | '*');
+    digits.chars().all(is_known) && (count == DIGITS || count < DIGITS && stars > 0)
+}
+
+/// An entry is for somebody: one that is for nobody grants nothing, and was not meant so.
+fn somebody<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<AgentPattern>, D::Error> {
+    let agents = Vec::<AgentPattern>::deserialize(from)?;
+    if agents.is_empty() {
+        return Err(serde::de::Error::custom(
+            "`agents` names nobody, so the entry grants nothing; name whom it is for, or write [\"*\"] for all agents",
+        ));
+    }
+    Ok(agents)
+}
+
 impl AgentPattern {
     pub(crate) fn matches(&self, agent: AskingAgent<'_>) -> bool {
         let pattern = self.0.as_str();
-        if pattern.starts_with("sha256:") {
+        if pattern.starts_with(DIGEST) {
             return agent.digest.is_some_and(|digest| fits(pattern, digest));
         }
         match pattern.rsplit_once('/') {
@@ -128,28 +160,6 @@ fn dollars<'de, D: Deserializer<'de>>(from: D) -> Result<Option<MicroUsd>, D::Er
     MicroUsd::from_dollars(dollars)
         .map(Some)
         .map_err(serde::de::Error::custom)
-}
-
-/// Whether a text fits a pattern in which `*` stands for any text. Each star is tried at the first place that fits, which
-/// takes time in the product of both lengths at most.
-pub(crate) fn fits(pattern: &str, text: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else {
-        return pattern == text;
-    };
-    let Some(mut left) = text.strip_prefix(head) else {
-        return false;
-    };
-    let parts: Vec<&str> = rest.split('*').collect();
-    let Some((last, middle)) = parts.split_last() else {
-        return true;
-    };
-    for part in middle {
-        match left.split_once(part) {
-            Some((_, after)) => left = after,
-            None => return false,
-        }
-    }
-    left.ends_with(last)
 }
 
 #[cfg(test)]

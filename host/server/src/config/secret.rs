@@ -28,6 +28,13 @@ impl SecretSource {
         self.0.strip_prefix("file:").map(Path::new)
     }
 
+    /// Whether it is the secret itself.
+    pub(crate) fn is_plain(&self) -> bool {
+        !["env:", "file:", "cmd:"]
+            .iter()
+            .any(|word| self.0.starts_with(word))
+    }
+
     /// Reads the secret.
     ///
     /// # Errors

@@ -475,6 +475,12 @@ pub(super) fn is_forbidden(name: &HeaderName) -> bool {
         || name.as_str().starts_with("proxy-")
 }
 
+/// Whether a guest's requests may have a header of this name with what the guest writes into it.
+pub fn is_settable(name: &str) -> bool {
+    let name = HeaderName::from_bytes(name.as_bytes());
+    name.is_ok_and(|name| name != CONTENT_LENGTH && !is_forbidden(&name))
+}
+
 fn head_bytes(headers: &[(String, Bytes)]) -> u64 {
     headers
         .iter()

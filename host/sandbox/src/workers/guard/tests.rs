@@ -12,6 +12,7 @@ use crate::capability::http::{HttpGrant, OperatorHost, SecretGrant};
 use crate::capability::human::HumanGrant;
 use crate::capability::llm::LlmGrant;
 use crate::capability::memory::MemoryGrant;
+use crate::capability::narrowed::Narrowed;
 use crate::capability::search::SearchGrant;
 use crate::capability::tools::ToolsGrant;
 use crate::guest_memory::{GuestMemory, Patience};
@@ -129,6 +130,14 @@ fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+fn team_only() -> Narrowed {
+    Narrowed {
+        capability: "human".to_owned(),
+        patterns: names(&["team@*"]),
+        place: String::new(),
+    }
+}
+
 #[tokio::test]
 async fn nothing_is_given_that_was_not_granted() {
     let all_but = || Grants {
@@ -142,8 +151,9 @@ async fn nothing_is_given_that_was_not_granted() {
             names: names(&["calculator"]),
         }),
         human: Some(HumanGrant {
-            assignees: Some(names(&["team@example.com"])),
+            assignees: Some(names(&["team@example.com", "out@example.com"])),
         }),
+        narrowed: vec![team_only()],
         ..hosts()
     };
     for ask in [
@@ -153,6 +163,7 @@ async fn nothing_is_given_that_was_not_granted() {
         search(&[]),
         tool("shell.run"),
         question("boss@example.com"),
+        question("out@example.com"),
         Ask::Inputs,
         Ask::Output("earlier".to_owned()),
         Ask::Steps,

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
 use troupe_providers::Secret;
-use troupe_sandbox::HostPattern;
+use troupe_sandbox::{HostPattern, is_settable};
 
 use super::hosts::read_host;
 use crate::config::SecretSource;
@@ -54,10 +54,7 @@ impl TryFrom<Written> for SecretEntry {
                 "the secret's name `{name}` is not made of letters, digits and `_`"
             ));
         }
-        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if header.is_empty() || !header.chars().all(is_token) {
-            return Err(format!("`{header}` is no header's name"));
-        }
+        check_header(&header)?;
         Ok(Self {
             name,
             host: read_host(&host)?,
@@ -65,6 +62,23 @@ impl TryFrom<Written> for SecretEntry {
             value,
             read: Arc::default(),
         })
+    }
+}
+
+/// Checks that a secret can go into a header.
+///
+/// # Errors
+/// What is wrong with it, and what to write.
+pub(crate) fn check_header(header: &str) -> Result<(), String> {
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if header.is_empty() || !header.chars().all(is_token) {
+        return Err(format!("`{header}` is no header's name"));
+    }
+    match is_settable(header) {
+        true => Ok(()),
+        false => Err(format!(
+            "the header `{header}` is the host's own, and no agent can set it; write another one, for example `Authorization`"
+        )),
     }
 }
 
@@ -90,7 +104,6 @@ impl SecretEntry {
             }
             Ok(secret)
         };
-        let read = self.read.get_or_init(read).clone();
-        read.map_err(|reason| format!("the secret `{}` cannot be used: {reason}", self.name))
+        self.read.get_or_init(read).clone()
     }
 }

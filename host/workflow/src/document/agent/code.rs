@@ -218,6 +218,11 @@ impl Limits {
 }
 
 impl Grants {
+    /// Whether an environment can hold a variable of this name.
+    pub fn is_variable_name(name: &str) -> bool {
+        !name.is_empty() && !name.contains(['=', '\0'])
+    }
+
     fn read(value: &Value, pointer: &str, faults: &mut Faults) -> Self {
         let Some(mut fields) = Fields::of(value, pointer, faults) else {
             return Self::default();
@@ -231,7 +236,7 @@ impl Grants {
         grants.files = read_files(&mut fields, faults);
         grants.secrets = read_secrets(&mut fields, faults);
         grants.hosts = fields.texts("hosts", faults).unwrap_or_default();
-        grants.env = fields.texts("env", faults).unwrap_or_default();
+        grants.env = read_env(&mut fields, faults);
         grants.human = read_human(&mut fields, faults);
         grants.memory = fields.flag("memory", faults).unwrap_or(false);
         fields.finish(faults);
@@ -255,6 +260,21 @@ impl Grants {
         }
         llm.finish(faults);
     }
+}
+
+/// `env: [NAME]`
+fn read_env(fields: &mut Fields<'_>, faults: &mut Faults) -> Vec<String> {
+    let names = fields.texts("env", faults).unwrap_or_default();
+    for (index, name) in names.iter().enumerate() {
+        if !Grants::is_variable_name(name) {
+            let message = format!(
+                "`{}` is no name of a variable: one is not empty, and has neither `=` nor a NUL; write it like `REGION`",
+                name.escape_debug()
+            );
+            faults.add(format!("{}/{index}", fields.at("env")), message);
+        }
+    }
+    names
 }
 
 /// `human: true`, or `human: {assignees: […]}`
