@@ -313,7 +313,7 @@ impl ServerConfig {
         let granted = self.grants.iter().flat_map(|entry| {
             let entry = entry.get_ref();
             let secrets = entry.secrets.iter().filter_map(|secret| secret.file());
-            secrets.chain(entry.env.values().filter_map(SecretSource::file))
+            secrets.chain(entry.env.values().filter_map(|variable| variable.file()))
         });
         ours.filter_map(SecretSource::file).chain(granted)
     }

@@ -1,6 +1,7 @@
 //! `env` of a grant: variables of agents' environments.
 
 use std::borrow::Borrow;
+use std::path::Path;
 
 use serde::Deserialize;
 use troupe_workflow::Grants;
@@ -50,6 +51,11 @@ impl TryFrom<SecretSource> for VariableEntry {
 }
 
 impl VariableEntry {
+    /// The file that it is read from, if it is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.0.file()
+    }
+
     /// The value itself.
     ///
     /// # Errors
