@@ -236,6 +236,7 @@ async fn nothing_is_written_where_a_configuration_would_be_looked_for() {
             .contains("here/troupe.toml would be Troupe's configuration"),
         "{refused}"
     );
-    exec("/in=.").await.expect_code(0);
-    exec("/out=out:rw").await.expect_code(0);
+    for folder in ["/in=.", "/out=out:rw"] {
+        assert_eq!(exec(folder).await.expect_code(0).stdout, "1\n");
+    }
 }
