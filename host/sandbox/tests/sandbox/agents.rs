@@ -281,6 +281,7 @@ fn every_guest_has_a_test() {
         include_str!("clock.rs"),
         include_str!("commands.rs"),
         include_str!("files.rs"),
+        include_str!("files/paths.rs"),
         include_str!("floor.rs"),
         include_str!("tools.rs"),
         include_str!("http.rs"),
