@@ -7,8 +7,9 @@ mod own;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use troupe_providers::{Egress, EgressLimits, Secret};
+use troupe_providers::{Egress, EgressLimits};
 use troupe_sandbox::{
     ContextGrant, EnvGrant, FilesGrant, FolderAccess, FolderGrant, Grants, HttpGrant, HumanGrant,
     LlmGrant, MemoryGrant, OperatorHost, ScratchGrant, SearchGrant, SecretGrant, ToolsGrant,
@@ -22,6 +23,7 @@ use crate::config::{
     AskingAgent, FolderEntry, GrantEntries, GrantEntry, SecretEntry, SecretSource, ServerConfig,
 };
 use crate::models::Reach;
+use crate::secret_search::SecretSearch;
 use crate::tools::LoadedTool;
 
 pub(crate) use effective::Verdict;
@@ -43,7 +45,7 @@ pub(crate) struct Granting {
 pub(crate) struct Given {
     pub(crate) grants: Grants,
     /// By name.
-    pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) secrets: BTreeMap<String, Arc<SecretSearch>>,
     /// Most that the models it asks may cost in one step, as the operator says; its workflow may say less.
     pub(crate) share: Option<MicroUsd>,
 }
@@ -342,7 +344,7 @@ impl Granting {
         &self,
         asking: AskingAgent<'_>,
         asked: &[AskedSecret],
-    ) -> Result<Vec<(SecretGrant, Secret)>, String> {
+    ) -> Result<Vec<(SecretGrant, Arc<SecretSearch>)>, String> {
         let secrets = asked.iter().map(|asked| {
             let workflow_host = asked
                 .host
