@@ -1,12 +1,14 @@
 //! What the operator and the workflow let an agent use: HTTP requests, secrets, folders, environment, and less of models
 //! and people; what is denied and how that is told; what `kill -9` leaves of a request.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD};
 use e2e::loopback::{Loopback, Reply, Route};
 use e2e::troupe::{Ended, Workplace, guest, step};
 use serde_json::{Value, json};
 
 /// A secret of the operator's.
-const TOKEN: &str = "s3cr3t-token-of-the-operator";
+const TOKEN: &str = "s3cr3t/token+of?the~operator=";
 const PATH: &str = "/v1/chat/completions";
 
 struct Scene {
@@ -56,14 +58,47 @@ impl Scene {
     /// Nothing that was written holds the secret.
     fn expect_no_secret(&self, said: &Ended) {
         let text = format!("{}{}", said.stdout, said.stderr);
-        assert!(!text.contains(TOKEN), "{said}");
+        assert!(!tells_token(text.as_bytes()), "{said}");
         for (path, bytes) in self.place.data_files() {
-            let holds = bytes
-                .windows(TOKEN.len())
-                .any(|window| window == TOKEN.as_bytes());
-            assert!(!holds, "{} holds the secret", path.display());
+            assert!(!tells_token(&bytes), "{} holds the secret", path.display());
         }
     }
+}
+
+/// Undoes escapes of addresses and JSON, and the alphabet of base64 that addresses have.
+fn unescaped(bytes: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((&first, others)) = rest.split_first() {
+        let behind = rest.strip_prefix(b"%").or(rest.strip_prefix(b"\\u00"));
+        let code = behind.and_then(|behind| {
+            let digits = std::str::from_utf8(behind.get(..2)?).ok()?;
+            Some((u8::from_str_radix(digits, 16).ok()?, &behind[2..]))
+        });
+        match (code, first) {
+            (Some((code, _)), _) => plain.push(code),
+            (None, b'\\') => {}
+            (None, b'-') => plain.push(b'+'),
+            (None, b'_') => plain.push(b'/'),
+            (None, other) => plain.push(other),
+        }
+        rest = code.map_or(others, |(_, behind)| behind);
+    }
+    plain
+}
+
+/// Whether the secret is there, also escaped or in base64.
+fn tells_token(bytes: &[u8]) -> bool {
+    let plain = unescaped(&unescaped(&unescaped(bytes)));
+    let plain = String::from_utf8_lossy(&plain);
+    // The characters of base64 that tell of the secret alone.
+    let in_base64 = (0..3).map(|before| {
+        let all = BASE64.encode(format!("{}{TOKEN}", &"..."[..before]));
+        let inner = all.trim_end_matches('=');
+        inner[(before * 8).div_ceil(6)..inner.len() - 1].to_owned()
+    });
+    let mut all = std::iter::once(TOKEN.to_owned()).chain(in_base64);
+    all.any(|token| plain.contains(&token))
 }
 
 fn operator(url: &str) -> String {
@@ -122,6 +157,47 @@ async fn a_request_goes_where_both_let_it_with_a_secret_nobody_else_sees() {
     let used = &step(&shown, "fetch")["usage"];
     assert_eq!(used["host_calls"], 1);
     assert!(used["host_bytes"].as_u64().is_some_and(|bytes| bytes > 50));
+}
+
+#[tokio::test]
+async fn a_secret_that_a_service_writes_in_another_way_is_told_to_nobody_either() {
+    assert!(tells_token(
+        b"dXNlcjpzM2NyM3QvdG9rZW4rb2Y_dGhlfm9wZXJhdG9yPQ%3d%3D"
+    ));
+    // As Python's `quote` does it, and others.
+    let quoted = TOKEN
+        .replace('+', "%2B")
+        .replace('?', "%3F")
+        .replace('=', "%3D");
+    assert!(tells_token(quoted.as_bytes()));
+    let all_quoted: String = TOKEN.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let in_json = TOKEN.replace('s', "\\u0073").replace('/', "\\/");
+    let basic = BASE64.encode(format!("user:{TOKEN}"));
+    let unpadded = URL_SAFE_NO_PAD.encode(format!("me:{TOKEN}"));
+    let scene = Scene::sending(operator, workflow).await;
+    for (reply, status) in [
+        (
+            Reply::status(302)
+                .message(&format!("see {quoted}"))
+                .header("location", &format!("/next?t={quoted}&u=1"))
+                .header("x-basic", &format!("Basic {basic}")),
+            302,
+        ),
+        (
+            Reply::verbatim(format!(
+                "{{\"quoted\": \"{all_quoted}\", \"json\": \"{in_json}\", \"basic\": \"{basic}\"}}"
+            ))
+            .header("x-unpadded", &unpadded),
+            200,
+        ),
+    ] {
+        scene.loopback.always(Route::OpenAi, reply);
+        let ended = scene.call(&["run", "workflow.json", "--json"], 0).await;
+        let output = step(&ended.json(), "fetch")["output"].clone();
+        assert_eq!(output["status"], status, "{output:#}");
+        assert!(output.to_string().contains("{{secret:TOKEN:"), "{output:#}");
+        scene.expect_no_secret(&ended);
+    }
 }
 
 #[tokio::test]

@@ -9,8 +9,9 @@ mod own;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use troupe_providers::{Egress, EgressLimits, Secret};
+use troupe_providers::{Egress, EgressLimits};
 use troupe_sandbox::{
     ContextGrant, EnvGrant, FilesGrant, FolderAccess, FolderGrant, Grants, HttpGrant, HumanGrant,
     LlmGrant, MemoryGrant, OperatorHost, ScratchGrant, SearchGrant, SecretGrant, ToolsGrant,
@@ -23,6 +24,7 @@ use troupe_workflow::{
 
 use crate::config::{AskingAgent, FolderEntry, GrantEntries, GrantEntry, ServerConfig};
 use crate::models::Reach;
+use crate::secret_search::SecretSearch;
 use crate::tools::LoadedTool;
 
 use self::narrowing::{HUMAN, MODELS, Narrowing, SEARCH, TOOLS};
@@ -46,7 +48,7 @@ pub(crate) struct Granting {
 pub(crate) struct Given {
     pub(crate) grants: Grants,
     /// By name.
-    pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) secrets: BTreeMap<String, Arc<SecretSearch>>,
     /// Most that the models it asks may cost in one step, as the operator says; its workflow may say less.
     pub(crate) share: Option<MicroUsd>,
 }
@@ -256,7 +258,7 @@ impl Granting {
         &self,
         asking: AskingAgent<'_>,
         asked: &[AskedSecret],
-    ) -> Result<Vec<(SecretGrant, Secret)>, String> {
+    ) -> Result<Vec<(SecretGrant, Arc<SecretSearch>)>, String> {
         let secrets = asked.iter().enumerate().map(|(index, one)| {
             let found = self.secret(asking, (one, &asked[..index]))?;
             Ok((found.grant, found.secret))

@@ -14,7 +14,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
 use serde_json::Value;
-use troupe_providers::Secret;
 use troupe_sandbox::{
     BudgetKind, CancelFlag, Denial, Denied, Error, HostCalls, HostFuture, HttpFault, HttpRequest,
     HttpResponse, LogLevel, LogLine, MemoryAnswer, MemoryRequest, ToolAnswer, Usage, budget, human,
@@ -27,6 +26,7 @@ use crate::call_gateway::CallGateway;
 use crate::driver::AskedQuestion;
 use crate::memory::Owner;
 use crate::replay::{Place, Replay, hash_of};
+use crate::secret_search::SecretSearch;
 use crate::services::Services;
 use crate::sources::Question;
 use crate::tools::LoadedTool;
@@ -53,7 +53,7 @@ pub(crate) struct GuestHost {
     cancel: CancelFlag,
     stop: Mutex<Option<Stop>>,
     /// What the guest may use without knowing it, by name.
-    secrets: BTreeMap<String, Secret>,
+    secrets: BTreeMap<String, Arc<SecretSearch>>,
     /// Requests that were answered from the record.
     recorded: AtomicU64,
     /// What tools used that were called in this run, and the most that those may use that are under way.
@@ -235,7 +235,7 @@ impl GuestHost {
         attempt: &Attempt,
         agent: &str,
         tools: Vec<LoadedTool>,
-        (secrets, share): (BTreeMap<String, Secret>, Option<MicroUsd>),
+        (secrets, share): (BTreeMap<String, Arc<SecretSearch>>, Option<MicroUsd>),
         (seed, began_at): ([u8; 32], SystemTime),
     ) -> Self {
         let start = &attempt.start;

@@ -31,6 +31,7 @@ mod retention;
 mod run;
 mod salvage;
 mod schedules;
+mod secret_search;
 mod services;
 mod sources;
 mod stored;

@@ -2,8 +2,8 @@
 //! whether an agent is given it: it is asked before an execution begins, by who wants to know, and when it is given.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 
-use troupe_providers::Secret;
 use troupe_sandbox::{HostPattern, SecretGrant};
 use troupe_workflow::{FileGrant, SecretGrant as AskedSecret};
 
@@ -11,11 +11,12 @@ use super::{Granted, Granting, remedy};
 use crate::config::{
     AskingAgent, FolderEntry, GrantEntry, SecretEntry, VariableEntry, check_header,
 };
+use crate::secret_search::SecretSearch;
 
 /// A secret that an agent is given.
 pub(super) struct GivenSecret {
     pub(super) grant: SecretGrant,
-    pub(super) secret: Secret,
+    pub(super) secret: Arc<SecretSearch>,
     /// Where it is granted.
     pub(super) place: String,
 }

@@ -18,6 +18,7 @@ use troupe_workflow::{CallKind, CallOutcome, Code, Failure};
 
 use super::GuestHost;
 use crate::replay::{Place, hex};
+use crate::secret_search::{SecretSearch, masked};
 
 /// Characters of a call's target in the journal.
 const TARGET_CHARS_MAX: usize = 300;
@@ -177,48 +178,29 @@ impl GuestHost {
         Ok(message)
     }
 
-    /// The response with placeholders where a secret of the agent's came back.
+    /// The response with placeholders where a secret of the agent's came back. A header whose name tells one is left out.
     fn without_secrets(&self, used: &[SecretUse], response: EgressResponse) -> EgressResponse {
-        let mut masked = response;
-        for (form, placeholder) in self.forms(used) {
-            masked.body = replaced(&masked.body, &form, placeholder);
-            for (_, header) in &mut masked.headers {
-                *header = replaced(header, &form, placeholder);
-            }
-        }
-        masked
-    }
-
-    /// The forms in which secrets come back, longest first: one may be the beginning of another.
-    fn forms<'a>(&'a self, used: &'a [SecretUse]) -> Vec<(String, &'a str)> {
-        let secrets = used.iter().filter_map(|secret| {
-            let value = self.secrets.get(&secret.name)?.expose();
-            Some((value, secret.placeholder.as_str()))
+        let secrets = used.iter().filter_map(|used| {
+            let secret = self.secrets.get(&used.name)?;
+            Some((secret.as_ref(), used.placeholder.as_str()))
         });
-        forms_of(secrets)
+        let secrets: Vec<_> = secrets.collect();
+        without(&secrets, response)
     }
 }
 
-/// The forms in which secrets come back, each with what takes its place; longest first, for one may be the beginning of
-/// another.
-fn forms_of<'a>(secrets: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(String, &'a str)> {
-    let forms = secrets.flat_map(|(value, placeholder)| {
-        let in_json = json!(value).to_string();
-        let in_json = in_json.trim_matches('"').to_owned();
-        let all = [
-            in_json.replace('/', "\\/"),
-            in_json,
-            url_encoded(value, |byte| format!("%{byte:02X}")),
-            url_encoded(value, |byte| format!("%{byte:02x}")),
-            BASE64.encode(value),
-            value.to_owned(),
-        ];
-        all.map(|form| (form, placeholder))
-    });
-    let mut forms: Vec<_> = forms.collect();
-    forms.sort_by(|(one, _), (other, _)| (other.len(), one).cmp(&(one.len(), other)));
-    forms.dedup();
-    forms
+/// The response with other texts where secrets were.
+fn without(secrets: &[(&SecretSearch, &str)], response: EgressResponse) -> EgressResponse {
+    let is_telling = |name: &str| secrets.iter().any(|(secret, _)| secret.is_in_name(name));
+    let headers = response.headers.into_iter();
+    EgressResponse {
+        status: response.status,
+        headers: headers
+            .filter(|(name, _)| !is_telling(name.as_str()))
+            .map(|(name, value)| (name, masked(&value, secrets)))
+            .collect(),
+        body: masked(&response.body, secrets),
+    }
 }
 
 /// Tells a service that it has seen a request before, and nothing else: the execution's own key would tell it what the
@@ -240,17 +222,6 @@ fn check_readable(secrets: &[SecretUse], response: &EgressResponse) -> Result<()
         return Err(HttpFault::new(HttpFaultKind::Protocol, message));
     }
     Ok(())
-}
-
-/// `%2F` for `/` and so on, as in forms and queries.
-fn url_encoded(text: &str, written: impl Fn(u8) -> String) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes()
-        .map(|byte| match is_plain(byte) {
-            true => char::from(byte).to_string(),
-            false => written(byte),
-        })
-        .collect()
 }
 
 /// Whether a text takes no more room in JSON than in base64.
@@ -409,6 +380,8 @@ fn fault_on_record(failure: &Failure) -> HttpFault {
 
 #[cfg(test)]
 mod tests {
+    use troupe_providers::Secret;
+
     use super::*;
 
     #[test]
@@ -435,28 +408,40 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_found_in_the_forms_in_which_it_comes_back() {
-        let (short, long) = ("ab/cd+ef==", "ab/cd+ef==gh");
-        let secrets = [(short, "{{S}}"), (long, "{{L}}")];
-        let forms = forms_of(secrets.into_iter());
-        let masked = |text: &'static str| {
-            let mut masked = Bytes::from_static(text.as_bytes());
-            for (form, placeholder) in &forms {
-                masked = replaced(&masked, form, placeholder);
-            }
-            masked
+    fn a_secret_is_in_no_part_of_a_response() {
+        let search = |secret: &str| SecretSearch::new(Secret::new(secret)).unwrap();
+        let (secret, word) = (
+            search("Ab/cd+ef==Gh/ij+"),
+            search("Of-Letters-And-Digits-7"),
+        );
+        let header = |name: &str, value: &'static str| {
+            (name.parse().unwrap(), Bytes::from_static(value.as_bytes()))
         };
-        for (text, expected) in [
-            ("x ab/cd+ef== y", "x {{S}} y"),
-            ("x ab/cd+ef==gh y", "x {{L}} y"),
-            (r#"{"a": "ab\/cd+ef=="}"#, r#"{"a": "{{S}}"}"#),
-            ("a=ab%2Fcd%2Bef%3D%3D", "a={{S}}"),
-            ("a=ab%2fcd%2bef%3d%3dgh", "a={{L}}"),
-            ("YWIvY2QrZWY9PQ==", "{{S}}"),
-            ("ab/cd", "ab/cd"),
-        ] {
-            assert_eq!(masked(text), expected, "{text}");
-        }
+        let response = EgressResponse {
+            status: 302,
+            headers: vec![
+                header("location", "/next?t=Ab/cd%2Bef%3D%3DGh/ij%2B&u=1"),
+                header("x-user", "Basic dTpBYi9jZCtlZj09R2gvaWor"),
+                header("x-of-letters-and-digits-7", "left out"),
+                header("x-plain", "as it was"),
+            ],
+            body: Bytes::from_static(br"see Ab\/cd\u002bef==Gh\/ij+"),
+        };
+        let response = without(&[(&secret, "{{S}}"), (&word, "{{W}}")], response);
+        let shown: Vec<_> = response
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", characters(value)))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "location: /next?t={{S}}&u=1",
+                "x-user: Basic dT{{S}}",
+                "x-plain: as it was"
+            ]
+        );
+        assert_eq!(response.body, "see {{S}}");
     }
 
     #[test]

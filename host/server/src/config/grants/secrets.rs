@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
-use troupe_providers::Secret;
 use troupe_sandbox::{HostPattern, is_settable};
 
 use super::hosts::read_host;
 use crate::config::SecretSource;
+use crate::secret_search::SecretSearch;
 
 /// The shortest secret. A shorter one would be found by chance in what a host answers, and be masked there; and a guest
 /// could guess it by having its host send it candidates.
@@ -26,7 +26,7 @@ pub(crate) struct SecretEntry {
     pub(crate) header: String,
     value: SecretSource,
     /// Read when it is first needed, and once.
-    read: Arc<OnceLock<Result<Secret, String>>>,
+    read: Arc<OnceLock<Result<Arc<SecretSearch>, String>>>,
 }
 
 #[derive(Deserialize)]
@@ -88,11 +88,11 @@ impl SecretEntry {
         self.value.file()
     }
 
-    /// The secret itself.
+    /// The secret itself, and how it is found.
     ///
     /// # Errors
     /// What is missing, without a word of the secret.
-    pub(crate) fn secret(&self) -> Result<Secret, String> {
+    pub(crate) fn secret(&self) -> Result<Arc<SecretSearch>, String> {
         let read = || {
             let secret = self.value.read()?;
             let text = secret.expose();
@@ -102,7 +102,7 @@ impl SecretEntry {
             if !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
                 return Err("it holds characters that no header can carry".to_owned());
             }
-            Ok(secret)
+            SecretSearch::new(secret).map(Arc::new)
         };
         self.read.get_or_init(read).clone()
     }
