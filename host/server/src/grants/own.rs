@@ -76,7 +76,12 @@ impl Own {
 fn whole(path: &Path) -> PathBuf {
     let there = path.ancestors().find_map(|ancestor| {
         let rest = path.strip_prefix(ancestor).ok()?;
-        Some(ancestor.canonicalize().ok()?.join(rest))
+        let ancestor = ancestor.canonicalize().ok()?;
+        // Nothing that is joined would add a slash.
+        Some(match rest.as_os_str().is_empty() {
+            true => ancestor,
+            false => ancestor.join(rest),
+        })
     });
     there
         .or_else(|| std::path::absolute(path).ok())
