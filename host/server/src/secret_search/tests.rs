@@ -241,11 +241,11 @@ fn byte_written(byte: u8, way: usize) -> String {
 /// What is left when every escape is undone, from the left, as often as there is one.
 fn undone(text: &str) -> Vec<String> {
     let mut all = vec![text.to_owned()];
+    let escapes = Regex::new(
+        r"(?i-u)%(?P<p>[0-7][0-9a-f])|\\u00(?P<u>[0-7][0-9a-f])|&#0*(?P<d>[0-9]{2,3});|&#x(?P<x>[0-7][0-9a-f]);|&amp;|\\(?P<b>[\\/!-.:-@\[-`{-~])",
+    )
+    .unwrap();
     for _ in 0..6 {
-        let escapes = Regex::new(
-            r"(?i-u)%(?P<p>[0-7][0-9a-f])|\\u00(?P<u>[0-7][0-9a-f])|&#0*(?P<d>[0-9]{2,3});|&#x(?P<x>[0-7][0-9a-f]);|&amp;|\\(?P<b>[\\/!-.:-@\[-`{-~])",
-        )
-        .unwrap();
         let last = all.last().unwrap();
         let next = escapes.replace_all(last.as_bytes(), |found: &regex::bytes::Captures<'_>| {
             let text = |name| {
