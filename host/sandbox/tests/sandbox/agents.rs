@@ -119,7 +119,7 @@ async fn a_result_has_a_largest_size() {
     )
     .await;
     assert_eq!(report.outcome, Outcome::LimitHit(Limit::Output));
-    assert!(Limit::Output.to_string().contains("output_kb"));
+    assert_eq!(Limit::Output.code(), "limit_output");
 }
 
 #[tokio::test]

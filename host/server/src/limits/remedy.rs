@@ -119,6 +119,11 @@ mod tests {
             assert!(said.starts_with("the agent used up its fuel; "), "{said}");
             assert!(said.ends_with(says), "{said}");
         }
+        let output = remedies(&AskedLimits::default(), AskedIn::Document).ended(Limit::Output);
+        assert!(
+            output.contains("return less, or raise `output_kb` in "),
+            "{output}"
+        );
         let instances = |asked| remedies(asked, AskedIn::Document).ended(Limit::Instances);
         let (few, all) = (instances(&little), instances(&too_much));
         assert!(
