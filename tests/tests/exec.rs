@@ -579,8 +579,7 @@ async fn the_operators_ceiling_holds() {
 #[tokio::test]
 async fn of_a_function_that_is_named_and_not_there_it_is_said() {
     let place = Workplace::new();
-    let says =
-        "the result is null: the source sets no `result`, and no function `nope` returned any";
+    let says = "the result is null: the source sets no other, and no function `nope` returned one";
     place.write("a.py", "def main(x):\n    return 1");
     for (options, is_said) in [
         (&["--action", "nope"][..], true),

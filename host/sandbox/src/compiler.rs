@@ -48,6 +48,8 @@ const MESSAGE_BYTES_MAX: u64 = 4 << 10;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How a compiler ends that has refused a component.
 const REFUSED: u8 = 3;
+/// How one ends that could not make itself ready, which is no component's fault.
+const NOT_READY: u8 = 4;
 
 impl Compiler {
     /// Has a component compiled into `target`. It blocks.
@@ -72,6 +74,9 @@ impl Compiler {
         match status.code() {
             Some(0) => Ok(()),
             Some(code) if code == i32::from(REFUSED) => Err(Fault::Invalid(message)),
+            Some(code) if code == i32::from(NOT_READY) => {
+                Err(Fault::Host(io::Error::other(message)))
+            }
             _ => Err(Fault::TooCostly(format!("{}: {message}", ended(status)))),
         }
     }
@@ -132,10 +137,11 @@ pub fn compile(
     mut to: impl Write,
 ) -> Result<(), (String, u8)> {
     let failed = |error: io::Error| (error.to_string(), 1);
-    inherited::close().map_err(failed)?;
-    limit(memory_bytes_max).map_err(failed)?;
+    let not_ready = |error: io::Error| (error.to_string(), NOT_READY);
+    inherited::close().map_err(not_ready)?;
+    limit(memory_bytes_max).map_err(not_ready)?;
     // Who breaks the compiler is to find nothing. What this kernel has none of is said of workers, once.
-    let _confinement = confine::without_files().map_err(|reason| (reason, 1))?;
+    let _confinement = confine::without_files().map_err(|reason| (reason, NOT_READY))?;
     let mut wasm = Vec::new();
     from.read_to_end(&mut wasm).map_err(failed)?;
     let compiled = engine::for_compiling()

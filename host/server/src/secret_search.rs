@@ -20,10 +20,22 @@ const PATTERN_CHARS_MAX: usize = 256 << 10;
 const PATTERN_BYTES_MAX: usize = 16 << 20;
 /// Bytes of what is kept of a pattern's search, so that the next is faster. Protects the host, which keeps it.
 const CACHE_BYTES_MAX: usize = 2 << 20;
+/// Bytes that a search may look at for each byte of a text, and for any text. One that is meant well takes two or three; one
+/// that is made for it could take for days.
+const WORK_FOR_A_BYTE: usize = 8;
+const WORK_ALWAYS: usize = 1 << 20;
+/// What it costs to look whether one form is at a place.
+const WORK_FOR_A_FORM: usize = 16;
+/// Bytes of one part of a secret, however it is written. Bounds a look that finds nothing.
+const PART_BYTES_MAX: usize = 4 << 10;
 /// Parts of a secret by which its beginning is found; the rest is compared there.
 const PARTS_SOUGHT: usize = 16;
 /// Line breaks within base64, also escaped ones.
 const LINE_BREAKS: &str = r"(?:[\r\n]|\\+[rn]|%0[AaDd])*";
+
+/// A text takes too much work to be searched: somebody made it so.
+#[derive(Debug)]
+pub(crate) struct TooCostly;
 
 /// A secret, and how it is found.
 pub(crate) struct SecretSearch {
@@ -73,28 +85,35 @@ impl SecretSearch {
     /// Whether a header's name tells the secret: names are read in lower case.
     pub(crate) fn is_in_name(&self, name: &str) -> bool {
         name.contains(&self.expose().to_ascii_lowercase())
-            || !self.places(name.as_bytes()).is_empty()
+            || !self
+                .places(name.as_bytes())
+                .is_ok_and(|places| places.is_empty())
     }
 
     /// Where it is, in order. Places that overlap are one.
-    fn places(&self, text: &[u8]) -> Vec<Range<usize>> {
+    fn places(&self, text: &[u8]) -> Result<Vec<Range<usize>>, TooCostly> {
         let mut places: Vec<Range<usize>> = Vec::new();
+        let mut work_left = text.len().saturating_mul(WORK_FOR_A_BYTE) + WORK_ALWAYS;
         let mut at = 0;
         while let Some(found) = self.beginnings.find_at(text, at) {
             let start = found.start();
+            let mut work = found.end() - at;
             // Not behind it: the next may begin within this one.
             at = start + 1;
-            let ends = self
-                .forms
-                .iter()
-                .filter_map(|form| end_of(form, text, start));
-            let Some(end) = ends.max() else { continue };
+            let mut ends = None;
+            for form in &self.forms {
+                let (end, is_whole) = follow(form, text, start);
+                work += end - start + WORK_FOR_A_FORM;
+                ends = ends.max(is_whole.then_some(end));
+            }
+            work_left = work_left.checked_sub(work).ok_or(TooCostly)?;
+            let Some(end) = ends else { continue };
             match places.last_mut() {
                 Some(last) if start < last.end => last.end = last.end.max(end),
                 _ => places.push(start..end),
             }
         }
-        places
+        Ok(places)
     }
 }
 
@@ -106,14 +125,14 @@ impl fmt::Debug for SecretSearch {
 
 /// The bytes with something else where a secret is. Where secrets overlap, it is what stands for the first of them, or
 /// for the longest that begins there.
-pub(crate) fn masked(bytes: &Bytes, secrets: &[(&SecretSearch, &str)]) -> Bytes {
-    let found = secrets.iter().flat_map(|(secret, instead)| {
-        let places = secret.places(bytes).into_iter();
-        places.map(move |place| (place, *instead))
-    });
-    let mut found: Vec<_> = found.collect();
+pub(crate) fn masked(bytes: &Bytes, secrets: &[(&SecretSearch, &str)]) -> Result<Bytes, TooCostly> {
+    let mut found = Vec::new();
+    for (secret, instead) in secrets {
+        let places = secret.places(bytes)?.into_iter();
+        found.extend(places.map(|place| (place, *instead)));
+    }
     if found.is_empty() {
-        return bytes.clone();
+        return Ok(bytes.clone());
     }
     found.sort_by_key(|(place, _)| (place.start, Reverse(place.end)));
     let mut whole = Vec::with_capacity(bytes.len());
@@ -126,15 +145,20 @@ pub(crate) fn masked(bytes: &Bytes, secrets: &[(&SecretSearch, &str)]) -> Bytes 
         end = end.max(place.end);
     }
     whole.extend_from_slice(&bytes[end..]);
-    Bytes::from(whole)
+    Ok(Bytes::from(whole))
 }
 
-/// Where a form ends that begins at a place.
-fn end_of(form: &Form, text: &[u8], start: usize) -> Option<usize> {
-    form.iter().try_fold(start, |at, part| {
-        let found = part.find(text.get(at..)?)?;
-        Some(at + found.end())
-    })
+/// How far a form goes that begins at a place, and whether that is all of it.
+fn follow(form: &Form, text: &[u8], start: usize) -> (usize, bool) {
+    let mut at = start;
+    for part in form {
+        let end = text.len().min(at + PART_BYTES_MAX);
+        match part.find(&text[at..end]) {
+            Some(found) => at += found.end(),
+            None => return (at, false),
+        }
+    }
+    (at, true)
 }
 
 /// The parts of a form, each compiled once.

@@ -117,7 +117,7 @@ pub(super) async fn run(common: &Common, args: ExecArgs) -> Result<End, CliError
         && result == "null"
     {
         output::note(&format!(
-            "the result is null: the source sets no `result`, and no function `{action}` returned any"
+            "the result is null: the source sets no other, and no function `{action}` returned one"
         ));
     }
     let remedies = Remedies {

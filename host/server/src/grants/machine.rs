@@ -128,17 +128,17 @@ impl Granting {
         asked: &FileGrant,
     ) -> Granted<(&'a FolderEntry, String)> {
         let (folder, place) = self.find_folder(asking, asked)?;
-        let path = folder.path.display();
         let (reason, way_out) = match std::fs::metadata(&folder.path) {
             Ok(about) if about.is_dir() => return Ok((folder, place)),
-            Ok(_) => (format!("{path} is no folder"), ""),
+            Ok(_) => ("is no folder".to_owned(), ""),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                (format!("{path} is not there"), "make it, or ")
+                ("is not there".to_owned(), "make it, or ")
             }
-            Err(error) => (format!("{path}: {error}"), "mend that, or "),
+            Err(error) => (format!("cannot be looked at: {error}"), "mend that, or "),
         };
+        // Who sends a document need not know where things lie on this machine.
         Err(format!(
-            "the folder `{}` cannot be given: {reason}; {way_out}write another `path` for it in `files` of {place}",
+            "the folder `{}` cannot be given: its `path` {reason}; {way_out}write another `path` for it in `files` of {place}",
             asked.path
         ))
     }

@@ -37,12 +37,14 @@ impl Own {
             .map(|path| (path, "is what Troupe runs"))
             .collect();
         // What is not there today may be made, and would hold the next time.
+        let troupe = looked_for().map(|path| (path, "would be Troupe's configuration"));
         let docker = docker_folder().map(|folder| folder.join("config.json"));
-        for path in looked_for().chain(docker) {
+        let docker = docker.map(|path| (path, "has Docker's keys, which Troupe goes by"));
+        for (path, what) in troupe.chain(docker) {
             if path.is_file() {
-                secret.push((path.clone(), "is Troupe's configuration"));
+                secret.push((path.clone(), what));
             }
-            code.push((path, "would be Troupe's configuration"));
+            code.push((path, what));
         }
         Self { secret, code }
     }

@@ -349,11 +349,11 @@ fn a_folder_or_variable_is_said_to_be_given_where_it_is() {
     for (name, why) in [
         (
             "none",
-            "none is not there; make it, or write another `path` for it in `files` of `--grant`",
+            "its `path` is not there; make it, or write another `path` for it in `files` of `--grant`",
         ),
         (
             "file",
-            "file is no folder; write another `path` for it in `files` of `--grant`",
+            "its `path` is no folder; write another `path` for it in `files` of `--grant`",
         ),
     ] {
         expect(&given_at(&at(name)), &files, Some(why));

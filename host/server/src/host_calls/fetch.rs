@@ -2,6 +2,8 @@
 //! take the place of their placeholders on the way out, and placeholders that of the secrets on the way back, so that
 //! neither the record nor the guest ever has one.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -18,7 +20,7 @@ use troupe_workflow::{CallKind, CallOutcome, Code, Failure};
 
 use super::GuestHost;
 use crate::replay::{Place, hex};
-use crate::secret_search::{SecretSearch, masked};
+use crate::secret_search::{SecretSearch, TooCostly, masked};
 
 /// Characters of a call's target in the journal.
 const TARGET_CHARS_MAX: usize = 300;
@@ -73,18 +75,16 @@ impl GuestHost {
 
     /// Sends one, with its secrets.
     async fn send(&self, request: &HttpRequest, position: u32) -> CallOutcome {
-        let sent = self.send_with_secrets(request, position).await;
-        let result = sent.and_then(|response| {
-            check_readable(&request.secrets, &response)?;
-            Ok(self.without_secrets(&request.secrets, response))
-        });
-        let outcome = result.and_then(|response| {
-            let recorded = recorded(response);
-            serde_json::to_value(recorded).map_err(|error| {
-                let message = format!("a response cannot be stored: {error}");
-                HttpFault::new(HttpFaultKind::Other, message)
-            })
-        });
+        let outcome = self
+            .send_and_search(request, position)
+            .await
+            .and_then(|response| {
+                let recorded = recorded(response);
+                serde_json::to_value(recorded).map_err(|error| {
+                    let message = format!("a response cannot be stored: {error}");
+                    HttpFault::new(HttpFaultKind::Other, message)
+                })
+            });
         match outcome {
             Ok(value) => CallOutcome::Answered(value),
             Err(fault) => CallOutcome::Failed(failure_of(&fault)),
@@ -179,28 +179,52 @@ impl GuestHost {
     }
 
     /// The response with placeholders where a secret of the agent's came back. A header whose name tells one is left out.
-    fn without_secrets(&self, used: &[SecretUse], response: EgressResponse) -> EgressResponse {
-        let secrets = used.iter().filter_map(|used| {
-            let secret = self.secrets.get(&used.name)?;
-            Some((secret.as_ref(), used.placeholder.as_str()))
+    async fn send_and_search(
+        &self,
+        request: &HttpRequest,
+        position: u32,
+    ) -> Result<EgressResponse, HttpFault> {
+        let response = self.send_with_secrets(request, position).await?;
+        check_readable(&request.secrets, &response)?;
+        let secrets = request.secrets.iter().filter_map(|used| {
+            let secret = Arc::clone(self.secrets.get(&used.name)?);
+            Some((secret, used.placeholder.clone()))
         });
         let secrets: Vec<_> = secrets.collect();
-        without(&secrets, response)
+        if secrets.is_empty() {
+            return Ok(response);
+        }
+        // A large one takes tenths of a second, which other tasks of the thread would wait for.
+        let searching = tokio::task::spawn_blocking(move || without(&secrets, response));
+        match searching.await {
+            Ok(Ok(searched)) => Ok(searched),
+            Ok(Err(TooCostly)) | Err(_) => {
+                let message = "the response to a request with a secret cannot be searched for the secret: it is made so that it would take too long";
+                Err(HttpFault::new(HttpFaultKind::Protocol, message))
+            }
+        }
     }
 }
 
 /// The response with other texts where secrets were.
-fn without(secrets: &[(&SecretSearch, &str)], response: EgressResponse) -> EgressResponse {
+fn without(
+    secrets: &[(Arc<SecretSearch>, String)],
+    response: EgressResponse,
+) -> Result<EgressResponse, TooCostly> {
+    let secrets = secrets.iter();
+    let secrets: Vec<(&SecretSearch, &str)> = secrets
+        .map(|(secret, instead)| (secret.as_ref(), instead.as_str()))
+        .collect();
     let is_telling = |name: &str| secrets.iter().any(|(secret, _)| secret.is_in_name(name));
     let headers = response.headers.into_iter();
-    EgressResponse {
+    let headers = headers
+        .filter(|(name, _)| !is_telling(name.as_str()))
+        .map(|(name, value)| Ok((name, masked(&value, &secrets)?)));
+    Ok(EgressResponse {
         status: response.status,
-        headers: headers
-            .filter(|(name, _)| !is_telling(name.as_str()))
-            .map(|(name, value)| (name, masked(&value, secrets)))
-            .collect(),
-        body: masked(&response.body, secrets),
-    }
+        headers: headers.collect::<Result<_, _>>()?,
+        body: masked(&response.body, &secrets)?,
+    })
 }
 
 /// Tells a service that it has seen a request before, and nothing else: the execution's own key would tell it what the
@@ -409,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_in_no_part_of_a_response() {
-        let search = |secret: &str| SecretSearch::new(Secret::new(secret)).unwrap();
+        let search = |secret: &str| Arc::new(SecretSearch::new(Secret::new(secret)).unwrap());
         let (secret, word) = (
             search("Ab/cd+ef==Gh/ij+"),
             search("Of-Letters-And-Digits-7"),
@@ -427,7 +451,11 @@ mod tests {
             ],
             body: Bytes::from_static(br"see Ab\/cd\u002bef==Gh\/ij+"),
         };
-        let response = without(&[(&secret, "{{S}}"), (&word, "{{W}}")], response);
+        let response = without(
+            &[(secret, "{{S}}".to_owned()), (word, "{{W}}".to_owned())],
+            response,
+        )
+        .unwrap();
         let shown: Vec<_> = response
             .headers
             .iter()

@@ -11,7 +11,7 @@ use troupe_workflow::{CallKind, CallOutcome, Code, Failure};
 
 use super::{GuestHost, error_of, parse_json};
 use crate::agents::code;
-use crate::limits::{AskedIn, Remedies};
+use crate::limits::{AskedIn, Remedies, within};
 use crate::replay::Place;
 use crate::tools::{AnyName, LoadedTool, NoReport, ToolFunction, call, find, limits, list};
 
@@ -149,11 +149,23 @@ impl GuestHost {
                 fuel,
             },
             Err(failure) => Recorded {
-                failure: Some(failure),
+                failure: Some(self.for_caller(failure, (tool, most))),
                 result: Value::Null,
                 fuel,
             },
         })
+    }
+
+    /// A tool's failure, where its caller had less fuel left for it than it may use.
+    fn for_caller(&self, failure: Failure, (tool, fuel_max): (&LoadedTool, u64)) -> Failure {
+        let own = within(self.services.limits, &tool.asked).fuel;
+        match failure.code {
+            Code::LimitFuel if fuel_max < own => Failure::new(
+                Code::LimitFuel,
+                "the tool used up the fuel that its caller had left; give it less to do, or raise its caller's `fuel`",
+            ),
+            _ => failure,
+        }
     }
 
     fn tool_circumstances(&self, tool: &LoadedTool, fuel_max: u64, position: u32) -> Call {

@@ -44,7 +44,10 @@ impl Remedies<'_> {
     pub(crate) fn complete(&self, denials: &mut [Denied]) {
         for denied in denials {
             let remedy = match denied.limit {
-                Some(FilesLimit::Disk) => self.less_or_more("write less", "disk_mb"),
+                Some(FilesLimit::Disk) => format!(
+                    "{}; a scratch folder holds a quarter of the operator's `guest_memory_mb` at most",
+                    self.less_or_more("write less", "disk_mb")
+                ),
                 Some(FilesLimit::OpenFiles) => self.less_or_more("close some first", "open_files"),
                 None => continue,
             };
@@ -152,7 +155,7 @@ mod tests {
             messages,
             [
                 "so it was",
-                "so it was: write less, or raise --disk-mb",
+                "so it was: write less, or raise --disk-mb; a scratch folder holds a quarter of the operator's `guest_memory_mb` at most",
                 "so it was: close some first, or raise `open_files` in the operator's `[limits]`, which allow no more",
             ]
         );
