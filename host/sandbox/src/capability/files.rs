@@ -109,6 +109,9 @@ const ENTRY_FUEL: u64 = 500;
 pub(crate) const HOST_HANDLES_MAX: usize = 2 * OPEN_FILES_MAX as usize;
 /// Bytes of a path. Protects the host from paths that it would have to copy and walk for long.
 const PATH_BYTES_MAX: usize = 4_096;
+/// Files that the host goes by where a command is given beside them. No guest makes, changes or removes one in a folder of
+/// the host: the next command would do as the guest wrote.
+const NAMES_OF_HOST: [&str; 1] = ["troupe.toml"];
 /// What one read or write moves at most. Bounds an allocation of the host.
 const IO_BYTES_MAX: usize = 64 << 10;
 /// Fuel for one call, about what it costs the host. Each byte costs one more.
@@ -562,6 +565,20 @@ impl State {
         );
         self.denials.note("files", message);
         ErrorCode::Access
+    }
+
+    /// Denies what would change a file that the host goes by, in whatever folder it lies.
+    fn check_name(&mut self, path: &str) -> Result<(), ErrorCode> {
+        let name = path.rsplit('/').find(|part| !matches!(*part, "" | "."));
+        let Some(name) = name.filter(|name| NAMES_OF_HOST.contains(name)) else {
+            return Ok(());
+        };
+        let message = format!(
+            "the agent `{}` may not write a file `{name}`, which commands of the host go by: use another name",
+            self.agent
+        );
+        self.denials.note("files", message);
+        Err(ErrorCode::NotPermitted)
     }
 
     /// Denies what would change a folder, unless it may be written.

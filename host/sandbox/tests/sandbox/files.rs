@@ -17,6 +17,10 @@ use crate::javascript;
 use crate::python;
 use crate::support::{call, invocation, program, returned, run_guest};
 
+/// Who moves files without a pause is alone with it. While anything is moved on the machine the kernel begins walks of `..`
+/// anew, and what opens a path for a guest gives up after some.
+static MOVES: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
+
 /// "no space left on device", as WASI numbers it.
 pub(crate) const ENOSPC: i64 = 51;
 /// What the C library of a guest makes of a stream that failed, whatever the cause.

@@ -465,6 +465,9 @@ impl HostDescriptor for State {
         self.files.check_room()?;
         let opened = match object {
             Object::Host => {
+                if changes {
+                    self.check_name(&path)?;
+                }
                 let handle = self.files.take_handle()?;
                 self.check_host_open(&descriptor, (root, &path), (follow, how))
                     .await?;
@@ -542,6 +545,8 @@ impl HostDescriptor for State {
         }
         match (old.object, new.object) {
             (Object::Host, Object::Host) => {
+                self.check_name(&path)?;
+                self.check_name(&new_path)?;
                 let mut files = self.host_files();
                 files
                     .rename_at(descriptor, path, new_descriptor, new_path)
@@ -577,7 +582,10 @@ impl HostDescriptor for State {
         let Opened { root, object } = self.object_at(&descriptor, &path)?;
         self.check_writable(root)?;
         match object {
-            Object::Host => self.host_files().unlink_file_at(descriptor, path).await,
+            Object::Host => {
+                self.check_name(&path)?;
+                self.host_files().unlink_file_at(descriptor, path).await
+            }
             Object::Scratch(node, _) => self.scratch(|scratch| scratch.remove_file(node, &path)),
             Object::Denied => Err(ErrorCode::Access.into()),
         }

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
-    EACCES, EIO, ENOENT, ENOSPC, EPERM, EROFS, EXDEV, folder, read, read_only, report, results,
-    results_of, scratch, with, writable, write,
+    EACCES, EIO, ENOENT, ENOSPC, EPERM, EROFS, EXDEV, MOVES, folder, read, read_only, report,
+    results, results_of, scratch, with, writable, write,
 };
 use crate::support::returned;
 
@@ -90,6 +90,45 @@ async fn a_folder_is_read_and_not_written() {
         "{results:?}"
     );
     assert_eq!(host.listing(), before);
+}
+
+#[tokio::test]
+async fn what_the_host_goes_by_is_not_written_in_any_folder() {
+    let host = Host::new();
+    std::fs::write(host.granted.join("sub/troupe.toml"), "ours").expect("a file");
+    let before = host.listing();
+    let steps = json!([
+        write("/data/troupe.toml", "theirs"),
+        write("/data/sub/../sub/troupe.toml", "theirs"),
+        {"do": "append", "path": "/data/sub/./troupe.toml", "text": "theirs"},
+        {"do": "set_len", "path": "/data/sub/troupe.toml", "bytes": 0},
+        {"do": "remove", "path": "/data/sub/troupe.toml"},
+        {"do": "rename", "path": "/data/sub/troupe.toml", "to": "/data/other"},
+        {"do": "rename", "path": "/data/note", "to": "/data/troupe.toml"},
+        read("/data/sub/troupe.toml"),
+    ]);
+    let call = with(vec![folder("/data", writable(&host.granted))], None);
+    let denying = report(steps, call).await;
+    let message = "the agent `tester` may not write a file `troupe.toml`, which commands of the host go by: use another name";
+    let denied = &denying.denials[..];
+    assert!(
+        matches!(denied, [denied] if denied.message == message && denied.count == 7),
+        "{denied:?}"
+    );
+    let told = results_of(&returned(denying));
+    assert_eq!(told[..7], [(); 7].map(|()| Err(EPERM)));
+    assert_eq!(told[7], Ok(json!("ours")));
+    assert_eq!(host.listing(), before);
+    let steps = json!([
+        write("/data/troupe.toml.old", "x"),
+        write("/tmp/troupe.toml", "x")
+    ]);
+    let call = with(
+        vec![folder("/data", writable(&host.granted))],
+        scratch(1_000, 10),
+    );
+    let written = results(steps, call).await;
+    assert!(written.iter().all(Result::is_ok), "{written:?}");
 }
 
 #[tokio::test]
@@ -252,6 +291,7 @@ async fn only_files_and_folders_are_opened() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_waits_for_a_pipe_that_takes_the_place_of_a_file() {
     const ROUNDS: usize = 3_000;
+    let _alone = MOVES.write().await;
     let host = Host::new();
     let (pipe, name) = (host.granted.join("pipe"), host.granted.join("turns"));
     let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
@@ -294,6 +334,7 @@ async fn nobody_waits_for_a_pipe_that_takes_the_place_of_a_file() {
 /// A folder and a link out take turns under one name while the guest reads below it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_quick_gets_no_further() {
+    let _alone = MOVES.write().await;
     let host = Host::new();
     std::fs::create_dir(host.outer.path().join("private")).expect("a folder");
     std::fs::write(host.outer.path().join("private/inner"), "secret").expect("a file");

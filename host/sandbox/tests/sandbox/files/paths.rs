@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use troupe_sandbox::{Call, Component, FolderAccess, Isolation};
 
-use super::{folder, read_only, scratch, with};
+use super::{MOVES, folder, read_only, scratch, with};
 use crate::support::{guest, invocation, returned, sandbox};
 
 /// What lies beside the folder, and is seen in no answer. Nothing else has its length.
@@ -275,6 +275,7 @@ fn names(folder: &Path) -> std::io::Result<Vec<String>> {
 /// All that one guest does with paths reaches nothing outside, whatever it may do inside.
 #[test]
 fn no_path_of_any_kind_reaches_what_is_outside() {
+    let _quiet = MOVES.blocking_read();
     let guest = Guest::new();
     let steps = proptest::collection::vec(step(), 1..40);
     proptest!(cases(300), |(steps in steps, may_write in any::<bool>())| {
@@ -300,6 +301,7 @@ fn no_path_of_any_kind_reaches_what_is_outside() {
 /// What only looks is told what is there, by every path that leads to it, and nothing by every other.
 #[test]
 fn a_path_leads_where_it_says_or_nowhere() {
+    let _quiet = MOVES.blocking_read();
     let guest = Guest::new();
     let host = Host::new();
     let looks = proptest::sample::select(vec!["read", "list", "stat"]);
@@ -350,6 +352,7 @@ fn in_scratch() -> Call {
 
 #[test]
 fn every_spelling_finds_what_is_inside() {
+    let _quiet = MOVES.blocking_read();
     let guest = Guest::new();
     let host = Host::new();
     let spellings = (
@@ -377,6 +380,7 @@ fn every_spelling_finds_what_is_inside() {
 /// same is left.
 #[test]
 fn the_scratch_folder_and_a_folder_of_the_host_answer_alike() {
+    let _quiet = MOVES.blocking_read();
     let guest = Guest::new();
     let everything = |path: &str| {
         [
